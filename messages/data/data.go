@@ -1,0 +1,116 @@
+// Package data holds the messages of the data path: appending record batches to
+// a partition and reading them back.
+//
+// They stay inside a node (they carry callbacks and file handles) and are
+// immutable once sent, but for the batch bytes an Append hands over. The Kafka
+// listener makes them, a replica answers them.
+package data
+
+import (
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
+)
+
+// Acks is what a producer waits for.
+type Acks int16
+
+const (
+	AcksAll    Acks = -1 // every in-sync replica has it
+	AcksNone   Acks = 0  // nothing: there is no answer
+	AcksLeader Acks = 1  // the leader has it
+)
+
+// Append asks a partition's leader to append one batch. The batch's bytes
+// belong to the leader until Done is called: it stamps base offset and leader
+// epoch into them. The CRC has been checked and the header is parsed.
+type Append struct {
+	Batch record.Batch
+	Acks  Acks
+	// Done is called exactly once, from any goroutine, and must not block.
+	// With AcksNone it is called too, so that the buffer can be given back.
+	Done func(AppendResult)
+}
+
+// AppendResult is the outcome of one Append.
+type AppendResult struct {
+	Err           error
+	BaseOffset    messages.Offset    // NoOffset on error; the original one for a duplicate
+	LogAppendTime messages.Timestamp // NoTimestamp unless message.timestamp.type=LogAppendTime
+	LogStart      messages.Offset    // NoOffset on error
+	Leader        LeaderHint
+}
+
+// LeaderHint tells a client where the leader is now (KIP-951); Leader is NoNode
+// when that is not known.
+type LeaderHint struct {
+	Leader messages.NodeID
+	Epoch  messages.LeaderEpoch
+}
+
+// Isolation says how far a reader may see.
+type Isolation int8
+
+const (
+	ReadUncommitted Isolation = 0 // up to the high watermark
+	ReadCommitted   Isolation = 1 // up to the last stable offset
+)
+
+// Read asks for batches from one partition; see ReadResult.
+type Read struct {
+	From         messages.Offset
+	MaxBytes     int
+	MinOne       bool // return the first batch even when it is larger than MaxBytes (KIP-74)
+	Isolation    Isolation
+	CurrentEpoch messages.LeaderEpoch // NoEpoch: do not check (KIP-320)
+	LastEpoch    messages.LeaderEpoch // epoch of the record before From; NoEpoch: do not check (KIP-595)
+}
+
+// ReadResult is what a partition has for a reader. On error the watermarks are
+// NoOffset unless the error is ErrOffsetOutOfRange.
+type ReadResult struct {
+	Err           error
+	View          messages.View // the caller must Release it
+	HighWatermark messages.Offset
+	LastStable    messages.Offset
+	LogStart      messages.Offset
+	Diverging     *EpochEnd // set: the reader's log differs from here on; no records
+	Leader        LeaderHint
+	Aborted       []AbortedTxn // ReadCommitted only
+}
+
+// AbortedTxn tells a read_committed consumer which records to skip.
+type AbortedTxn struct {
+	Producer    messages.ProducerID
+	FirstOffset messages.Offset
+}
+
+// Offsets are the watermarks of a partition at one moment.
+type Offsets struct {
+	LogStart      messages.Offset
+	HighWatermark messages.Offset
+	LastStable    messages.Offset
+	LogEnd        messages.Offset
+	Epoch         messages.LeaderEpoch
+}
+
+// EpochEnd is where a leader epoch ends (KIP-101): the first offset after it.
+type EpochEnd struct {
+	Epoch messages.LeaderEpoch
+	End   messages.Offset
+}
+
+// TimestampOffset is an answer of ListOffsets.
+type TimestampOffset struct {
+	Timestamp messages.Timestamp
+	Offset    messages.Offset
+	Epoch     messages.LeaderEpoch
+}
+
+// Special timestamps of ListOffsets.
+const (
+	TimestampLatest        messages.Timestamp = -1
+	TimestampEarliest      messages.Timestamp = -2
+	TimestampMax           messages.Timestamp = -3
+	TimestampEarliestLocal messages.Timestamp = -4
+	TimestampLatestTiered  messages.Timestamp = -5
+)
