@@ -5,4 +5,5 @@ type Server struct {
 	partitions Partitions
 	cluster    Cluster
 	settings   Settings
+	apis       apiTable
 }

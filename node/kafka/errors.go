@@ -1,0 +1,148 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// Kafka's error codes, as far as this node answers them.
+const (
+	codeNone                       int16 = 0
+	codeUnknownServerError         int16 = -1
+	codeOffsetOutOfRange           int16 = 1
+	codeCorruptMessage             int16 = 2
+	codeUnknownTopicOrPartition    int16 = 3
+	codeLeaderNotAvailable         int16 = 5
+	codeNotLeaderOrFollower        int16 = 6
+	codeRequestTimedOut            int16 = 7
+	codeMessageTooLarge            int16 = 10
+	codeCoordinatorNotAvailable    int16 = 15
+	codeInvalidTopic               int16 = 17
+	codeRecordListTooLarge         int16 = 18
+	codeNotEnoughReplicas          int16 = 19
+	codeInvalidRequiredAcks        int16 = 21
+	codeInvalidTimestamp           int16 = 32
+	codeUnsupportedVersion         int16 = 35
+	codeTopicAlreadyExists         int16 = 36
+	codeInvalidPartitions          int16 = 37
+	codeInvalidReplicationFactor   int16 = 38
+	codeInvalidReplicaAssignment   int16 = 39
+	codeInvalidConfig              int16 = 40
+	codeNotController              int16 = 41
+	codeInvalidRequest             int16 = 42
+	codePolicyViolation            int16 = 44
+	codeOutOfOrderSequence         int16 = 45
+	codeInvalidProducerEpoch       int16 = 47
+	codeInvalidTxnState            int16 = 48
+	codeInvalidProducerIDMapping   int16 = 49
+	codeTransactionalIDAuthFailed  int16 = 53
+	codeStorageError               int16 = 56
+	codeFetchSessionIDNotFound     int16 = 70
+	codeTopicDeletionDisabled      int16 = 73
+	codeFencedLeaderEpoch          int16 = 74
+	codeUnknownLeaderEpoch         int16 = 75
+	codeUnsupportedCompressionType int16 = 76
+	codeInvalidRecord              int16 = 87
+	codeThrottlingQuotaExceeded    int16 = 89
+	codeUnknownTopicID             int16 = 100
+)
+
+// errorCodes says which Kafka error a sentinel error becomes. The order counts
+// for errors that wrap two of them: the first match is answered.
+var errorCodes = []struct {
+	err  error
+	code int16
+}{
+	{messages.ErrUnknownTopicOrPartition, codeUnknownTopicOrPartition},
+	{messages.ErrUnknownTopicID, codeUnknownTopicID},
+	{messages.ErrTopicAlreadyExists, codeTopicAlreadyExists},
+	{messages.ErrInvalidTopic, codeInvalidTopic},
+	{messages.ErrInvalidPartitions, codeInvalidPartitions},
+	{messages.ErrInvalidReplicationFactor, codeInvalidReplicationFactor},
+	{messages.ErrInvalidReplicaAssignment, codeInvalidReplicaAssignment},
+	{messages.ErrInvalidConfig, codeInvalidConfig},
+	{messages.ErrInvalidRequest, codeInvalidRequest},
+	{messages.ErrPolicyViolation, codePolicyViolation},
+	{messages.ErrTopicDeletionDisabled, codeTopicDeletionDisabled},
+
+	{messages.ErrNotLeader, codeNotLeaderOrFollower},
+	{messages.ErrFencedLeaderEpoch, codeFencedLeaderEpoch},
+	{messages.ErrUnknownLeaderEpoch, codeUnknownLeaderEpoch},
+	{messages.ErrNotController, codeNotController},
+	{messages.ErrFencedController, codeNotController},
+
+	{messages.ErrOffsetOutOfRange, codeOffsetOutOfRange},
+	{messages.ErrInvalidRecord, codeInvalidRecord},
+	{messages.ErrInvalidTimestamp, codeInvalidTimestamp},
+	{messages.ErrUnsupportedCompression, codeUnsupportedCompressionType},
+	{messages.ErrBatchTooLarge, codeMessageTooLarge},
+	{messages.ErrBatchLargerThanSegment, codeRecordListTooLarge},
+	{messages.ErrInvalidRequiredAcks, codeInvalidRequiredAcks},
+	{messages.ErrNotEnoughReplicas, codeNotEnoughReplicas},
+	{messages.ErrRequestTimedOut, codeRequestTimedOut},
+
+	{messages.ErrOutOfOrderSequence, codeOutOfOrderSequence},
+	{messages.ErrInvalidProducerEpoch, codeInvalidProducerEpoch},
+	{messages.ErrInvalidTxnState, codeInvalidTxnState},
+
+	// A damaged batch on our own disk wraps both: the client must learn that
+	// the storage failed, not that it sent garbage.
+	{messages.ErrStorage, codeStorageError},
+	{messages.ErrDiskFull, codeStorageError},
+	{messages.ErrCorruptBatch, codeCorruptMessage},
+	{messages.ErrUnavailable, codeLeaderNotAvailable},
+	{messages.ErrOverloaded, codeThrottlingQuotaExceeded},
+
+	{context.DeadlineExceeded, codeRequestTimedOut},
+	{context.Canceled, codeRequestTimedOut},
+}
+
+// errorCode is the only place where a Go error becomes a Kafka error code. An
+// error that wraps none of the sentinels is UNKNOWN_SERVER_ERROR.
+func errorCode(err error) int16 {
+	if err == nil {
+		return codeNone
+	}
+	for _, e := range errorCodes {
+		if errors.Is(err, e.err) {
+			return e.code
+		}
+	}
+	return codeUnknownServerError
+}
+
+// produceErrorCode is errorCode for Produce: a replica that is busy, starting
+// or stopping answers what producers retry after they looked for the leader
+// again, and codes that are no answer to Produce do not leave the node.
+func produceErrorCode(err error) int16 {
+	switch {
+	case errors.Is(err, messages.ErrUnavailable), errors.Is(err, messages.ErrOverloaded):
+		return codeNotLeaderOrFollower
+	case errors.Is(err, context.Canceled):
+		return codeNotLeaderOrFollower
+	}
+	return errorCode(err)
+}
+
+// fetchErrorCode is errorCode for the partitions of a Fetch. Java consumers
+// throw IllegalStateException out of poll() on a code they do not expect, so
+// whatever is not in their list becomes one that is.
+func fetchErrorCode(err error, version int16) int16 {
+	switch code := errorCode(err); code {
+	case codeNone, codeOffsetOutOfRange, codeCorruptMessage, codeUnknownTopicOrPartition,
+		codeNotLeaderOrFollower, codeFencedLeaderEpoch, codeUnknownLeaderEpoch, codeUnknownTopicID,
+		codeUnsupportedCompressionType, codeUnknownServerError:
+		return code
+	case codeStorageError:
+		if version <= 5 { // clients of that age do not know KAFKA_STORAGE_ERROR
+			return codeNotLeaderOrFollower
+		}
+		return code
+	case codeRequestTimedOut, codeLeaderNotAvailable, codeThrottlingQuotaExceeded:
+		return codeNotLeaderOrFollower
+	default:
+		return codeUnknownServerError
+	}
+}
