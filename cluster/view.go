@@ -1,0 +1,75 @@
+// Package cluster makes the actor systems of several nodes one: it knows who is
+// alive, decides where each virtual actor lives, and starts it there.
+//
+// It owns the membership view and the identity lookup of a node's actor system.
+// package node builds it; actors reach it through small interfaces of their own.
+//
+// Placement of anything that owns data follows the metadata the controller
+// decided, never a hash of the membership: an activation is a guess all the
+// same, so every durable write names an epoch.
+package cluster
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// Member is one live process of the cluster.
+type Member struct {
+	Node        messages.NodeID
+	Incarnation string // of this process life
+	Address     string // of its actor system
+}
+
+// View is what a node believes about the cluster at one moment. It is immutable.
+type View struct {
+	Self       messages.NodeID
+	Members    []Member        // by node id
+	Controller messages.NodeID // holder of the controller lock; NoNode when unknown
+	Image      *messages.Image // newest metadata seen; never nil
+}
+
+// Member returns the live member of that node, or nil.
+func (v *View) Member(n messages.NodeID) *Member {
+	i, ok := slices.BinarySearchFunc(v.Members, n, func(m Member, n messages.NodeID) int {
+		return cmp.Compare(m.Node, n)
+	})
+	if !ok {
+		return nil
+	}
+	return &v.Members[i]
+}
+
+// Rendezvous returns the member on which an identity without data lives: the one
+// with the highest hash of member and identity, so that a member that comes or
+// goes moves only its share. It hashes node ids, not addresses: a node that
+// comes back on another port gets its identities again. NoNode without members.
+func (v *View) Rendezvous(identity string) messages.NodeID {
+	best, high := messages.NoNode, uint64(0)
+	for _, m := range v.Members {
+		if h := score(m.Node, identity); best == messages.NoNode || h > high {
+			best, high = m.Node, h
+		}
+	}
+	return best
+}
+
+// score hashes with FNV-1a and mixes the result (the finalizer of MurmurHash3):
+// without the mixing, neighbouring node ids get badly uneven shares.
+func score(n messages.NodeID, identity string) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for i := range 4 {
+		h = (h ^ uint64(byte(n>>(8*i)))) * prime
+	}
+	for i := range len(identity) {
+		h = (h ^ uint64(identity[i])) * prime
+	}
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
