@@ -1,0 +1,162 @@
+package metrics
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// Snapshot is the state of a node at the moment of a scrape.
+type Snapshot struct {
+	// Replicas are those this node holds, in any order, each once.
+	Replicas []Replica
+	Cluster  Cluster
+	LogDirs  []LogDir
+	// Recovering counts the partitions that are not open yet.
+	Recovering int
+	// MailboxDepths are the messages that wait, by kind of actor.
+	MailboxDepths map[string]int64
+	// Budgets are the bounded resources of the node, each name once.
+	Budgets []Budget
+}
+
+// Replica is one replica this node holds.
+type Replica struct {
+	Topic           string
+	Partition       int32
+	Leader          bool
+	UnderReplicated bool // leads, with fewer in-sync replicas than replicas
+	Offline         bool // the fields below are zero then
+	SizeBytes       int64
+	Segments        int
+	LogStart        messages.Offset
+	LogEnd          messages.Offset
+	HighWatermark   messages.Offset
+}
+
+// Cluster is what this node knows of its cluster.
+type Cluster struct {
+	Controller        bool // this node is it
+	Brokers           int  // alive
+	Topics            int
+	Partitions        int
+	OfflinePartitions int // without a leader
+}
+
+// LogDir is one data directory of this node.
+type LogDir struct {
+	Path       string
+	TotalBytes int64 // size of its disk
+	FreeBytes  int64 // free for this node
+	UsedBytes  int64 // by this node's logs
+	Online     bool
+}
+
+// Budget is a bounded resource and what is taken of it.
+type Budget struct {
+	Name  string
+	Used  int64
+	Limit int64
+}
+
+// snapshotMetrics are those the collector sends; their order is of no meaning.
+var snapshotMetrics = []id{
+	partitionCount, leaderCount, underReplicated, offlineReplicas,
+	logSize, logStartOffset, logEndOffset, logSegments, highWatermark,
+	activeControllers, activeBrokers, globalTopics, globalPartitions, offlinePartitions,
+	dirTotalBytes, dirFreeBytes, dirUsedBytes, dirOnline,
+	recoveryPending, actorMailbox, budgetUsed, budgetLimit,
+}
+
+// descs holds the descriptions of snapshotMetrics, made once.
+var descs = func() (d [idCount]*prometheus.Desc) {
+	for _, i := range snapshotMetrics {
+		d[i] = prometheus.NewDesc(table[i].Name, table[i].Help, table[i].Labels, nil)
+	}
+	return d
+}()
+
+// collector turns a Snapshot into metrics when a scrape asks for them.
+type collector struct {
+	source *atomic.Pointer[func() Snapshot]
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, i := range snapshotMetrics {
+		out <- descs[i]
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	source := c.source.Load()
+	if source == nil {
+		return
+	}
+	s := (*source)()
+	collectReplicas(out, s.Replicas)
+	collectCluster(out, s.Cluster)
+	for _, d := range s.LogDirs {
+		path := strings.ToValidUTF8(d.Path, "\uFFFD") // a label must be, a path need not
+		send(out, dirTotalBytes, d.TotalBytes, path)
+		send(out, dirFreeBytes, d.FreeBytes, path)
+		send(out, dirUsedBytes, d.UsedBytes, path)
+		send(out, dirOnline, flag(d.Online), path)
+	}
+	send(out, recoveryPending, s.Recovering)
+	for kind, depth := range s.MailboxDepths {
+		send(out, actorMailbox, depth, kind)
+	}
+	for _, b := range s.Budgets {
+		send(out, budgetUsed, b.Used, b.Name)
+		send(out, budgetLimit, b.Limit, b.Name)
+	}
+}
+
+func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
+	var leaders, under, offline int
+	for i := range replicas {
+		r := &replicas[i]
+		leaders += flag(r.Leader)
+		under += flag(r.UnderReplicated)
+		offline += flag(r.Offline)
+		if r.Offline {
+			continue
+		}
+		partition := strconv.Itoa(int(r.Partition))
+		send(out, logSize, r.SizeBytes, r.Topic, partition)
+		send(out, logSegments, r.Segments, r.Topic, partition)
+		send(out, logStartOffset, r.LogStart, r.Topic, partition)
+		send(out, logEndOffset, r.LogEnd, r.Topic, partition)
+		send(out, highWatermark, r.HighWatermark, r.Topic, partition)
+	}
+	send(out, partitionCount, len(replicas))
+	send(out, leaderCount, leaders)
+	send(out, underReplicated, under)
+	send(out, offlineReplicas, offline)
+}
+
+func collectCluster(out chan<- prometheus.Metric, c Cluster) {
+	send(out, activeControllers, flag(c.Controller))
+	send(out, activeBrokers, c.Brokers)
+	send(out, globalTopics, c.Topics)
+	send(out, globalPartitions, c.Partitions)
+	send(out, offlinePartitions, c.OfflinePartitions)
+}
+
+func send[N ~int | ~int64](out chan<- prometheus.Metric, i id, value N, labels ...string) {
+	out <- prometheus.MustNewConstMetric(
+		descs[i], prometheus.GaugeValue, float64(value), labels...)
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

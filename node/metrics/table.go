@@ -1,0 +1,228 @@
+// Package metrics counts what a node does and shows it in Prometheus' format.
+//
+// One table holds every metric with its help text; the reference documentation
+// is generated from it. Where Kafka has a JMX metric with the same meaning, the
+// name is the one the JMX exporter gives it with lower-case names, so that
+// dashboards and alerts made for Kafka work; what is ours alone begins with
+// troupe_.
+//
+// A Node owns its own Prometheus registry, there is no global one. Counting on
+// the hot path costs a few atomic additions and allocates nothing; gauges that
+// exist once per partition are read from a snapshot when a scrape asks, so that
+// idle partitions cost nothing. The listener and the actors count through small
+// interfaces which they declare themselves; only the wiring of the node imports
+// this package.
+package metrics
+
+// Kind is the type of a metric in Prometheus' terms.
+type Kind string
+
+// The kinds of metrics.
+const (
+	Counter   Kind = "counter"
+	Gauge     Kind = "gauge"
+	Histogram Kind = "histogram"
+)
+
+// Def defines one metric.
+type Def struct {
+	Name   string
+	Kind   Kind
+	Labels []string
+	// Help says what is counted, in which unit.
+	Help string
+	// Buckets are the upper bounds of a histogram, in the unit of the metric.
+	Buckets []float64
+}
+
+// id is the place of a metric in the table.
+type id int
+
+const (
+	buildInfo id = iota
+
+	requests
+	requestErrors
+	requestTimeMs
+	connections
+	connectionsCreated
+	connectionsRejected
+	clientBytesIn
+	clientBytesOut
+
+	messagesIn
+	bytesIn
+	bytesOut
+	totalProduceRequests
+	failedProduceRequests
+	totalFetchRequests
+	failedFetchRequests
+
+	partitionCount
+	leaderCount
+	underReplicated
+	offlineReplicas
+
+	logSize
+	logStartOffset
+	logEndOffset
+	logSegments
+	highWatermark
+	logFlushMs
+
+	activeControllers
+	activeBrokers
+	globalTopics
+	globalPartitions
+	offlinePartitions
+
+	dirTotalBytes
+	dirFreeBytes
+	dirUsedBytes
+	dirOnline
+
+	recoveryPending
+	recoveryDone
+	recoveryMs
+	recoveryTruncatedBytes
+
+	actorMailbox
+	actorRestarts
+	deadLetters
+
+	budgetUsed
+	budgetLimit
+
+	idCount
+)
+
+// Table returns the definitions of all metrics, those of one subsystem together.
+// The caller may keep and change the slice.
+func Table() []Def {
+	return append([]Def(nil), table[:]...)
+}
+
+var (
+	perPartition = []string{"topic", "partition"}
+	perTopic     = []string{"topic"}
+	perDir       = []string{"dir"}
+	perKind      = []string{"kind"}
+	perBudget    = []string{"budget"}
+
+	// requestMsBuckets reach from a request answered from memory to a Fetch
+	// that waits its whole fetch.max.wait.ms, and the timeouts behind it.
+	requestMsBuckets = []float64{
+		0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000,
+	}
+	diskMsBuckets = []float64{
+		0.1, 0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000,
+	}
+)
+
+var table = [idCount]Def{
+	buildInfo: {"troupe_build_info", Gauge, []string{"version", "commit", "go"},
+		"Always 1; the labels say which build of Troupe runs.", nil},
+
+	requests: {"kafka_network_requestmetrics_requests_total", Counter,
+		[]string{"request", "version"},
+		"Requests received, by API and version. Fetch is named FetchConsumer, as in Kafka.",
+		nil},
+	requestErrors: {"kafka_network_requestmetrics_errors_total", Counter,
+		[]string{"request", "error"},
+		"Error codes answered, by API and Kafka's name of the error. " +
+			"One response may carry several.", nil},
+	requestTimeMs: {"kafka_network_requestmetrics_totaltimems", Histogram,
+		[]string{"request"},
+		"Milliseconds from reading a request to handing its response to the socket. " +
+			"A Fetch that waits for data includes the wait.", requestMsBuckets},
+	connections: {"kafka_server_socket_server_metrics_connection_count", Gauge, nil,
+		"Client connections open now.", nil},
+	connectionsCreated: {"kafka_server_socket_server_metrics_connection_creation_total",
+		Counter, nil, "Client connections accepted.", nil},
+	connectionsRejected: {"troupe_network_connections_rejected_total", Counter,
+		[]string{"reason"},
+		"Connections closed by this node before their time, by reason.", nil},
+	clientBytesIn: {"troupe_network_received_bytes_total", Counter, nil,
+		"Bytes of request frames read from clients.", nil},
+	clientBytesOut: {"troupe_network_sent_bytes_total", Counter, nil,
+		"Bytes of response frames written to clients.", nil},
+
+	messagesIn: {"kafka_server_brokertopicmetrics_messagesin_total", Counter, perTopic,
+		"Records appended for producers.", nil},
+	bytesIn: {"kafka_server_brokertopicmetrics_bytesin_total", Counter, perTopic,
+		"Bytes of record batches appended for producers, as sent.", nil},
+	bytesOut: {"kafka_server_brokertopicmetrics_bytesout_total", Counter, perTopic,
+		"Bytes of record batches sent to consumers.", nil},
+	totalProduceRequests: {"kafka_server_brokertopicmetrics_totalproducerequests_total",
+		Counter, perTopic, "Partitions written to by Produce requests.", nil},
+	failedProduceRequests: {"kafka_server_brokertopicmetrics_failedproducerequests_total",
+		Counter, perTopic, "Partitions of Produce requests answered with an error.", nil},
+	totalFetchRequests: {"kafka_server_brokertopicmetrics_totalfetchrequests_total",
+		Counter, perTopic, "Partitions read by Fetch requests.", nil},
+	failedFetchRequests: {"kafka_server_brokertopicmetrics_failedfetchrequests_total",
+		Counter, perTopic, "Partitions of Fetch requests answered with an error.", nil},
+
+	partitionCount: {"kafka_server_replicamanager_partitioncount", Gauge, nil,
+		"Replicas this node holds.", nil},
+	leaderCount: {"kafka_server_replicamanager_leadercount", Gauge, nil,
+		"Partitions this node leads.", nil},
+	underReplicated: {"kafka_server_replicamanager_underreplicatedpartitions", Gauge, nil,
+		"Partitions led here with fewer in-sync replicas than replicas.", nil},
+	offlineReplicas: {"kafka_server_replicamanager_offlinereplicacount", Gauge, nil,
+		"Replicas of this node that are offline: their data directory failed, " +
+			"or they failed too often.", nil},
+
+	logSize: {"kafka_log_log_size", Gauge, perPartition,
+		"Bytes of record batches in the partition's log on this node.", nil},
+	logStartOffset: {"kafka_log_log_logstartoffset", Gauge, perPartition,
+		"First offset of the partition.", nil},
+	logEndOffset: {"kafka_log_log_logendoffset", Gauge, perPartition,
+		"Offset the next record gets.", nil},
+	logSegments: {"kafka_log_log_numlogsegments", Gauge, perPartition,
+		"Segments of the partition's log.", nil},
+	highWatermark: {"kafka_cluster_partition_highwatermark", Gauge, perPartition,
+		"Offset up to which consumers may read.", nil},
+	logFlushMs: {"kafka_log_logflushstats_logflushrateandtimems", Histogram, nil,
+		"Milliseconds a flush of a log to disk took.", diskMsBuckets},
+
+	activeControllers: {"kafka_controller_kafkacontroller_activecontrollercount", Gauge, nil,
+		"1 if this node is the controller, else 0.", nil},
+	activeBrokers: {"kafka_controller_kafkacontroller_activebrokercount", Gauge, nil,
+		"Live nodes of the cluster, as this node knows it.", nil},
+	globalTopics: {"kafka_controller_kafkacontroller_globaltopiccount", Gauge, nil,
+		"Topics of the cluster, as this node knows it.", nil},
+	globalPartitions: {"kafka_controller_kafkacontroller_globalpartitioncount", Gauge, nil,
+		"Partitions of the cluster, as this node knows it.", nil},
+	offlinePartitions: {"kafka_controller_kafkacontroller_offlinepartitionscount", Gauge, nil,
+		"Partitions of the cluster without a leader, as this node knows it.", nil},
+
+	dirTotalBytes: {"troupe_log_dir_size_bytes", Gauge, perDir,
+		"Size of the disk that holds the data directory.", nil},
+	dirFreeBytes: {"troupe_log_dir_free_bytes", Gauge, perDir,
+		"Bytes free for this node on the disk of the data directory.", nil},
+	dirUsedBytes: {"troupe_log_dir_used_bytes", Gauge, perDir,
+		"Bytes of record batches in the data directory.", nil},
+	dirOnline: {"troupe_log_dir_online", Gauge, perDir,
+		"1 while the data directory works, 0 after a disk error took it offline.", nil},
+
+	recoveryPending: {"troupe_recovery_pending_partitions", Gauge, nil,
+		"Partitions this node has yet to open after its start.", nil},
+	recoveryDone: {"troupe_recovery_partitions_total", Counter, nil,
+		"Partitions opened and, after a crash, recovered.", nil},
+	recoveryMs: {"troupe_recovery_timems", Histogram, nil,
+		"Milliseconds it took to open a partition, with its recovery.", diskMsBuckets},
+	recoveryTruncatedBytes: {"troupe_recovery_truncated_bytes_total", Counter, nil,
+		"Bytes cut off logs by recovery, because they held no whole batch.", nil},
+
+	actorMailbox: {"troupe_actor_mailbox_depth", Gauge, perKind,
+		"Messages that wait in the mailboxes of the actors of a kind.", nil},
+	actorRestarts: {"troupe_actor_restarts_total", Counter, perKind,
+		"Actors restarted by their supervisor after a panic.", nil},
+	deadLetters: {"troupe_actor_dead_letters_total", Counter, nil,
+		"Messages to actors that no longer exist.", nil},
+
+	budgetUsed: {"troupe_budget_used", Gauge, perBudget,
+		"What is taken of a bounded resource, in the unit of its limit.", nil},
+	budgetLimit: {"troupe_budget_limit", Gauge, perBudget,
+		"Bound of a resource: bytes for memory, a count for everything else.", nil},
+}
