@@ -107,11 +107,15 @@ func apiName(key int16) string {
 	return kmsg.NameForKey(key)
 }
 
+// errorName is Kafka's name of an error code, the code itself if it has none.
 func errorName(code int16) string {
-	if code == 0 {
+	switch code {
+	case 0:
 		return "NONE"
+	case kerr.NotLeaderForPartition.Code:
+		return "NOT_LEADER_OR_FOLLOWER" // kerr has the name it had before Kafka 2.6
 	}
-	if e := kerr.TypedErrorForCode(code); e != nil {
+	if e := kerr.TypedErrorForCode(code); e != nil && e.Code == code {
 		return e.Message
 	}
 	return strconv.Itoa(int(code))
