@@ -21,9 +21,12 @@ type ensure struct {
 // retire asks the activator to end actors whose identities moved away.
 type retire ensure
 
-// Retire asks a virtual actor to leave: it answers what it still owes, then
-// stops itself. Sent when its identity no longer lives on the node.
-type Retire struct{}
+// spawned tells the activator how a spawn by another actor went.
+type spawned struct {
+	key activation
+	pid *actor.PID
+	err error
+}
 
 // activation names a virtual actor.
 type activation struct{ kind, identity string }
@@ -38,7 +41,7 @@ type activator struct {
 	lookup   *Lookup
 	live     map[activation]*actor.PID
 	dying    map[activation]*actor.PID   // told to retire, not gone yet
-	starting map[activation][]*actor.PID // asked of a supervisor; who waits
+	starting map[activation][]*actor.PID // asked for; who waits
 	pinned   map[activation]bool         // to be run again when they stop
 	byPID    map[string]activation       // of live and dying
 	stopping bool
@@ -68,8 +71,8 @@ func (a *activator) Receive(ctx actor.Context) {
 		}
 	case viewChanged:
 		a.retireStrangers(ctx)
-	case *Spawned:
-		a.spawned(ctx, activation{m.Kind, m.Identity}, m.PID, m.Err)
+	case spawned:
+		a.spawned(ctx, m)
 	case *actor.Terminated:
 		a.terminated(ctx, m.Who)
 	case *actor.Stopping:
@@ -115,23 +118,27 @@ func (a *activator) start(ctx actor.Context, key activation, waiter *actor.PID) 
 	// messages for an earlier life from reaching this one.
 	name := fmt.Sprintf("%s~%s~%s.%d", key.kind, key.identity, ctx.ActorSystem().ID, a.lives)
 	props := k.Props(key.identity)
-	if k.Supervisor != nil {
-		ctx.Request(k.Supervisor, &Spawn{Kind: key.kind, Identity: key.identity, Props: props, Name: name})
+	if k.Spawn != nil {
+		self, root := ctx.Self(), ctx.ActorSystem().Root
+		k.Spawn(key.identity, name, props, func(pid *actor.PID, err error) {
+			root.Send(self, spawned{key, pid, err})
+		})
 		return
 	}
 	pid, err := ctx.SpawnNamed(props, name)
-	a.spawned(ctx, key, pid, err)
+	a.spawned(ctx, spawned{key, pid, err})
 }
 
-func (a *activator) spawned(ctx actor.Context, key activation, pid *actor.PID, err error) {
+func (a *activator) spawned(ctx actor.Context, m spawned) {
+	key, pid := m.key, m.pid
 	waiters := a.starting[key]
 	delete(a.starting, key)
-	response := &pcluster.ActivationResponse{Pid: pid, Failed: err != nil || pid == nil}
+	response := &pcluster.ActivationResponse{Pid: pid, Failed: m.err != nil || pid == nil}
 	if !response.Failed {
 		a.live[key], a.byPID[pid.Id] = pid, key
 		a.lookup.kinds[key.kind].counted.Inc()
-		if a.lookup.kinds[key.kind].Supervisor != nil {
-			ctx.Watch(pid)
+		if a.lookup.kinds[key.kind].Spawn != nil {
+			ctx.Watch(pid) // only parents hear of an end unasked
 		}
 	}
 	for _, w := range waiters {
@@ -172,7 +179,11 @@ func (a *activator) end(ctx actor.Context, key activation) {
 	delete(a.live, key)
 	a.dying[key] = pid
 	a.lookup.Forget(key.kind, key.identity)
-	ctx.Send(pid, Retire{})
+	if m := a.lookup.kinds[key.kind].Retire; m != nil {
+		ctx.Send(pid, m)
+	} else {
+		ctx.Poison(pid)
+	}
 }
 
 // terminated cleans up after an actor and starts it again when it is one that

@@ -16,28 +16,16 @@ type Kind struct {
 	// Owner says on which node the identity lives under a view; NoNode means
 	// nowhere at present (its node is down, or there is no such thing).
 	Owner func(v *View, identity string) messages.NodeID
-	// Supervisor returns the actor that spawns and supervises identities of
-	// this kind on this node; it answers a Spawn with a Spawned. Nil: the
-	// activator itself does.
-	Supervisor *actor.PID
+	// Spawn has another actor of this node spawn and supervise the actor of an
+	// identity, under that name, and calls done when it runs or cannot. Nil: the
+	// activator spawns it. It must not block; done may come from any goroutine.
+	Spawn func(identity, name string, props *actor.Props, done func(*actor.PID, error))
+	// Retire is the message that asks an actor of this kind to answer what it
+	// owes and stop itself, when its identity lives elsewhere now. Nil: it is
+	// poisoned.
+	Retire any
 	// Alias returns the kind and identity that this one stands for under a
 	// view, and ok=false if for none now. An alias has no actor of its own:
 	// Props and Owner are nil then.
 	Alias func(v *View, identity string) (kind, target string, ok bool)
-}
-
-// Spawn asks a supervisor for a child. It answers with Spawned.
-type Spawn struct {
-	Kind     string
-	Identity string
-	Props    *actor.Props
-	Name     string // of the child; unique to this activation
-}
-
-// Spawned is the answer to a Spawn; PID is nil when Err is set.
-type Spawned struct {
-	Kind     string
-	Identity string
-	PID      *actor.PID
-	Err      error
 }
