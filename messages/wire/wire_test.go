@@ -290,7 +290,8 @@ func TestMalformedValuesAreRefused(t *testing.T) {
 			return err
 		}},
 		{"nodes out of order", func() error {
-			_, err := ToDelta(&MetadataDelta{Nodes: &NodeSet{Nodes: []*NodeRecord{{NodeId: 2}, {NodeId: 1}}}})
+			nodes := &NodeSet{Nodes: []*NodeRecord{{NodeId: 2}, {NodeId: 1}}}
+			_, err := ToDelta(&MetadataDelta{Nodes: nodes})
 			return err
 		}},
 		{"a port above 65535", func() error {
