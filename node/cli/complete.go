@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// completionTimeout is how long a press of the tab key may take: a shell that
+// hangs is worse than no names.
+const completionTimeout = time.Second
+
+type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
+
+// words completes from a fixed list.
+func words(list ...string) completer {
+	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+}
+
+// topicNames completes up to most names of topics (0: any number) from the
+// cluster, without those already on the line. Errors complete nothing.
+func (g *globals) topicNames(most int) completer {
+	return func(cmd *cobra.Command, args []string, start string,
+	) ([]string, cobra.ShellCompDirective) {
+		const none = cobra.ShellCompDirectiveNoFileComp
+		if most > 0 && len(args) >= most {
+			return nil, none
+		}
+		ctx := cmd.Context()
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+		defer cancel()
+		cl, err := kgo.NewClient(
+			kgo.SeedBrokers(splitList(g.brokerList())...),
+			kgo.DialTimeout(completionTimeout), kgo.RetryTimeout(completionTimeout))
+		if err != nil {
+			return nil, none
+		}
+		defer cl.Close()
+		topics, err := kadm.NewClient(cl).ListTopics(ctx)
+		if err != nil {
+			return nil, none
+		}
+		return slices.DeleteFunc(topics.Names(), func(name string) bool {
+			return !strings.HasPrefix(name, start) || slices.Contains(args, name)
+		}), none
+	}
+}

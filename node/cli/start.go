@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// DefaultDataDir is the data directory of a node that is not told another.
+const DefaultDataDir = "data"
+
+func newStart(deps Deps) *cobra.Command {
+	var o StartOptions
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Run a node",
+		Long: `Start runs one node until it gets SIGINT or SIGTERM; a second signal ends it at
+once. One node is a whole cluster: nothing else need be installed.
+
+Port 0 takes any free port. The chosen addresses are printed, one a line, and
+written to DATA-DIR/troupe.addr once the node is ready.
+
+Settings have Kafka's property names. A flag counts before the environment
+(TROUPE_LOG_RETENTION_MS for log.retention.ms), that before the file, and that
+before the default; "troupe config" shows the result.`,
+		Example: `  troupe start
+  troupe start --data-dir /var/lib/troupe --kafka-addr 0.0.0.0:9092
+  troupe start --config server.properties --set log.retention.hours=24
+  troupe start --kafka-addr 127.0.0.1:0`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if deps.Start == nil {
+				return &failure{"this binary was built without a node", "use a full build", nil}
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return deps.Start(cmd.Context(), o)
+		},
+	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func newConfig(deps Deps, g *globals) *cobra.Command {
+	var o StartOptions
+	var docs bool
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Show every setting a node would start with, and where it comes from",
+		Long: `Config takes the flags of "troupe start" and prints the settings a node started
+with them would have, each with its origin. It starts nothing.`,
+		Example: `  troupe config
+  troupe config --config server.properties --docs
+  troupe config --set log.retention.hours=24 -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if deps.Config == nil {
+				return &failure{"this binary was built without a node", "use a full build", nil}
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			rows, err := deps.Config(o)
+			if err != nil {
+				return err
+			}
+			return g.print(cmd.OutOrStdout(), rows, func(w io.Writer) error {
+				return configTable(rows, docs).write(w)
+			})
+		},
+	}
+	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&docs, "docs", false, "add what each setting is for (JSON and YAML always do)")
+	return cmd
+}
+
+func configTable(rows []ConfigRow, docs bool) *table {
+	if !docs {
+		t := newTable("NAME", "VALUE", "ORIGIN")
+		for _, r := range rows {
+			t.add(r.Name, orDash(r.Value), r.Origin)
+		}
+		return t
+	}
+	t := newTable("NAME", "VALUE", "ORIGIN", "MEANING")
+	for _, r := range rows {
+		t.add(r.Name, orDash(r.Value), r.Origin, r.Doc)
+	}
+	return t
+}
+
+// orDash keeps a column's place when there is nothing to show.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (o *StartOptions) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.DataDir, "data-dir", "",
+		"folder of the node's data, made if missing (default \""+DefaultDataDir+"\")")
+	f.StringVar(&o.KafkaAddr, "kafka-addr", "",
+		"HOST:PORT for Kafka clients (default \""+DefaultBrokers+"\")")
+	f.StringVar(&o.HTTPAddr, "http-addr", "",
+		"HOST:PORT for health checks and metrics (default \"127.0.0.1:8080\")")
+	f.StringVar(&o.ActorAddr, "actor-addr", "",
+		"HOST:PORT for other nodes (default: none, a single node needs no such port)")
+	f.StringVar(&o.ConfigFile, "config", "", "settings file: YAML, or Java's .properties")
+	f.StringArrayVar(&o.Set, "set", nil, "a setting, KEY=VALUE; may be repeated")
+	must(cmd.MarkFlagDirname("data-dir"))
+	must(cmd.MarkFlagFilename("config", "yaml", "yml", "properties"))
+}
+
+// check refuses what no node could use, before anything is touched.
+func (o *StartOptions) check() error {
+	for _, kv := range o.Set {
+		if key, _, ok := strings.Cut(kv, "="); !ok || key == "" {
+			return &usageError{fmt.Sprintf("--set %q is not KEY=VALUE", kv),
+				"write it like --set log.retention.hours=24"}
+		}
+	}
+	return nil
+}
