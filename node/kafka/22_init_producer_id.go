@@ -1,0 +1,67 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// InitProducerId, key 22, versions 0 to 5: a producer id for an idempotent
+// producer (KIP-98).
+//
+//	v2  flexible encoding
+//	v3  the producer may name the id and epoch it had (KIP-360)
+//	v4  PRODUCER_FENCED may be answered; never happens without transactions
+//	v5  TRANSACTION_ABORTABLE may be answered; never happens without transactions
+//
+// A producer without a transactional id always gets an id nobody ever had, at
+// epoch 0, whatever id and epoch it names: only partitions know the epochs of
+// idempotent producers, and a fresh id is right in every case. Kafka does the
+// same; clients that only want the next epoch raise it by themselves.
+//
+// Not there: transactions. A transactional id is refused with
+// TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one code that every client takes
+// as final; librdkafka retries for ever on all others, and the application
+// hangs in init_transactions().
+func (s *Server) initProducerID(ctx context.Context, c *call) kmsg.Response {
+	req := c.req.(*kmsg.InitProducerIDRequest)
+	resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
+	resp.ProducerEpoch = -1
+	if req.TransactionalID != nil {
+		resp.ErrorCode = codeTransactionalIDAuthFailed
+		if *req.TransactionalID == "" {
+			resp.ErrorCode = codeInvalidRequest
+		}
+		return resp
+	}
+	if (req.ProducerID == -1) != (req.ProducerEpoch == -1) {
+		resp.ErrorCode = codeInvalidRequest
+		return resp
+	}
+	ctx, cancel := waitFor(ctx, 0)
+	defer cancel()
+	id, err := s.cluster.NewProducerID(ctx)
+	if err != nil {
+		resp.ErrorCode = initProducerIDErrorCode(err)
+		return resp
+	}
+	resp.ProducerID, resp.ProducerEpoch = int64(id), 0
+	return resp
+}
+
+// codeCoordinatorLoadInProgress makes producers ask the same node again.
+const codeCoordinatorLoadInProgress int16 = 14
+
+// initProducerIDErrorCode is errorCode for InitProducerId. A Java producer
+// without a transactional id retries on COORDINATOR_LOAD_IN_PROGRESS alone: on
+// COORDINATOR_NOT_AVAILABLE and NOT_COORDINATOR it looks for a coordinator it
+// has no key for, and anything else is fatal to it.
+func initProducerIDErrorCode(err error) int16 {
+	if controlPathBusy(err) || errors.Is(err, messages.ErrDiskFull) {
+		return codeCoordinatorLoadInProgress
+	}
+	return errorCode(err)
+}

@@ -1,0 +1,143 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// DescribeConfigs, key 32, versions 1 to 4: every setting of topics and of this
+// node, with value, default and where the value comes from.
+//
+//	v1  source and synonyms (KIP-226)
+//	v2  throttling starts after the answer (KIP-219)
+//	v3  type and documentation (KIP-569)
+//	v4  flexible encoding
+//
+// Null or no names mean all settings. A broker is described by itself alone; an
+// empty broker name means what is set at run time for all brokers. Sensitive
+// values are null. A resource that is named twice is described once: an answer
+// is a thousand times larger than the request that names a topic.
+//
+// Not there: version 0, which has no source, and resources of other types
+// (loggers, client metrics, groups): INVALID_REQUEST.
+func (s *Server) describeConfigs(_ context.Context, c *call) kmsg.Response {
+	req := c.req.(*kmsg.DescribeConfigsRequest)
+	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	image := s.cluster.Image()
+	layers := s.layers(image)
+	done := make(map[messages.ConfigResource]bool, len(req.Resources))
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		resource := messages.ConfigResource{
+			Type: messages.ConfigResourceType(rr.ResourceType),
+			Name: rr.ResourceName,
+		}
+		if done[resource] {
+			continue
+		}
+		done[resource] = true
+		r := kmsg.NewDescribeConfigsResponseResource()
+		r.ResourceType, r.ResourceName = rr.ResourceType, rr.ResourceName
+		entries, err := s.describeResource(image, layers, resource)
+		r.ErrorCode, r.ErrorMessage = errorCode(err), errorMessage(err)
+		wanted := wantedConfigs(rr.ConfigNames)
+		for j := range entries {
+			if e := &entries[j]; wanted(e.def.Name) {
+				r.Configs = append(r.Configs, describedConfig(e, req))
+			}
+		}
+		resp.Resources = append(resp.Resources, r)
+	}
+	return resp
+}
+
+// wantedConfigs tells which settings the request asks for.
+func wantedConfigs(names []string) func(string) bool {
+	if len(names) == 0 {
+		return func(string) bool { return true }
+	}
+	wanted := make(map[string]bool, len(names))
+	for _, n := range names {
+		wanted[n] = true
+	}
+	return func(name string) bool { return wanted[name] }
+}
+
+func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
+	resource messages.ConfigResource,
+) ([]configEntry, error) {
+	switch name := resource.Name; resource.Type {
+	case messages.ConfigTopic:
+		if err := checkTopicName(name); err != nil {
+			return nil, err
+		}
+		topic := image.Topic(name)
+		if topic == nil {
+			return nil, fmt.Errorf("topic %q: %w", name, messages.ErrUnknownTopicOrPartition)
+		}
+		return topicConfigs(layers, topic.Configs), nil
+	case messages.ConfigBroker:
+		if name == "" {
+			return clusterConfigs(image), nil
+		}
+		id, err := brokerID(name)
+		if err != nil {
+			return nil, err
+		}
+		if id != s.cluster.Self() {
+			return nil, fmt.Errorf("%w: broker %d was asked for the settings of broker %d; "+
+				"ask that broker", messages.ErrInvalidRequest, s.cluster.Self(), id)
+		}
+		return brokerConfigs(layers), nil
+	}
+	return nil, unconfigurable(resource.Type)
+}
+
+// brokerID reads a broker's name in the config APIs, its id in digits.
+func brokerID(name string) (messages.NodeID, error) {
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil || id < 0 {
+		return messages.NoNode, fmt.Errorf("%w: a broker is named by its id, not %q",
+			messages.ErrInvalidRequest, name)
+	}
+	return messages.NodeID(id), nil
+}
+
+func unconfigurable(t messages.ConfigResourceType) error {
+	return fmt.Errorf("%w: resources of type %d (%s) have no settings; topics (%d) and brokers "+
+		"(%d) do",
+		messages.ErrInvalidRequest, t, kmsg.ConfigResourceType(t),
+		messages.ConfigTopic, messages.ConfigBroker)
+}
+
+func describedConfig(e *configEntry,
+	req *kmsg.DescribeConfigsRequest,
+) kmsg.DescribeConfigsResponseResourceConfig {
+	out := kmsg.NewDescribeConfigsResponseResourceConfig()
+	out.Name, out.Value = e.def.Name, e.shown()
+	out.Source = kmsg.ConfigSource(e.source())
+	out.ReadOnly, out.IsSensitive = e.readOnly, e.def.Sensitive
+	out.ConfigType = kmsg.ConfigType(e.def.Type)
+	if req.IncludeDocumentation {
+		doc := e.documentation()
+		out.Documentation = &doc
+	}
+	if !req.IncludeSynonyms {
+		return out
+	}
+	for i := range e.value.Synonyms {
+		syn := &e.value.Synonyms[i]
+		o := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+		o.Name, o.Source = syn.Name, kmsg.ConfigSource(syn.Origin)
+		if !e.def.Sensitive {
+			o.Value = &syn.Value
+		}
+		out.ConfigSynonyms = append(out.ConfigSynonyms, o)
+	}
+	return out
+}

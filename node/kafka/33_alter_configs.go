@@ -1,0 +1,37 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// AlterConfigs, key 33, versions 0 to 2: replace all settings of a topic or a
+// node that are set at run time. What is not named goes back to its default.
+//
+//	v1  throttling starts after the answer (KIP-219)
+//	v2  flexible encoding
+//
+// Clients since Kafka 2.3 use IncrementalAlterConfigs instead (KIP-339).
+func (s *Server) alterConfigs(ctx context.Context, c *call) kmsg.Response {
+	req := c.req.(*kmsg.AlterConfigsRequest)
+	resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
+	changes := make([]resourceChange, len(req.Resources))
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		ch := resourceChange{kind: rr.ResourceType, name: rr.ResourceName, replace: true}
+		for j := range rr.Configs {
+			ch.add(rr.Configs[j].Name, messages.ConfigSet, rr.Configs[j].Value)
+		}
+		changes[i] = ch
+	}
+	for i, err := range s.alterAll(ctx, changes, req.ValidateOnly) {
+		r := kmsg.NewAlterConfigsResponseResource()
+		r.ResourceType, r.ResourceName = changes[i].kind, changes[i].name
+		r.ErrorCode, r.ErrorMessage = errorCode(err), errorMessage(err)
+		resp.Resources = append(resp.Resources, r)
+	}
+	return resp
+}
