@@ -1,0 +1,130 @@
+package topics
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
+)
+
+// AlterConfigs decides changes to one resource: all of them or none.
+func (p *Plan) AlterConfigs(a messages.AlterConfigs) error {
+	switch a.Resource.Type {
+	case messages.ConfigTopic:
+		return p.alterTopic(a)
+	case messages.ConfigBroker:
+		return p.alterBroker(a)
+	}
+	return fmt.Errorf("resources of type %d cannot be configured: %w", a.Resource.Type, messages.ErrInvalidRequest)
+}
+
+func (p *Plan) alterTopic(a messages.AlterConfigs) error {
+	t := p.topic(messages.TopicRef{Name: a.Resource.Name})
+	if t == nil {
+		return fmt.Errorf("topic %q: %w", a.Resource.Name, messages.ErrUnknownTopicOrPartition)
+	}
+	next, err := change(t.Configs, a, configs.KindTopic)
+	if err != nil {
+		return err
+	}
+	if err := configs.CheckTopic(next); err != nil {
+		return err
+	}
+	changed := *t
+	changed.Configs = next
+	p.put(&changed)
+	return nil
+}
+
+func (p *Plan) alterBroker(a messages.AlterConfigs) error {
+	node := messages.NoNode
+	if a.Resource.Name != "" {
+		n, err := strconv.ParseInt(a.Resource.Name, 10, 32)
+		if err != nil || p.state.image.Node(messages.NodeID(n)) == nil {
+			return fmt.Errorf("there is no node %q: %w", a.Resource.Name, messages.ErrInvalidRequest)
+		}
+		node = messages.NodeID(n)
+	}
+	all := p.configs
+	if all == nil {
+		all = maps.Clone(p.state.image.NodeConfigs)
+	}
+	if all == nil {
+		all = map[messages.NodeID]messages.Config{}
+	}
+	next, err := change(all[node], a, configs.KindBroker)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		if def, ok := configs.Broker(name); ok && !def.Dynamic && next[name] != all[node][name] {
+			return fmt.Errorf("%s cannot be changed while the node runs; "+
+				"set it in the node's configuration and restart: %w", name, messages.ErrInvalidConfig)
+		}
+	}
+	all[node] = next
+	p.configs = all
+	return nil
+}
+
+// change applies the operations of a to the overrides and checks the outcome.
+func change(old messages.Config, a messages.AlterConfigs,
+	kind configs.Kind) (messages.Config, error) {
+	lookup := configs.Broker
+	if kind == configs.KindTopic {
+		lookup = configs.Topic
+	}
+	next := messages.Config{}
+	if !a.Replace {
+		maps.Copy(next, old)
+	}
+	for _, c := range a.Changes {
+		def, ok := lookup(c.Key)
+		if !ok {
+			return nil, configs.Unknown(c.Key, kind)
+		}
+		switch c.Op {
+		case messages.ConfigDelete:
+			delete(next, c.Key)
+			continue
+		case messages.ConfigSet:
+			next[c.Key] = c.Value
+		case messages.ConfigAppend, messages.ConfigSubtract:
+			if def.Type != configs.List {
+				return nil, fmt.Errorf("%s is not a list: it can be set but not appended to or "+
+					"subtracted from: %w", c.Key, messages.ErrInvalidConfig)
+			}
+			current, overridden := next[c.Key]
+			if !overridden {
+				current = def.Default
+			}
+			next[c.Key] = mergeList(current, c.Value, c.Op == messages.ConfigAppend)
+		default:
+			return nil, fmt.Errorf("operation %d on %s: %w", c.Op, c.Key, messages.ErrInvalidRequest)
+		}
+		if err := def.Check(next[c.Key]); err != nil {
+			return nil, err
+		}
+	}
+	return next, nil
+}
+
+// mergeList adds or takes away the elements of a comma-separated list, keeping
+// the order and naming each once.
+func mergeList(current, operand string, add bool) string {
+	have := configs.SplitList(current)
+	for _, e := range configs.SplitList(operand) {
+		at := slices.Index(have, e)
+		if add && at < 0 {
+			have = append(have, e)
+		}
+		if !add && at >= 0 {
+			have = slices.Delete(have, at, at+1)
+		}
+	}
+	return strings.Join(have, ",")
+}
