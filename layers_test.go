@@ -69,6 +69,7 @@ var outside = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kmsg": {
 		"node/kafka", "node/metrics", "node/cli", "bench", "testkit",
 	},
+	"github.com/twmb/franz-go/pkg/kerr":   {"node/kafka", "node/metrics", "node/cli", "testkit"},
 	"github.com/twmb/franz-go":            {"node/cli", "bench", "testkit"},
 	"go.etcd.io/bbolt":                    {"persistence/registry"},
 	"github.com/spf13/cobra":              {"node/cli"},

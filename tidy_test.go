@@ -89,7 +89,8 @@ func TestEveryExportHasADocComment(t *testing.T) {
 }
 
 // undocumented returns the exported names of a declaration without a comment. A
-// comment on a group counts for its constants and variables, not for its types.
+// comment on a group counts for its constants and variables, not for its types;
+// constants of a type that are grouped are documented by that type.
 func undocumented(d ast.Decl) []*ast.Ident {
 	var names []*ast.Ident
 	switch d := d.(type) {
@@ -106,7 +107,10 @@ func undocumented(d ast.Decl) []*ast.Ident {
 					names = append(names, s.Name)
 				}
 			case *ast.ValueSpec:
-				if s.Names[0].IsExported() && s.Doc == nil && s.Comment == nil && d.Doc == nil {
+				enum := d.Lparen.IsValid() && d.Tok == token.CONST &&
+					d.Specs[0].(*ast.ValueSpec).Type != nil
+				if s.Names[0].IsExported() && !enum &&
+					s.Doc == nil && s.Comment == nil && d.Doc == nil {
 					names = append(names, s.Names[0])
 				}
 			}

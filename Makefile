@@ -1,0 +1,65 @@
+# Troupe. "make help" lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+CLI      := github.com/troupelog/troupe/node/cli
+LDFLAGS  := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT)
+FUZZTIME ?= 20s
+DATA     ?= data
+
+# Build tools live in modfiles of their own, so they never touch go.mod.
+BUF  := go tool -modfile=tools/go.mod buf
+LINT := go tool -modfile=tools/lint/go.mod golangci-lint
+
+.PHONY: help build run test deps race lint fmt proto proto-check fuzz bench \
+	check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/troupe
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/troupe .
+
+run: build ## build and start one node, data in ./data (DATA=dir)
+	exec bin/troupe start --data-dir $(DATA)
+
+test: deps ## install what the tests need (kcat, two Python clients) and run the whole suite
+	go test -timeout 20m ./...
+
+deps:
+	@tools/test-deps.sh
+
+race: ## run the tests with the race detector, but for those of the real binary
+	go test -race -timeout 20m $$(go list ./... | grep -v -e /e2e$$)
+
+lint: ## vet the code and run the linters of .golangci.yml
+	go vet ./...
+	$(LINT) run ./...
+	$(BUF) lint
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+	$(BUF) format -w
+
+proto: ## regenerate messages/wire from its .proto files
+	$(BUF) generate
+
+proto-check: proto ## fail if the generated code is not what the .proto files say
+	@git diff --exit-code -- messages/wire || \
+		{ echo 'messages/wire is stale: run "make proto" and commit the result' >&2; exit 1; }
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+bench: build ## measure the node beside an ideal broker, in one run
+	go run ./bench -troupe bin/troupe
+
+check: lint test race proto-check ## everything CI runs
+
+clean: ## delete what was built (never ./data)
+	rm -rf bin
