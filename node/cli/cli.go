@@ -119,8 +119,6 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
   troupe consume orders --from start`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noSubcommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := g.check(); err != nil {
 				return err
@@ -134,17 +132,36 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
 		newVersion(g),
 	)
-	return root, g
+	return group(root), g
 }
 
-// noSubcommand refuses the arguments of a command that only groups others.
-func noSubcommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
+// group makes cmd a command that only groups others: alone it shows its help.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.SuggestionsMinimumDistance = 2 // typing errors to look past
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		remedy := fmt.Sprintf("see %s --help", cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			remedy = "did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return &usageError{why: fmt.Sprintf("unknown command %q", args[0]), remedy: remedy}
+	}
+	return cmd
+}
+
+// need checks the number of arguments: at least 1, and no more than most unless
+// that is 0. thing says what they are.
+func need(most int, thing string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return &usageError{thing + " is missing", "usage: " + cmd.UseLine()}
+		case most > 0 && len(args) > most:
+			return &usageError{fmt.Sprintf("%q is too much", args[most]), "usage: " + cmd.UseLine()}
+		}
 		return nil
 	}
-	remedy := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		remedy = "did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return &usageError{why: fmt.Sprintf("unknown command %q", args[0]), remedy: remedy}
 }

@@ -64,7 +64,7 @@ newline: what "troupe produce" read, byte for byte, if there is one partition.`,
   troupe consume orders --from -10 --format '%p/%o %k: %v\n'
   troupe consume orders --from "10m ago" --format json | jq .value
   troupe consume orders --partition 0 --from 1234 --count 1`,
-		Args:              cobra.ExactArgs(1),
+		Args:              need(1, "the TOPIC"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return consume(cmd, g, o, args[0]) },
 		ValidArgsFunction: g.topicNames(1),
 	}
@@ -108,7 +108,7 @@ func consume(cmd *cobra.Command, g *globals, o consumeOptions, topic string) err
 	}
 	begun := time.Now()
 	err = errors.Join(r.run(cmd.Context()), r.out.Flush())
-	if !o.quiet {
+	if !o.quiet && (err == nil || r.records > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s from %s\n",
 			tally(r.records, r.size, time.Since(begun)), printable(topic))
 	}

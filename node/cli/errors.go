@@ -146,7 +146,7 @@ func topicError(topic string, err error, said string) error {
 // unknownTopic is the error about a topic the cluster does not have.
 func unknownTopic(topic string, err error) error {
 	return &failure{fmt.Sprintf("the cluster has no topic %q", topic),
-		fmt.Sprintf("create it with \"troupe topic create %s\" or see \"troupe topic list\"", topic),
+		fmt.Sprintf("see \"troupe topic list\", or create it with \"troupe topic create %s\"", topic),
 		err}
 }
 

@@ -130,14 +130,24 @@ func (t *table) text(i int, cell string) string {
 	return printable(cell)
 }
 
-// printable quotes a text that holds characters a terminal would act on.
+// printable escapes what a terminal would act on, such as control characters in
+// a name or a setting.
 func printable(s string) string {
-	for _, r := range s {
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return strconv.Quote(s)
-		}
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
+	if strings.IndexFunc(s, bad) < 0 {
+		return s
 	}
-	return s
+	var out strings.Builder
+	for i, r := range s {
+		if !bad(r) {
+			out.WriteRune(r)
+			continue
+		}
+		_, n := utf8.DecodeRuneInString(s[i:])
+		quoted := strconv.QuoteToASCII(s[i : i+n])
+		out.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return out.String()
 }
 
 // count is n with a comma every three digits.
@@ -169,8 +179,12 @@ func byteSize(n float64) string {
 // tally is the line that sums up a transfer.
 func tally(records, size int64, took time.Duration) string {
 	seconds := max(took.Seconds(), 0.001)
-	return fmt.Sprintf("%s, %s in %.1f s (%s/s, %s records/s)",
-		plural(records, "record"), byteSize(float64(size)), seconds,
+	shown := fmt.Sprintf("%.1f s", seconds)
+	if seconds < 1 {
+		shown = fmt.Sprintf("%.0f ms", seconds*1000)
+	}
+	return fmt.Sprintf("%s, %s in %s (%s/s, %s records/s)",
+		plural(records, "record"), byteSize(float64(size)), shown,
 		byteSize(float64(size)/seconds), count(int64(float64(records)/seconds)))
 }
 

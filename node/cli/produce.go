@@ -56,7 +56,7 @@ is never written twice or out of order.`,
   tail -F app.log | troupe produce logs --codec zstd
   echo 'user1:hello' | troupe produce chat --key-separator :
   troupe produce events --header source=import --partition 0 < events.json`,
-		Args:              cobra.ExactArgs(1),
+		Args:              need(1, "the TOPIC"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return produce(cmd, g, o, args[0]) },
 		ValidArgsFunction: g.topicNames(1),
 	}
@@ -182,7 +182,7 @@ func produce(cmd *cobra.Command, g *globals, o produceOptions, topic string) err
 	}
 	err = s.run(cmd.Context(), g.timeout)
 	stopProgress()
-	if !o.quiet {
+	if !o.quiet && (err == nil || s.records.Load() > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s to %s\n", s.tally(), printable(topic))
 	}
 	return produceError(err, o, topic)
@@ -245,7 +245,7 @@ func produceError(err error, o produceOptions, topic string) error {
 		return &failure{at + fmt.Sprintf("too large for a batch of %d bytes or for the topic",
 			o.batchBytes), "raise --batch-bytes and the topic's max.message.bytes", err}
 	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, context.DeadlineExceeded):
-		return &failure{at + "no acknowledgement in time; it may be written or not",
+		return &failure{at + "no acknowledgement in time, so it may be written or not",
 			"check the broker or raise --timeout", err}
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		return &failure{at + fmt.Sprintf("topic %q is not there", topic),

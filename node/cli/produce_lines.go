@@ -81,13 +81,18 @@ type lineReader struct {
 	carry []byte // read but not in a chunk yet
 	line  int64  // lines handed out
 	eof   bool
+	bad   error // of the line after those handed out
 	pool  sync.Pool // of *chunk
 }
 
 // next returns the next chunk, which has at least one record, or io.EOF. It
 // waits for input only when it has no whole line, so lines typed or piped in one
-// by one are handed out one by one.
+// by one are handed out one by one. A line that cannot be a record is an error
+// once those before it were handed out, and ends the input.
 func (l *lineReader) next() (*chunk, error) {
+	if l.bad != nil {
+		return nil, l.bad
+	}
 	c := l.fresh()
 	c.buf = append(c.buf, l.carry...)
 	for !l.eof && bytes.IndexByte(c.buf, '\n') < 0 {
@@ -95,15 +100,15 @@ func (l *lineReader) next() (*chunk, error) {
 			return nil, err
 		}
 	}
-	used, err := l.cut(c)
-	if err != nil {
-		return nil, err
-	}
+	used := l.cut(c)
 	l.carry = append(l.carry[:0], c.buf[used:]...)
+	l.line += int64(len(c.records))
 	if len(c.records) == 0 {
+		if l.bad != nil {
+			return nil, l.bad
+		}
 		return nil, io.EOF
 	}
-	l.line += int64(len(c.records))
 	c.pending.Store(int32(len(c.records)))
 	return c, nil
 }
@@ -127,9 +132,9 @@ func (l *lineReader) fill(c *chunk) error {
 	return err
 }
 
-// cut makes records of the lines in the chunk's buffer and returns how many
-// bytes they took.
-func (l *lineReader) cut(c *chunk) (used int, err error) {
+// cut makes records of the lines in the chunk's buffer, up to a bad one, and
+// returns how many bytes they took.
+func (l *lineReader) cut(c *chunk) (used int) {
 	now := time.Now()
 	for used < len(c.buf) && len(c.records) < chunkRecords {
 		rest := c.buf[used:]
@@ -141,22 +146,23 @@ func (l *lineReader) cut(c *chunk) (used int, err error) {
 			}
 			n, step = len(rest), len(rest)
 		}
-		if n > l.lineMax {
-			return 0, &lineError{c.firstLine + int64(len(c.records)), errLineTooLong}
-		}
-		c.records = append(c.records, l.template)
-		r := &c.records[len(c.records)-1]
+		r := l.template
 		r.Timestamp, r.Context = now, c
-		if err := l.split(r, rest[:n:n]); err != nil {
-			return 0, &lineError{c.firstLine + int64(len(c.records)) - 1, err}
+		if err := l.split(&r, rest[:n:n]); err != nil {
+			l.bad = &lineError{c.firstLine + int64(len(c.records)), err}
+			break
 		}
+		c.records = append(c.records, r)
 		used += step
 	}
-	return used, nil
+	return used
 }
 
 // split sets the key and value of r.
 func (l *lineReader) split(r *kgo.Record, line []byte) error {
+	if len(line) > l.lineMax {
+		return errLineTooLong
+	}
 	if l.separator == nil {
 		r.Value = line
 		return nil

@@ -22,12 +22,10 @@ func newTopic(g *globals) *cobra.Command {
 		Example: `  troupe topic create orders --partitions 6 --config retention.ms=86400000
   troupe topic list
   troupe topic describe orders`,
-		Args: noSubcommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTopicCreate(g), newTopicList(g), newTopicDescribe(g),
 		newTopicAlter(g), newTopicDelete(g))
-	return cmd
+	return group(cmd)
 }
 
 // Values of topicResult.Result.
@@ -114,7 +112,7 @@ func newTopicCreate(g *globals) *cobra.Command {
   troupe topic create orders returns --partitions 6 --replication-factor 3
   troupe topic create users --config cleanup.policy=compact --if-not-exists
   troupe topic create orders --partitions 6 --dry-run`,
-		Args: cobra.MinimumNArgs(1),
+		Args: need(0, "the NAME of a topic"),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			configs, err := o.check(cmd)
 			if err != nil {

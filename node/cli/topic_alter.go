@@ -32,7 +32,7 @@ another partition than before. Settings not named stay as they are.`,
 		Example: `  troupe topic alter orders --partitions 12
   troupe topic alter orders --set retention.ms=604800000 --set cleanup.policy=delete
   troupe topic alter orders --delete retention.ms`,
-		Args: cobra.ExactArgs(1),
+		Args: need(1, "the NAME of a topic"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changes, err := o.check(cmd)
 			if err != nil {
@@ -131,7 +131,7 @@ func newTopicDelete(g *globals) *cobra.Command {
 says --yes instead.`,
 		Example: `  troupe topic delete orders
   troupe topic delete orders returns --yes`,
-		Args: cobra.MinimumNArgs(1),
+		Args: need(0, "the NAME of a topic"),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if !yes {
 				if err := confirm(cmd, names); err != nil {

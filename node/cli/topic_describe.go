@@ -57,7 +57,7 @@ it takes on its leader, and the settings that differ from the defaults.`,
 		Example: `  troupe topic describe orders
   troupe topic describe orders --all
   troupe topic describe orders -o json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: need(0, "the NAME of a topic"),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return g.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
 				topics, err := describeTopics(ctx, adm, names)
