@@ -26,7 +26,6 @@ package record
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -53,6 +52,15 @@ const (
 	LZ4    Codec = 3
 	Zstd   Codec = 4
 )
+
+// String returns Kafka's name of the codec.
+func (c Codec) String() string {
+	names := [...]string{None: "none", Gzip: "gzip", Snappy: "snappy", LZ4: "lz4", Zstd: "zstd"}
+	if int(c) >= len(names) {
+		return fmt.Sprintf("codec %d", uint8(c))
+	}
+	return names[c]
+}
 
 // Attribute bits of a batch.
 const (
@@ -128,7 +136,8 @@ func ParseHeader(b []byte) (Header, error) {
 		Count:           int32(binary.BigEndian.Uint32(b[57:])),
 	}
 	if h.Length < HeaderSize-prefixSize {
-		return Header{}, fmt.Errorf("batch length %d is less than a header: %w", h.Length, messages.ErrCorruptBatch)
+		return Header{}, fmt.Errorf("batch length %d is less than a header: %w",
+			h.Length, messages.ErrCorruptBatch)
 	}
 	return h, nil
 }
@@ -160,7 +169,8 @@ func (h *Header) LastSequence() messages.Sequence {
 // Codec is how the records are compressed.
 func (h *Header) Codec() Codec { return Codec(h.Attributes & codecMask) }
 
-// LogAppendTime reports whether MaxTimestamp is the broker's time and holds for every record.
+// LogAppendTime reports whether MaxTimestamp is the broker's time and holds for
+// every record.
 func (h *Header) LogAppendTime() bool { return h.Attributes&attrLogAppendTime != 0 }
 
 // Transactional reports whether the batch is part of a transaction.
@@ -181,7 +191,8 @@ func Parse(b []byte) (batch Batch, rest []byte, err error) {
 		return Batch{}, nil, err
 	}
 	if sum := crc32.Checksum(batch.Bytes[21:], castagnoli); sum != batch.CRC {
-		return Batch{}, nil, fmt.Errorf("sum %08x, header says %08x: %w", sum, batch.CRC, ErrBadCRC)
+		return Batch{}, nil, fmt.Errorf("sum %08x, header says %08x: %w",
+			sum, batch.CRC, ErrBadCRC)
 	}
 	return batch, rest, nil
 }
@@ -221,5 +232,31 @@ func (b *Batch) resum() {
 	binary.BigEndian.PutUint32(b.Bytes[17:], b.CRC)
 }
 
-// ErrStop ends an iteration early without an error.
-var ErrStop = errors.New("stop iterating")
+// SetMaxTimestamp corrects the maximum and sums the batch anew.
+func (b *Batch) SetMaxTimestamp(t messages.Timestamp) {
+	b.MaxTimestamp = t
+	binary.BigEndian.PutUint64(b.Bytes[35:], uint64(t))
+	b.resum()
+}
+
+// sealed is the end of every building of a batch: it writes the header before
+// the records that stand in bytes from HeaderSize on, sets length and sum, and
+// returns the batch.
+func sealed(h Header, bytes []byte) Batch {
+	h.Length = int32(len(bytes) - prefixSize)
+	binary.BigEndian.PutUint64(bytes[0:], uint64(h.BaseOffset))
+	binary.BigEndian.PutUint32(bytes[8:], uint32(h.Length))
+	binary.BigEndian.PutUint32(bytes[12:], uint32(h.LeaderEpoch))
+	bytes[16] = Magic
+	binary.BigEndian.PutUint16(bytes[21:], uint16(h.Attributes))
+	binary.BigEndian.PutUint32(bytes[23:], uint32(h.LastOffsetDelta))
+	binary.BigEndian.PutUint64(bytes[27:], uint64(h.BaseTimestamp))
+	binary.BigEndian.PutUint64(bytes[35:], uint64(h.MaxTimestamp))
+	binary.BigEndian.PutUint64(bytes[43:], uint64(h.ProducerID))
+	binary.BigEndian.PutUint16(bytes[51:], uint16(h.ProducerEpoch))
+	binary.BigEndian.PutUint32(bytes[53:], uint32(h.BaseSequence))
+	binary.BigEndian.PutUint32(bytes[57:], uint32(h.Count))
+	b := Batch{Header: h, Bytes: bytes}
+	b.resum()
+	return b
+}
