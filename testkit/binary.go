@@ -1,0 +1,67 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// BinaryEnv names the environment variable with the path of a troupe binary to
+// test instead of one built from this module.
+const BinaryEnv = "TROUPE_BINARY"
+
+const mainPackage = "github.com/troupelog/troupe"
+
+// built is the binary of this test process.
+var built struct {
+	once sync.Once
+	dir  string // set by Main
+	path string
+	err  error
+}
+
+// Main runs the tests of a package and removes the binary they built. Call it
+// from TestMain; Binary needs it.
+func Main(m *testing.M) {
+	dir, err := os.MkdirTemp("", "troupe-testkit-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testkit:", err)
+		os.Exit(1)
+	}
+	built.dir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit:", err)
+	}
+	os.Exit(code)
+}
+
+// Binary returns the path of the troupe binary, built on the first call of a
+// test process. A binary that does not build fails every test that asks for it.
+func Binary(tb testing.TB) string {
+	tb.Helper()
+	built.once.Do(func() { built.path, built.err = build() })
+	if built.err != nil {
+		tb.Fatalf("testkit: %v", built.err)
+	}
+	return built.path
+}
+
+func build() (string, error) {
+	if path := os.Getenv(BinaryEnv); path != "" {
+		return filepath.Abs(path)
+	}
+	if built.dir == "" {
+		return "", fmt.Errorf("no place to build in: call testkit.Main from TestMain")
+	}
+	path := filepath.Join(built.dir, "troupe")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, mainPackage)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", mainPackage, err, out)
+	}
+	return path, nil
+}

@@ -1,0 +1,167 @@
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// violationsMax bounds what Check reports; the rest is counted.
+const violationsMax = 10
+
+// History is what happened to records on their way through a log: what was sent,
+// what was acknowledged, and what was read. A value names a record, so values
+// must be unique. It is safe for concurrent use.
+type History struct {
+	mu    sync.Mutex
+	sends map[place][]string // in the order they were sent
+	acks  map[string]Position
+	reads map[place][]read // in the order they were read
+}
+
+type place struct {
+	topic     string
+	partition int32
+}
+
+type read struct {
+	value  string
+	offset int64
+}
+
+// Position is where a record is.
+type Position struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+func (p Position) place() place { return place{p.Topic, p.Partition} }
+
+// NewHistory returns an empty history.
+func NewHistory() *History {
+	return &History{
+		sends: map[place][]string{},
+		acks:  map[string]Position{},
+		reads: map[place][]read{},
+	}
+}
+
+// Send notes that a record is about to be sent. The order of the calls for one
+// partition is the order its records must keep.
+func (h *History) Send(topic string, partition int32, value string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := place{topic, partition}
+	h.sends[p] = append(h.sends[p], value)
+}
+
+// Ack notes that the broker has acknowledged a record.
+func (h *History) Ack(value string, at Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acks[value] = at
+}
+
+// Read notes that a consumer got a record.
+func (h *History) Read(value string, at Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads[at.place()] = append(h.reads[at.place()], read{value, at.Offset})
+}
+
+// Counts returns how many records were sent, acknowledged and read.
+func (h *History) Counts() (sent, acked, read int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sends {
+		sent += len(s)
+	}
+	for _, r := range h.reads {
+		read += len(r)
+	}
+	return sent, len(h.acks), read
+}
+
+// Check compares a complete reading of the log with what was promised to an
+// idempotent producer. It returns an error that lists what is wrong unless
+//
+//   - every acknowledged record was read, at the offset it was given;
+//   - no record was read twice, and none that was never sent;
+//   - the records of a partition came in the order they were sent, at rising
+//     offsets.
+//
+// A record that was sent and never acknowledged may be there or not.
+func (h *History) Check() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var found violations
+	got := map[string]Position{}
+	for p, reads := range h.reads {
+		h.checkPartition(p, reads, got, &found)
+	}
+	for value, want := range h.acks {
+		at, ok := got[value]
+		switch {
+		case !ok:
+			found.add("lost: %q was acknowledged at %v", value, want)
+		case at != want:
+			found.add("moved: %q was acknowledged at %v and read at %v", value, want, at)
+		}
+	}
+	return found.err()
+}
+
+func (h *History) checkPartition(p place, reads []read, got map[string]Position, v *violations) {
+	rank := map[string]int{}
+	for i, value := range h.sends[p] {
+		rank[value] = i
+	}
+	last, lastOffset := -1, int64(-1)
+	for _, r := range reads {
+		at := Position{p.topic, p.partition, r.offset}
+		if r.offset <= lastOffset {
+			v.add("offset %d of %s-%d came after %d", r.offset, p.topic, p.partition, lastOffset)
+		}
+		lastOffset = r.offset
+		if first, twice := got[r.value]; twice {
+			v.add("twice: %q was read at %v and %v", r.value, first, at)
+			continue
+		}
+		got[r.value] = at
+		n, sent := rank[r.value]
+		switch {
+		case !sent:
+			v.add("invented: %q at %v was never sent there", r.value, at)
+		case n < last:
+			v.add("reordered: %q at %v was sent before the record in front of it", r.value, at)
+		default:
+			last = n
+		}
+	}
+}
+
+// violations collects the first few of many.
+type violations struct {
+	lines []string
+	more  int
+}
+
+func (v *violations) add(format string, args ...any) {
+	if len(v.lines) == violationsMax {
+		v.more++
+		return
+	}
+	v.lines = append(v.lines, fmt.Sprintf(format, args...))
+}
+
+func (v *violations) err() error {
+	if len(v.lines) == 0 {
+		return nil
+	}
+	if v.more > 0 {
+		v.lines = append(v.lines, fmt.Sprintf("and %d more", v.more))
+	}
+	return errors.New(strings.Join(v.lines, "\n"))
+}
