@@ -59,7 +59,8 @@ var layers = []layer{
 	{".", []string{"node/...", "node"}},
 
 	{"testkit", []string{"messages/..."}},
-	{"bench", []string{"messages/...", "testkit/..."}},
+	{"bench", []string{"messages/...", "testkit"}},
+	{"e2e", []string{"messages/...", "testkit"}},
 }
 
 // outside says which packages of ours may import a module that is not ours. A

@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/troupelog/troupe/testkit"
+)
+
+// mountDisk mounts a file system in memory and unmounts it with the test.
+func mountDisk(t *testing.T, megabytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	err := syscall.Mount("troupe-test", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes))
+	if err != nil {
+		t.Fatalf("mounting a small disk needs root (run \"make test\" as root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+func TestAFullDiskIsSurvivedOnASmallDisk(t *testing.T) {
+	disk := mountDisk(t, 24)
+	node := testkit.StartNode(t, testkit.Dir(filepath.Join(disk, "data")))
+	createTopic(t, node, "orders", 1)
+	ctx := patient(t)
+	producer := client(t, node,
+		kgo.RecordRetries(2), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.DisableIdempotentWrite(), kgo.DefaultProduceTopic("orders"))
+
+	// A value of 100 KiB begins with its number.
+	value := func(i int) []byte {
+		return append(fmt.Appendf(nil, "%06d ", i), bytes.Repeat([]byte{'x'}, 100<<10)...)
+	}
+	var acked []int64 // offsets, by number
+	var full error
+	for i := 0; full == nil && i < 1000; i++ {
+		r, err := producer.ProduceSync(ctx, &kgo.Record{Value: value(i)}).First()
+		if full = err; err == nil {
+			acked = append(acked, r.Offset)
+		}
+	}
+	if full == nil || len(acked) == 0 {
+		t.Fatalf("%d records of 100 KiB fit on a disk of 24 MiB: %v", len(acked), full)
+	}
+	t.Logf("%d records fit; then: %v", len(acked), full)
+	if !strings.Contains(full.Error(), "KAFKA_STORAGE_ERROR") {
+		t.Errorf("a full disk is answered with %v, not KAFKA_STORAGE_ERROR", full)
+	}
+
+	expect := func(when string) {
+		t.Helper()
+		found := map[int64]string{}
+		readAll(t, node, "orders", func(r *kgo.Record) { found[r.Offset] = string(r.Value) })
+		for i, offset := range acked {
+			if found[offset] != string(value(i)) {
+				t.Fatalf("%s: record %d is not at offset %d", when, i, offset)
+			}
+		}
+	}
+	expect("on the full disk")
+	node.Kill()
+	node.Restart()
+	expect("after kill -9 on the full disk")
+
+	// Room is made; no restart is needed to go on.
+	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, "size=256m"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "records are accepted again", func() bool {
+		r, err := producer.ProduceSync(ctx, &kgo.Record{Value: value(len(acked))}).First()
+		if err == nil {
+			acked = append(acked, r.Offset)
+		}
+		return err == nil
+	})
+	expect("after room was made")
+}
+
+func TestAReadOnlyDiskIsNamedOnAReadOnlyDisk(t *testing.T) {
+	disk := mountDisk(t, 64)
+	dir := filepath.Join(disk, "data")
+	node := testkit.StartNode(t, testkit.Dir(dir))
+	node.Troupe("topic", "create", "orders")
+	produceOne(t, node, "first")
+	node.Stop()
+
+	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	expectRefusal(t, []string{dir, "read-only"}, testkit.Dir(dir))
+	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	node.Restart(testkit.Dir(dir))
+	expectRecords(t, node, "first")
+}
+
+// What a power cut or a bad disk does to the end of a file must cost the bad
+// part only.
+func TestATornTailIsCutOff(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		damage func(t *testing.T, log string)
+	}{
+		{"half a batch is missing", func(t *testing.T, log string) {
+			end := dataEnd(t, log)
+			if err := os.Truncate(log, end-20); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a bit of the last batch is flipped", func(t *testing.T, log string) {
+			flip(t, log, dataEnd(t, log)-1)
+		}},
+		{"random bytes follow", func(t *testing.T, log string) {
+			write(t, log, dataEnd(t, log), bytes.Repeat([]byte{0, 0, 0, 9, 0xfe}, 1000))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			node := testkit.StartNode(t)
+			node.Troupe("topic", "create", "orders")
+			produceOne(t, node, "first")
+			produceOne(t, node, "second")
+			node.Kill()
+			tt.damage(t, filepath.Join(node.Dir, "orders-0", "00000000000000000000.log"))
+			node.Restart()
+
+			var got []string
+			readAll(t, node, "orders", func(r *kgo.Record) { got = append(got, string(r.Value)) })
+			if len(got) == 0 || got[0] != "first" || len(got) > 2 ||
+				len(got) == 2 && got[1] != "second" {
+				t.Errorf("read %q", got)
+			}
+			produceOne(t, node, "third")
+			got = append(got, "third")
+			expectRecords(t, node, got...)
+		})
+	}
+}
+
+// dataEnd returns where the last batch of a log ends: behind it are zeros.
+func dataEnd(t *testing.T, log string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := int64(len(bytes.TrimRight(b, "\x00")))
+	if end < 61 {
+		t.Fatalf("%s holds no batch", log)
+	}
+	return end
+}
+
+func flip(t *testing.T, name string, at int64) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	write(t, name, at, []byte{b[0] ^ 0x10})
+}
+
+func write(t *testing.T, name string, at int64, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHealthAndMetricsAreServed(t *testing.T) {
+	node := testkit.StartNode(t)
+	for path, want := range map[string]string{
+		"/healthz": "", "/readyz": "", "/metrics": "kafka_server_replicamanager_partitioncount",
+	} {
+		resp, err := http.Get("http://" + node.HTTP + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s, %v, %.200q", path, resp.Status, err, body)
+		}
+	}
+}
