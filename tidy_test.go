@@ -299,7 +299,7 @@ func (c *checker) Import(imported string) (*types.Package, error) {
 var (
 	marker = regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b(\(#[0-9]+\))?`)
 	// A path on somebody's machine means nothing to a reader.
-	machinePath = regexp.MustCompile("(?:^|[\\s\"'`(=])/(?:home|root|tmp|work|mnt|Users)/[A-Za-z]")
+	machinePath = regexp.MustCompile("(?:^|[\\s\"'`(=])/(?:home|root|work|mnt|Users)/[A-Za-z]")
 	document    = regexp.MustCompile(`[A-Za-z0-9_./-]*[A-Za-z0-9_-]\.md\b`)
 )
 

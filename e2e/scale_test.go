@@ -105,7 +105,7 @@ func cpuOver(t *testing.T, n *testkit.Node, while time.Duration) float64 {
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
 		}
-		least = min(least, (n.Usage().CPU - before).Seconds()/while.Seconds())
+		least = min(least, (n.Usage().CPU-before).Seconds()/while.Seconds())
 	}
 	return least
 }
