@@ -64,17 +64,21 @@ newline: what "troupe produce" read, byte for byte, if there is one partition.`,
   troupe consume orders --from -10 --format '%p/%o %k: %v\n'
   troupe consume orders --from "10m ago" --format json | jq .value
   troupe consume orders --partition 0 --from 1234 --count 1`,
-		Args:              need(1, "the TOPIC"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return consume(cmd, g, o, args[0]) },
+		Args: need(1, "the TOPIC"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return consume(cmd, g, o, args[0])
+		},
 		ValidArgsFunction: g.topicNames(1),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "start", "where to begin: start, end, OFFSET, -N or a time")
-	f.Int32SliceVarP(&o.partitions, "partition", "p", nil, "only these partitions, e.g. 0,2 (default: all)")
+	f.Int32SliceVarP(&o.partitions, "partition", "p", nil,
+		"only these partitions, e.g. 0,2 (default: all)")
 	f.Int64VarP(&o.count, "count", "n", 0, "end after this many records (default: no limit)")
 	f.BoolVarP(&o.follow, "follow", "f", false, "wait for new records")
 	f.StringVar(&o.format, "format", formatValue, "json, or a text with tokens (see above)")
-	f.BoolVar(&o.committed, "committed", false, "hide records of transactions that are open or aborted")
+	f.BoolVar(&o.committed, "committed", false,
+		"hide records of transactions that are open or aborted")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary")
 	must(cmd.RegisterFlagCompletionFunc("from", words("start", "end")))
 	must(cmd.RegisterFlagCompletionFunc("format", words(formatJSON)))

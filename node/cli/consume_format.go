@@ -79,7 +79,9 @@ var tokens = map[string]printer{
 	"t": func(b []byte, r *kgo.Record) []byte { return append(b, r.Topic...) },
 	"p": func(b []byte, r *kgo.Record) []byte { return strconv.AppendInt(b, int64(r.Partition), 10) },
 	"o": func(b []byte, r *kgo.Record) []byte { return strconv.AppendInt(b, r.Offset, 10) },
-	"T": func(b []byte, r *kgo.Record) []byte { return strconv.AppendInt(b, r.Timestamp.UnixMilli(), 10) },
+	"T": func(b []byte, r *kgo.Record) []byte {
+		return strconv.AppendInt(b, r.Timestamp.UnixMilli(), 10)
+	},
 	"k": func(b []byte, r *kgo.Record) []byte { return append(b, r.Key...) },
 	"v": appendValue,
 	"s": appendValue,

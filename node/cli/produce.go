@@ -24,6 +24,14 @@ const (
 	batchBytesMax     = 1 << 30
 )
 
+// What a batch of one record needs besides key, value and headers, at most: the
+// batch header of 61 bytes, and the record's attributes, deltas and lengths. A
+// header needs two lengths.
+const (
+	batchOverhead  = 61 + 1 + 10 + 5 + 4*5
+	headerOverhead = 2 * 5
+)
+
 // lingerMax is the longest --linger.
 const lingerMax = time.Minute
 
@@ -56,8 +64,10 @@ is never written twice or out of order.`,
   tail -F app.log | troupe produce logs --codec zstd
   echo 'user1:hello' | troupe produce chat --key-separator :
   troupe produce events --header source=import --partition 0 < events.json`,
-		Args:              need(1, "the TOPIC"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return produce(cmd, g, o, args[0]) },
+		Args: need(1, "the TOPIC"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return produce(cmd, g, o, args[0])
+		},
 		ValidArgsFunction: g.topicNames(1),
 	}
 	f := cmd.Flags()
@@ -66,7 +76,8 @@ is never written twice or out of order.`,
 		"what ends the key at the start of each line, e.g. ':' or '\\t' (default: no keys)")
 	f.StringArrayVar(&o.headers, "header", nil, "a header of every record, KEY=VALUE; may be repeated")
 	f.StringVar(&o.codec, "codec", "none", "compression: none, gzip, snappy, lz4 or zstd")
-	f.StringVar(&o.acks, "acks", "all", "who must have a record: all in-sync replicas, 1 (the leader) or 0")
+	f.StringVar(&o.acks, "acks", "all",
+		"who must have a record: all in-sync replicas, 1 (the leader) or 0")
 	f.Int32Var(&o.partition, "partition", -1, "write to this partition (default: by key, or in turn)")
 	f.DurationVar(&o.linger, "linger", 5*time.Millisecond, "how long to wait for a batch to fill")
 	f.Int32Var(&o.batchBytes, "batch-bytes", batchBytesDefault,
@@ -148,6 +159,16 @@ func (o *produceOptions) template(topic string) (kgo.Record, error) {
 	return r, nil
 }
 
+// lineMax is the longest line that surely fits a batch, in bytes. The client
+// would find a longer one too, but out of order: too late to write those before.
+func (o *produceOptions) lineMax(template kgo.Record) int {
+	n := int(o.batchBytes) - batchOverhead
+	for _, h := range template.Headers {
+		n -= len(h.Key) + len(h.Value) + headerOverhead
+	}
+	return n
+}
+
 func produce(cmd *cobra.Command, g *globals, o produceOptions, topic string) error {
 	opts, err := o.clientOptions(g)
 	if err != nil {
@@ -175,7 +196,7 @@ func produce(cmd *cobra.Command, g *globals, o produceOptions, topic string) err
 		return err
 	}
 	s := newSender(cmd.Context(), cl, &lineReader{
-		in: in, template: template, separator: separator, lineMax: int(o.batchBytes)})
+		in: in, template: template, separator: separator, lineMax: o.lineMax(template)})
 	stopProgress := func() {}
 	if !o.quiet && isTerminal(cmd.ErrOrStderr()) {
 		stopProgress = s.showProgress(cmd.ErrOrStderr())

@@ -81,7 +81,7 @@ type lineReader struct {
 	carry []byte // read but not in a chunk yet
 	line  int64  // lines handed out
 	eof   bool
-	bad   error // of the line after those handed out
+	bad   error     // of the line after those handed out
 	pool  sync.Pool // of *chunk
 }
 

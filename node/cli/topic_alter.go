@@ -82,7 +82,9 @@ func (o *alterOptions) check(cmd *cobra.Command) ([]kadm.AlterConfig, error) {
 	if len(changes) == 0 && o.partitions == 0 {
 		return nil, &usageError{"nothing to change", "use --partitions, --set or --delete"}
 	}
-	slices.SortFunc(changes, func(a, b kadm.AlterConfig) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(changes, func(a, b kadm.AlterConfig) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	return changes, nil
 }
 

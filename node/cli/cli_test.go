@@ -1,0 +1,363 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newCluster is a Kafka cluster of one broker inside the test.
+func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// result is how a run of the binary ended.
+type result struct {
+	code     int
+	out, err string
+}
+
+// troupe runs a command line against a cluster.
+func troupe(t *testing.T, c *kfake.Cluster, stdin string, args ...string) result {
+	t.Helper()
+	return troupeContext(t.Context(), c, strings.NewReader(stdin), args...)
+}
+
+func troupeContext(
+	ctx context.Context, c *kfake.Cluster, stdin io.Reader, args ...string,
+) result {
+	var out, errs bytes.Buffer
+	if c != nil {
+		args = append([]string{"--brokers", c.ListenAddrs()[0]}, args...)
+	}
+	code := run(ctx, args, stdin, &out, &errs, Deps{})
+	return result{code, out.String(), errs.String()}
+}
+
+// succeed is troupe for commands that must work; it returns standard output.
+func succeed(t *testing.T, c *kfake.Cluster, stdin string, args ...string) string {
+	t.Helper()
+	r := troupe(t, c, stdin, args...)
+	if r.code != ExitOK {
+		t.Fatalf("troupe %s: exit %d\n%s", strings.Join(args, " "), r.code, r.err)
+	}
+	return r.out
+}
+
+// client is a plain client of c, to look at a cluster without our commands.
+func client(t *testing.T, c *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+var (
+	topicIDs = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
+	address  = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+)
+
+// golden replaces what differs from run to run.
+func golden(s string) string {
+	return address.ReplaceAllString(topicIDs.ReplaceAllString(s, "<id>"), "<broker>")
+}
+
+func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(3, "orders"))
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		stdin string
+		code  int
+		err   string
+	}{
+		{name: "an unknown topic cannot be described", args: []string{"topic", "describe", "nope"},
+			code: ExitFailure, err: `troupe: topic describe: the cluster has no topic "nope"; ` +
+				`see "troupe topic list", or create it with "troupe topic create nope"`},
+		{name: "an unknown topic cannot be written", args: []string{"produce", "nope"}, stdin: "x\n",
+			code: ExitFailure, err: `troupe: produce: the cluster has no topic "nope"; ` +
+				`see "troupe topic list", or create it with "troupe topic create nope"`},
+		{name: "an unknown topic cannot be read", args: []string{"consume", "nope"},
+			code: ExitFailure, err: `troupe: consume: the cluster has no topic "nope"; ` +
+				`see "troupe topic list", or create it with "troupe topic create nope"`},
+		{name: "a topic cannot be created twice", args: []string{"topic", "create", "orders"},
+			code: ExitFailure, err: `troupe: topic create: topic "orders" exists already; ` +
+				`accept that with --if-not-exists, or choose another name`},
+		{name: "partitions cannot be taken away",
+			args: []string{"topic", "alter", "orders", "--partitions", "2"}, code: ExitFailure,
+			err: `troupe: topic alter: topic "orders": Number of partitions is below 1 ` +
+				`(INVALID_PARTITIONS)`},
+		{name: "the partition to write must be there",
+			args: []string{"produce", "orders", "--partition", "3"}, code: ExitFailure,
+			err: `troupe: produce: topic "orders" has no partition 3; its partitions are 0 to 2`},
+		{name: "the partition to read must be there",
+			args: []string{"consume", "orders", "-p", "0,7"}, code: ExitFailure,
+			err: `troupe: consume: topic "orders" has no partition 7; its partitions are 0 to 2`},
+		{name: "the offset to read must be there",
+			args: []string{"consume", "orders", "-p", "1", "--from", "5"}, code: ExitFailure,
+			err: `troupe: consume: partition 1 of "orders": offset 5 is not there, ` +
+				`it holds 0 to 0; choose another --from, or one partition with --partition`},
+		{name: "a file must be there", args: []string{"produce", "orders", "-f", "/no/file"},
+			code: ExitFailure, err: `troupe: produce: open /no/file: no such file or directory; ` +
+				`check --file`},
+		{name: "deleting needs a yes", args: []string{"topic", "delete", "orders"}, code: ExitUsage,
+			err: `troupe: topic delete: deleting needs a yes, and there is no terminal to ask on; ` +
+				`add --yes`},
+		{name: "an unknown command is near a known one", args: []string{"topic", "lsit"},
+			code: ExitUsage, err: `troupe: topic: unknown command "lsit"; did you mean list?`},
+		{name: "an unknown flag shows the way to help", args: []string{"consume", "orders", "--wat"},
+			code: ExitUsage, err: `troupe: consume: unknown flag: --wat; see troupe consume --help`},
+		{name: "an argument is missing", args: []string{"topic", "create"}, code: ExitUsage,
+			err: `troupe: topic create: the NAME of a topic is missing; ` +
+				`usage: troupe topic create NAME... [flags]`},
+		{name: "an argument is too much", args: []string{"consume", "orders", "returns"},
+			code: ExitUsage, err: `troupe: consume: "returns" is too much; ` +
+				`usage: troupe consume TOPIC [flags]`},
+		{name: "an output format is unknown", args: []string{"topic", "list", "-o", "xml"},
+			code: ExitUsage, err: `troupe: topic list: --output "xml" is unknown; ` +
+				`use table, json or yaml`},
+		{name: "records have no YAML", args: []string{"consume", "orders", "-o", "yaml"},
+			code: ExitUsage, err: `troupe: consume: records cannot be printed as yaml; ` +
+				`use --format json`},
+		{name: "a timeout has bounds", args: []string{"topic", "list", "--timeout", "1ms"},
+			code: ExitUsage, err: `troupe: topic list: --timeout 1ms is out of bounds; use 1s to 15m0s`},
+		{name: "a setting needs a value", args: []string{"topic", "create", "x", "--config", "a"},
+			code: ExitUsage, err: `troupe: topic create: --config "a" is not KEY=VALUE; ` +
+				`write it like --config retention.ms=86400000`},
+		{name: "a codec is unknown", args: []string{"produce", "orders", "--codec", "rar"},
+			code: ExitUsage, err: `troupe: produce: --codec "rar" is unknown; ` +
+				`use none, gzip, snappy, lz4 or zstd`},
+		{name: "acks are unknown", args: []string{"produce", "orders", "--acks", "2"},
+			code: ExitUsage, err: `troupe: produce: --acks "2" is unknown; use all, 1 or 0`},
+		{name: "a place is unknown", args: []string{"consume", "orders", "--from", "yesterday"},
+			code: ExitUsage, err: `troupe: consume: --from "yesterday" is no place in a topic; ` +
+				`use start, end, an OFFSET, -N, a time like 2026-03-01T09:00:00Z, ` +
+				`@MILLISECONDS or 10m`},
+		{name: "a token is unknown", args: []string{"consume", "orders", "--format", "%q"},
+			code: ExitUsage, err: `troupe: consume: --format has an unknown token "%q"; ` +
+				`use %t %p %o %k %v %h %T %K %S %R or %%`},
+		{name: "nothing to alter", args: []string{"topic", "alter", "orders"},
+			code: ExitUsage, err: `troupe: topic alter: nothing to change; ` +
+				`use --partitions, --set or --delete`},
+		{name: "a pattern is broken", args: []string{"topic", "list", "--regex", "("},
+			code: ExitUsage, err: "troupe: topic list: --regex: error parsing regexp: " +
+				"missing closing ): `(`; use Go's (RE2) syntax"},
+		{name: "this build has no node", args: []string{"start"}, code: ExitFailure,
+			err: `troupe: start: this binary was built without a node; use a full build`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := troupe(t, c, tt.stdin, tt.args...)
+			if r.code != tt.code || r.err != tt.err+"\n" || r.out != "" {
+				t.Errorf("exit %d, want %d\nstderr %q\nwant   %q\nstdout %q",
+					r.code, tt.code, r.err, tt.err+"\n", r.out)
+			}
+		})
+	}
+}
+
+func TestARefusedConnectionNamesTheAddressAndHowToStartABroker(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close() // from now on nobody listens there
+	t.Setenv(brokersEnv, addr)
+	for what, args := range map[string][]string{
+		"topic list":     {"topic", "list"},
+		"topic describe": {"topic", "describe", "x"},
+		"produce":        {"produce", "x"},
+		"consume":        {"consume", "x"},
+	} {
+		r := troupe(t, nil, "", args...)
+		want := "troupe: " + what + ": no broker answers at " + addr + ": connection refused; " +
+			"start one with \"troupe start\" or name another with --brokers\n"
+		if r.code != ExitFailure || r.err != want {
+			t.Errorf("exit %d, stderr %q, want %q", r.code, r.err, want)
+		}
+	}
+}
+
+func TestKafkaErrorsAreToldInWords(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		said string
+		want string
+	}{
+		{err: kerr.InvalidTopicException, want: `"x" is no topic name; ` +
+			`use 1 to 249 of the letters a-z and A-Z, digits, '.', '_' and '-'`},
+		{err: kerr.InvalidConfig, said: "retention.ms is negative.",
+			want: `topic "x": retention.ms is negative (INVALID_CONFIG)`},
+		{err: kerr.PolicyViolation, want: `topic "x": Request parameters do not satisfy ` +
+			`the configured policy (POLICY_VIOLATION)`},
+	} {
+		got := explain(topicError("x", tt.err, tt.said), "b:1", time.Second)
+		if got != tt.want {
+			t.Errorf("%v is told as %q, want %q", tt.err, got, tt.want)
+		}
+	}
+}
+
+func TestTheBrokerFlagCountsBeforeTheEnvironment(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	t.Setenv(brokersEnv, "127.0.0.1:1")
+	if out := succeed(t, c, "", "topic", "list"); !strings.Contains(out, "orders") {
+		t.Errorf("output %q", out)
+	}
+}
+
+func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	succeed(t, c, "a\nb\n", "produce", "orders")
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"--brokers", c.ListenAddrs()[0], "consume", "orders"},
+		nil, closedPipe{}, &errs, Deps{})
+	if code != ExitOK {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+}
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+func TestAFullDiskBehindTheOutputIsAnError(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	succeed(t, c, "a\nb\n", "produce", "orders")
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"--brokers", c.ListenAddrs()[0], "consume", "orders", "-q"},
+		nil, fullDisk{}, &errs, Deps{})
+	if code != ExitFailure || !strings.Contains(errs.String(), "no space left") {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestCompletionOffersTopicsThatAreNotOnTheLine(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders", "orders.dlq", "users"))
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"all topics", []string{"produce", ""}, "orders\norders.dlq\nusers\n:4\n"},
+		{"those with the prefix", []string{"consume", "or"}, "orders\norders.dlq\n:4\n"},
+		{"none after the only argument", []string{"consume", "orders", ""}, ":4\n"},
+		{"none twice", []string{"topic", "delete", "orders", "o"}, "orders.dlq\n:4\n"},
+		{"codecs", []string{"produce", "orders", "--codec", ""},
+			"none\ngzip\nsnappy\nlz4\nzstd\n:4\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := append([]string{"__complete", "--brokers", c.ListenAddrs()[0]}, tt.args...)
+			if r := troupe(t, nil, "", args...); r.out != tt.want {
+				t.Errorf("offered %q, want %q", r.out, tt.want)
+			}
+		})
+	}
+}
+
+func TestCompletionWithoutAClusterOffersNothing(t *testing.T) {
+	r := troupe(t, nil, "", "__complete", "--brokers", "127.0.0.1:1", "consume", "")
+	if r.code != ExitOK || r.out != ":4\n" {
+		t.Errorf("exit %d, offered %q", r.code, r.out)
+	}
+}
+
+func TestStartHandsTheFlagsToTheNode(t *testing.T) {
+	var got StartOptions
+	deps := Deps{Start: func(ctx context.Context, o StartOptions) error {
+		got = o
+		return ctx.Err()
+	}}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"start", "--data-dir", "d", "--kafka-addr", "h:1",
+		"--http-addr", "h:2", "--actor-addr", "h:3", "--config", "f.yaml",
+		"--set", "a=1,2", "--set", "b="}, nil, &out, &errs, deps)
+	if code != ExitOK {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	if got.DataDir != "d" || got.KafkaAddr != "h:1" || got.HTTPAddr != "h:2" ||
+		got.ActorAddr != "h:3" || got.ConfigFile != "f.yaml" || got.Out != &out || got.Err != &errs {
+		t.Errorf("options %+v", got)
+	}
+	if strings.Join(got.Set, " ") != "a=1,2 b=" {
+		t.Errorf("settings %q", got.Set)
+	}
+}
+
+func TestStartPrintsTheNodesErrorInOneLine(t *testing.T) {
+	deps := Deps{Start: func(context.Context, StartOptions) error {
+		return errors.New("data directory \"data\" is in use\nby another process; stop it first")
+	}}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"start"}, nil, &out, &errs, deps)
+	want := "troupe: start: data directory \"data\" is in use by another process; stop it first\n"
+	if code != ExitFailure || errs.String() != want {
+		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}
+
+func TestConfigShowsEverySettingWithItsOrigin(t *testing.T) {
+	deps := Deps{Config: func(StartOptions) ([]ConfigRow, error) {
+		return []ConfigRow{
+			{"log.retention.ms", "1000", "flag --set", "How long records are kept."},
+			{"log.dirs", "", "default", "Where records are kept."},
+		}, nil
+	}}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"config"}, "" +
+			"NAME              VALUE  ORIGIN\n" +
+			"log.retention.ms  1000   flag --set\n" +
+			"log.dirs          -      default\n"},
+		{[]string{"config", "--docs"}, "" +
+			"NAME              VALUE  ORIGIN      MEANING\n" +
+			"log.retention.ms  1000   flag --set  How long records are kept.\n" +
+			"log.dirs          -      default     Where records are kept.\n"},
+		{[]string{"config", "-o", "yaml"}, "" +
+			"- name: log.retention.ms\n" +
+			"  value: \"1000\"\n" +
+			"  origin: flag --set\n" +
+			"  doc: How long records are kept.\n" +
+			"- name: log.dirs\n" +
+			"  value: \"\"\n" +
+			"  origin: default\n" +
+			"  doc: Where records are kept.\n"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), tt.args, nil, &out, &errs, deps); code != ExitOK {
+			t.Fatalf("exit %d: %s", code, errs.String())
+		}
+		if out.String() != tt.want {
+			t.Errorf("%v printed\n%s\nwant\n%s", tt.args, out.String(), tt.want)
+		}
+	}
+}
