@@ -29,7 +29,7 @@ var ErrCorruptSnapshot = errors.New("producer snapshot is corrupt")
 //	10 last sequence       4   -1: none
 //	14 last offset         8   -1: none
 //	22 offset delta        4   of the last batch
-//	26 timestamp           8
+//	26 timestamp           8   of the batch; of the last marker if there is none
 //	34 coordinator epoch   4   -1: none
 //	38 txn first offset    8   -1: no open transaction
 //
@@ -55,17 +55,15 @@ func (s *State) Snapshot() []byte {
 	count := uint32(0)
 	for _, id := range slices.Sorted(maps.Keys(s.producers)) {
 		p := s.producers[id]
-		for _, batch := range p.window[:max(p.used-1, 0)] {
+		batches := p.window[:p.used]
+		if p.used == 0 {
+			batches = []sent{{lastSequence: messages.NoSequence, lastOffset: messages.NoOffset,
+				timestamp: p.lastTimestamp}}
+		}
+		for _, batch := range batches {
 			b = appendEntry(b, id, p, batch)
-			count++
 		}
-		last := sent{lastSequence: messages.NoSequence, lastOffset: messages.NoOffset}
-		if p.used > 0 {
-			last = p.window[p.used-1]
-		}
-		last.timestamp = p.lastTimestamp
-		b = appendEntry(b, id, p, last)
-		count++
+		count += uint32(len(batches))
 	}
 	binary.BigEndian.PutUint16(b, snapshotVersion)
 	binary.BigEndian.PutUint32(b[6:], count)

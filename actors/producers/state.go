@@ -20,13 +20,12 @@ import (
 	"slices"
 
 	"github.com/troupelog/troupe/messages"
-	"github.com/troupelog/troupe/messages/invariant"
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// windowSize is how many batches of a producer are remembered. It equals the
-// most requests a client may have in flight (max.in.flight.requests.per.
-// connection), so that any of them can be recognised when it is sent again.
+// windowSize is how many batches of a producer are remembered: as many as an
+// idempotent client may have in flight, so that any of them is recognised when
+// it is sent again.
 const windowSize = 5
 
 // noEpoch is the epoch of a producer that has none yet.
@@ -110,12 +109,12 @@ func (s *State) Apply(h record.Header) {
 		return
 	}
 	p := s.producer(h.ProducerID)
-	began := p.append(&h)
-	if began {
-		s.open = append(s.open, openTxn{first: h.BaseOffset, producer: h.ProducerID})
-		last := len(s.open) - 1
-		invariant.That(last == 0 || s.open[last-1].first < s.open[last].first,
-			"transaction begins at %d, after one at %d", h.BaseOffset, s.open[max(last-1, 0)].first)
+	if p.append(&h) {
+		began := openTxn{first: h.BaseOffset, producer: h.ProducerID}
+		// The place is the end, unless the snapshot the log began with belongs
+		// to another log: that is the world's mistake, not ours.
+		at, _ := slices.BinarySearchFunc(s.open, began, byFirst)
+		s.open = slices.Insert(s.open, at, began)
 	}
 }
 
@@ -233,8 +232,10 @@ func (s *State) sortOpen() {
 			s.open = append(s.open, openTxn{first: first, producer: id})
 		}
 	}
-	slices.SortStableFunc(s.open, func(a, b openTxn) int { return cmp.Compare(a.first, b.first) })
+	slices.SortStableFunc(s.open, byFirst)
 }
+
+func byFirst(a, b openTxn) int { return cmp.Compare(a.first, b.first) }
 
 // refused names the producer in an error.
 func refused(h *record.Header, err error, format string, args ...any) error {
