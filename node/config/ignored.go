@@ -1,0 +1,166 @@
+package config
+
+import "strings"
+
+// Why settings of Kafka mean nothing here.
+const (
+	noZooKeeper  = "Troupe has no ZooKeeper"
+	noQuorum     = "Troupe has no KRaft quorum"
+	noThreads    = "Troupe has no thread pools to size"
+	noBuffers    = "the operating system sizes socket buffers"
+	noSecurity   = "Troupe serves PLAINTEXT listeners only"
+	noTiering    = "Troupe has no tiered storage"
+	noQuotas     = "Troupe has no quotas"
+	noShares     = "Troupe has no share groups"
+	noPurgatory  = "Troupe has no purgatory"
+	noJMX        = "Troupe has no JMX; see /metrics"
+	noFetchers   = "replication between nodes is not by Kafka's fetchers"
+	noCleaner    = "Troupe has no pool of cleaner threads"
+	noConfluent  = "Confluent's additions are not part of Troupe"
+	noPlugins    = "Troupe loads no Java classes"
+	removed      = "Kafka removed it, too"
+	noCheckpoint = "Troupe writes its checkpoints when a log needs one"
+	noPacing     = "Troupe has no such background work to pace"
+	forListeners = "read only to tell which listeners are for clients"
+)
+
+// meaninglessGroups are settings of Kafka by the beginning of their names.
+var meaninglessGroups = []struct{ prefix, why string }{
+	{"zookeeper.", noZooKeeper},
+	{"controller.quorum.", noQuorum},
+	{"controller.performance.", noQuorum},
+	{"controller.quota.", noQuotas},
+	{"metadata.", noQuorum},
+	{"ssl.", noSecurity},
+	{"sasl.", noSecurity},
+	{"listener.name.", noSecurity},
+	{"security.", noSecurity},
+	{"password.encoder.", noSecurity},
+	{"delegation.token.", noSecurity},
+	{"remote.", noTiering},
+	{"share.coordinator.", noShares},
+	{"group.share.", noShares},
+	{"quota.", noQuotas},
+	{"replication.quota.", noQuotas},
+	{"alter.log.dirs.replication.quota.", noQuotas},
+	{"leader.replication.throttled.", noQuotas},
+	{"follower.replication.throttled.", noQuotas},
+	{"replica.fetch.", noFetchers},
+	{"replica.socket.", noFetchers},
+	{"follower.fetch.", noFetchers},
+	{"socket.connection.setup.", noFetchers},
+	{"kafka.metrics.", noJMX},
+	{"metrics.", noJMX},
+	{"confluent.", noConfluent},
+}
+
+// meaninglessSettings are settings of Kafka by their names.
+var meaninglessSettings = map[string]string{
+	"process.roles":                          "every node of Troupe can do everything",
+	"initial.broker.registration.timeout.ms": noQuorum,
+	"broker.heartbeat.interval.ms":           noQuorum,
+	"broker.session.timeout.ms":              noQuorum,
+	"controller.socket.timeout.ms":           noQuorum,
+	"control.plane.listener.name":            noQuorum,
+	"early.start.listeners":                  noQuorum,
+	"unstable.api.versions.enable":           noQuorum,
+	"unstable.feature.versions.enable":       noQuorum,
+	"controller.listener.names":              forListeners,
+	"listener.security.protocol.map":         forListeners,
+	"inter.broker.listener.name":             "nodes talk to each other through actor.listener",
+	"inter.broker.protocol.version":          removed,
+	"log.message.format.version":             removed,
+	"log.message.downconversion.enable":      removed,
+	"broker.id.generation.enable":            noZooKeeper,
+	"reserved.broker.max.id":                 noZooKeeper,
+
+	"num.network.threads":                           noThreads,
+	"num.io.threads":                                noThreads,
+	"background.threads":                            noThreads,
+	"queued.max.requests":                           "queued.max.request.bytes bounds the queue",
+	"num.replica.fetchers":                          noThreads,
+	"num.replica.alter.log.dirs.threads":            noThreads,
+	"group.coordinator.threads":                     noThreads,
+	"transaction.coordinator.threads":               noThreads,
+	"socket.send.buffer.bytes":                      noBuffers,
+	"socket.receive.buffer.bytes":                   noBuffers,
+	"socket.listen.backlog.size":                    noBuffers,
+	"offsets.load.buffer.size":                      noBuffers,
+	"transaction.state.log.load.buffer.size":        noBuffers,
+	"request.timeout.ms":                            noFetchers,
+	"replica.selector.class":                        noPlugins,
+	"replica.high.watermark.checkpoint.interval.ms": noCheckpoint,
+	"log.flush.offset.checkpoint.interval.ms":       noCheckpoint,
+	"log.flush.start.offset.checkpoint.interval.ms": noCheckpoint,
+	"log.dir.failure.timeout.ms":                    noQuorum,
+	"log.initial.task.delay.ms":                     noPacing,
+	"leader.imbalance.per.broker.percentage":        noPacing,
+	"controlled.shutdown.max.retries":               noPacing,
+	"controlled.shutdown.retry.backoff.ms":          noPacing,
+	"connection.failed.authentication.delay.ms":     noSecurity,
+	"connections.max.reauth.ms":                     noSecurity,
+	"max.connection.creation.rate":                  noQuotas,
+	"max.connections.per.ip.overrides":              noQuotas,
+	"max.request.partition.size.limit":              noPacing,
+	"telemetry.max.bytes":                           "Troupe takes no metrics from clients",
+
+	"log.cleaner.enable":                  "compacted topics are always compacted",
+	"log.cleaner.threads":                 noCleaner,
+	"log.cleaner.backoff.ms":              noCleaner,
+	"log.cleaner.dedupe.buffer.size":      noCleaner,
+	"log.cleaner.io.buffer.load.factor":   noCleaner,
+	"log.cleaner.io.buffer.size":          noCleaner,
+	"log.cleaner.io.max.bytes.per.second": noCleaner,
+	"log.message.timestamp.difference.max.ms": "Kafka 4 replaced it by " +
+		"log.message.timestamp.before.max.ms and after.max.ms",
+
+	"fetch.purgatory.purge.interval.requests":          noPurgatory,
+	"producer.purgatory.purge.interval.requests":       noPurgatory,
+	"delete.records.purgatory.purge.interval.requests": noPurgatory,
+
+	"metric.reporters":               noJMX,
+	"auto.include.jmx.reporter":      noJMX,
+	"config.providers":               noPlugins,
+	"client.quota.callback.class":    noPlugins,
+	"principal.builder.class":        noPlugins,
+	"super.users":                    "there is no authorizer",
+	"allow.everyone.if.no.acl.found": "there is no authorizer",
+
+	"offsets.commit.required.acks":               removed,
+	"offsets.topic.compression.codec":            "offsets are stored as they are sent",
+	"group.coordinator.append.linger.ms":         noPacing,
+	"group.coordinator.rebalance.protocols":      "the protocols in service are fixed",
+	"group.consumer.migration.policy":            "groups move between protocols when empty",
+	"group.consumer.regex.refresh.interval.ms":   noPacing,
+	"add.partitions.to.txn.retry.backoff.ms":     noPacing,
+	"add.partitions.to.txn.retry.backoff.max.ms": noPacing,
+	"transaction.two.phase.commit.enable":        "Troupe has no two-phase commit",
+}
+
+// refused are settings of Kafka that would be unsafe to ignore, with the remedy.
+var refused = map[string]string{
+	"authorizer.class.name": "Troupe has no access control and would let everybody in; " +
+		"remove it to accept that",
+	"create.topic.policy.class.name": "Troupe runs no Java policies and would create any topic; " +
+		"remove it to accept that",
+	"alter.config.policy.class.name": "Troupe runs no Java policies and would accept any change; " +
+		"remove it to accept that",
+	"host.name":            "Kafka removed it in 3.0; use listeners",
+	"port":                 "Kafka removed it in 3.0; use listeners",
+	"advertised.host.name": "Kafka removed it in 3.0; use advertised.listeners",
+	"advertised.port":      "Kafka removed it in 3.0; use advertised.listeners",
+}
+
+// meaningless reports whether a name is a setting of Kafka that Troupe accepts
+// but has no use for, and why.
+func meaningless(name string) (why string, ok bool) {
+	if why, ok := meaninglessSettings[name]; ok {
+		return why, true
+	}
+	for _, group := range meaninglessGroups {
+		if strings.HasPrefix(name, group.prefix) {
+			return group.why, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,243 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// Sources are where settings come from. An empty field says nothing.
+type Sources struct {
+	// FS reads File; it may be nil if there is no file.
+	FS vfs.FS
+	// File is the path of the settings file: *.properties or *.yaml. Empty, it
+	// is that of the variable TROUPE_CONFIG, if any.
+	File string
+	// Environ is the environment, as os.Environ returns it.
+	Environ []string
+	// DataDir is the value of --data-dir: one or more folders, as log.dirs.
+	DataDir string
+	// KafkaAddr is the value of --kafka-addr: one host:port without encryption.
+	KafkaAddr string
+	// HTTPAddr is the value of --http-addr, a host:port.
+	HTTPAddr string
+	// ActorAddr is the value of --actor-addr, a host:port.
+	ActorAddr string
+	// Set are the values of --set, each key=value; of equal keys the last counts.
+	Set []string
+}
+
+// strength orders sources: a stronger one wins.
+type strength int
+
+const (
+	fromFile strength = iota + 1
+	fromEnv
+	fromFlag
+)
+
+// entry is one setting as a source gave it.
+type entry struct {
+	name, value string
+	origin      string // for people: "file troupe.yaml:12"
+	strength    strength
+}
+
+// Load merges the sources and checks the result. The error joins everything
+// that is wrong, one line each, naming the source, the setting and the remedy;
+// those about settings wrap messages.ErrInvalidConfig, those about the file what
+// the file system said.
+func Load(s Sources) (*Config, error) {
+	l := loader{
+		Config: &Config{set: map[string]entry{}, aside: map[string]entry{}},
+	}
+	l.takeFile(s)
+	l.takeEnv(s.Environ)
+	l.takeFlags(s)
+	l.settle()
+	l.listen()
+	if len(l.errs) > 0 {
+		return nil, errors.Join(l.errs...)
+	}
+	l.warn()
+	return l.Config, nil
+}
+
+// loader builds a Config, the weakest source first.
+type loader struct {
+	*Config
+	errs []error
+}
+
+// fail reports what is wrong at a place in a source.
+func (l *loader) fail(origin, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.errs = append(l.errs, fmt.Errorf("%s: %s: %w", origin, text, messages.ErrInvalidConfig))
+}
+
+// take accepts one setting of a source at least as strong as those before it.
+func (l *loader) take(e entry) {
+	e.name = strings.TrimSpace(e.name)
+	e.value = strings.TrimSpace(e.value)
+	d, ours := configs.Broker(e.name)
+	if ours {
+		l.takeKnown(d, e)
+		return
+	}
+	if remedy, unsafe := refused[e.name]; unsafe {
+		if e.value != "" {
+			l.fail(e.origin, "%s cannot be honoured: %s", e.name, remedy)
+		}
+		return
+	}
+	if why, ok := meaningless(e.name); ok {
+		e.origin = fmt.Sprintf("ignored: %s (%s)", why, e.origin)
+		l.aside[e.name] = e
+		return
+	}
+	err := configs.Unknown(e.name, configs.KindBroker)
+	l.errs = append(l.errs, fmt.Errorf("%s: %w", e.origin, err))
+}
+
+func (l *loader) takeKnown(d *configs.Def, e entry) {
+	if e.value == "" && d.Optional {
+		delete(l.set, e.name) // says that it is not set, whatever a weaker source said
+		return
+	}
+	if err := d.Check(e.value); err != nil {
+		l.errs = append(l.errs, fmt.Errorf("%s: %w", e.origin, err))
+		return
+	}
+	if d.Type == configs.Boolean {
+		e.value = strings.ToLower(e.value)
+	}
+	l.set[e.name] = e
+}
+
+// takeFlags takes the flags of their own first, then those of --set.
+func (l *loader) takeFlags(s Sources) {
+	own := map[string]entry{}
+	flag := func(name, setting, value string) {
+		if value != "" {
+			own[setting] = entry{setting, value, "flag " + name, fromFlag}
+		}
+	}
+	flag("--data-dir", "log.dirs", s.DataDir)
+	flag("--http-addr", "http.listener", s.HTTPAddr)
+	flag("--actor-addr", "actor.listener", s.ActorAddr)
+	if s.KafkaAddr != "" {
+		flag("--kafka-addr", "listeners", "PLAINTEXT://"+s.KafkaAddr)
+	}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		l.take(own[name])
+	}
+	for _, pair := range s.Set {
+		name, value, ok := strings.Cut(pair, "=")
+		name = strings.TrimSpace(name)
+		if !ok || name == "" {
+			l.fail("flag --set", "%q is not of the form key=value", pair)
+			continue
+		}
+		if e, twice := own[name]; twice && e.value != strings.TrimSpace(value) {
+			l.fail("flag --set", "%s is given by %s too; use one of them", name, e.origin)
+			continue
+		}
+		l.take(entry{name, value, "flag --set", fromFlag})
+	}
+}
+
+// families are settings for the same thing: of those that are set, the first
+// counts.
+var families = [][]string{
+	{"log.retention.ms", "log.retention.minutes", "log.retention.hours"},
+	{"log.roll.ms", "log.roll.hours"},
+	{"log.roll.jitter.ms", "log.roll.jitter.hours"},
+	{"log.dirs", "log.dir"},
+}
+
+// settle decides between settings for the same thing.
+func (l *loader) settle() {
+	for _, family := range families {
+		for i, name := range family {
+			for _, other := range family[i+1:] {
+				l.settlePair(name, other)
+			}
+		}
+	}
+	if e, ok := l.set["log.dir"]; ok && !l.Overridden("log.dirs") {
+		l.copyTo("log.dirs", e)
+	}
+	l.settleNodeID()
+}
+
+// settlePair sets aside one of two settings for the same thing. Kafka always
+// goes by the first; here a stronger source wins, or an environment variable
+// for hours could not override a file's milliseconds.
+func (l *loader) settlePair(first, second string) {
+	a, given := l.set[first]
+	b, both := l.set[second]
+	if !given || !both {
+		return
+	}
+	if b.strength > a.strength {
+		a, b = b, a
+	}
+	delete(l.set, b.name)
+	b.origin = fmt.Sprintf("ignored: %s (%s) says it already (%s)", a.name, a.origin, b.origin)
+	l.aside[b.name] = b
+}
+
+// settleNodeID makes broker.id, the older name, and node.id agree.
+func (l *loader) settleNodeID() {
+	broker, old := l.set["broker.id"]
+	if old && broker.value == "-1" {
+		delete(l.set, "broker.id")
+		old = false
+	}
+	node, given := l.set["node.id"]
+	switch {
+	case given && old && node.value != broker.value:
+		l.fail(broker.origin, "broker.id is %s but node.id is %s (%s): they name the same "+
+			"number, give node.id alone", broker.value, node.value, node.origin)
+	case given && !old:
+		l.copyTo("broker.id", node)
+	case old && !given:
+		l.copyTo("node.id", broker)
+	}
+}
+
+// copyTo makes a setting follow another one that is set.
+func (l *loader) copyTo(name string, e entry) {
+	e.origin = fmt.Sprintf("%s (%s)", e.name, e.origin)
+	e.name = name
+	l.set[name] = e
+}
+
+// warn collects what was given without effect.
+func (l *loader) warn() {
+	var foreign []string
+	for _, name := range slices.Sorted(maps.Keys(l.aside)) {
+		if _, ours := configs.Broker(name); !ours {
+			foreign = append(foreign, name)
+			continue
+		}
+		l.warnings = append(l.warnings, name+" is "+l.aside[name].origin)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.set)) {
+		if d := def(name); d.NoEffect != "" {
+			l.warnings = append(l.warnings, fmt.Sprintf("%s (%s) has no effect: %s",
+				name, l.set[name].origin, d.NoEffect))
+		}
+	}
+	if len(foreign) > 0 {
+		l.warnings = append(l.warnings,
+			"settings of Kafka that mean nothing to Troupe are ignored: "+
+				strings.Join(foreign, ", "))
+	}
+}
