@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
 	"github.com/troupelog/troupe/messages/data"
 )
 
@@ -32,6 +33,10 @@ type Partition interface {
 	// notify must not block. cancel ends the wait; notify may still be running
 	// then. Calling cancel twice, or after notify, is harmless.
 	Await(isolation data.Isolation, visible messages.Offset, notify func()) (cancel func())
+	// Settings returns the topic settings in force: the rules for producers
+	// are made of them. It is nil when the replica does not lead. It costs no
+	// more than a load.
+	Settings() *configs.TopicSettings
 	// Offsets returns the watermarks and the epoch as they stand now.
 	Offsets() Offsets
 	// ByTimestamp answers ListOffsets for a special or a real timestamp.

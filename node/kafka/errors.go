@@ -113,14 +113,16 @@ func errorCode(err error) int16 {
 	return codeUnknownServerError
 }
 
-// produceErrorCode is errorCode for Produce: a replica that is busy, starting
-// or stopping answers what producers retry after they looked for the leader
-// again, and codes that are no answer to Produce do not leave the node.
+// produceErrorCode is errorCode for Produce. What producers retry is not the
+// same everywhere: a replica that starts or stops makes them look for the leader
+// again, and one that is busy makes them wait.
 func produceErrorCode(err error) int16 {
 	switch {
-	case errors.Is(err, messages.ErrUnavailable), errors.Is(err, messages.ErrOverloaded):
-		return codeNotLeaderOrFollower
-	case errors.Is(err, context.Canceled):
+	case err == nil:
+		return codeNone
+	case errors.Is(err, messages.ErrOverloaded):
+		return codeRequestTimedOut
+	case errors.Is(err, messages.ErrUnavailable):
 		return codeNotLeaderOrFollower
 	}
 	return errorCode(err)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 )
@@ -23,7 +24,7 @@ type fakeCluster struct {
 	nextID     byte
 	nextPID    messages.ProducerID
 	dirs       []messages.LogDir
-	err        error // answered by every control operation while it is set
+	err        error                             // answered by every control operation while it is set
 	partitions map[messages.TopicPartition]error // answered by Partition
 }
 
@@ -310,7 +311,8 @@ type fakePartition struct {
 	parked  []*data.Append // while pause is set: in order, not answered yet
 	pause   bool
 	hold    bool
-	err     error // of Append and Read while it is set
+	config  *configs.TopicSettings // nil: does not lead
+	err     error                  // of Append and Read while it is set
 	logTime messages.Timestamp
 	diverge *data.EpochEnd
 	extents func(b record.Batch) []messages.Extent // nil: one in memory
@@ -324,7 +326,9 @@ type fakeWaiter struct {
 }
 
 func newFakePartition(epoch messages.LeaderEpoch) *fakePartition {
+	settings := configs.ForTopic(nil, nil)
 	return &fakePartition{epoch: epoch, stable: -1, logTime: messages.NoTimestamp,
+		config:  &settings,
 		waiters: map[*fakeWaiter]struct{}{}}
 }
 
@@ -507,6 +511,13 @@ func (p *fakePartition) waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.waiters)
+}
+
+// Settings implements Partition.
+func (p *fakePartition) Settings() *configs.TopicSettings {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.config
 }
 
 // Offsets implements Partition.

@@ -1,0 +1,323 @@
+package kafka
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
+)
+
+// Fetch, key 1, versions 4 to 16: read record batches.
+//
+//	v4   record batch format v2, isolation level
+//	v5   log start offsets
+//	v7   fetch sessions (KIP-227), which are declined
+//	v9   leader epochs are checked (KIP-320)
+//	v10  zstd (KIP-110)
+//	v11  rack and preferred replica (KIP-392); the leader serves everybody
+//	v12  flexible encoding, diverging epochs (KIP-595)
+//	v13  topic ids instead of names (KIP-516)
+//	v15  the replica's state is a tagged field (KIP-903); followers do not fetch here
+//	v16  where the leader is, for a consumer that asked the wrong node (KIP-951)
+//
+// A request for a session is answered with session id 0, which every client
+// takes as "none": it then names all partitions in each request, and expects
+// exactly those in the answer. Incremental requests cannot come from a session
+// of ours and are told so.
+//
+// The answer leaves at once if it has min_bytes, or any partition has an error
+// or a diverging epoch. Otherwise the request is parked: it is tried again when
+// a partition has more, and answered as it is when max_wait is over or the
+// connection ends.
+
+// fetchWaitMax bounds how long a request may ask to be parked. Clients ask for
+// less than a second; answers behind a parked Fetch occupy memory.
+const fetchWaitMax = 5 * time.Minute
+
+// fetchCall is one Fetch request under way.
+type fetchCall struct {
+	conn     *conn
+	e        *exchange
+	version  int16
+	minBytes int
+	maxBytes int // of records in the answer
+	wait     time.Duration
+	level    data.Isolation
+
+	code   int16 // of the whole answer; no topics then
+	topics []fetchTopic
+	parts  []fetchPart // of all topics, in the order of the request
+}
+
+// fetchTopic is one topic of a request.
+type fetchTopic struct {
+	name  string
+	id    messages.TopicID
+	topic *messages.Topic // nil: there is none
+	end   int             // parts up to here are of this topic or one before
+}
+
+// fetchPart is one partition of a request, and what was last read from it.
+type fetchPart struct {
+	index    int32
+	maxBytes int
+	read     data.Read
+	from     Partition // nil: code stands
+	code     int16
+	result   data.ReadResult
+}
+
+// fetch takes a Fetch request from the reader. It answers or parks it.
+func (c *conn) fetch(e *exchange, req *kmsg.FetchRequest) {
+	f := &fetchCall{conn: c, e: e, version: req.Version}
+	if req.IsolationLevel == int8(data.ReadCommitted) {
+		f.level = data.ReadCommitted
+	}
+	if req.SessionEpoch > 0 || req.SessionEpoch < -1 {
+		f.code = codeFetchSessionIDNotFound
+		f.answer()
+		return
+	}
+	f.maxBytes = min(max(int(req.MaxBytes), 0), c.s.config.FetchMaxBytes)
+	f.minBytes = min(max(int(req.MinBytes), 0), f.maxBytes)
+	f.wait = min(time.Duration(req.MaxWaitMillis)*time.Millisecond, fetchWaitMax)
+	f.plan(req)
+	if f.readAll() || f.wait <= 0 || len(f.parts) == 0 {
+		f.answer()
+		return
+	}
+	c.fetches.Add(1)
+	go func() {
+		defer c.fetches.Done()
+		defer c.recover("fetch")
+		f.park()
+		f.answer()
+	}()
+}
+
+// plan lays out the topics and partitions of the request.
+func (f *fetchCall) plan(req *kmsg.FetchRequest) {
+	image := f.conn.s.cluster.Image()
+	n := 0
+	f.topics = make([]fetchTopic, len(req.Topics))
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		n += len(t.Partitions)
+		f.topics[i] = fetchTopic{name: t.Topic, id: t.TopicID, end: n}
+		if f.version >= 13 {
+			f.topics[i].topic = image.TopicByID(t.TopicID)
+		} else {
+			f.topics[i].topic = image.Topic(t.Topic)
+		}
+	}
+	f.parts = make([]fetchPart, 0, n)
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			f.parts = append(f.parts, f.part(&f.topics[i], &req.Topics[i].Partitions[j]))
+		}
+	}
+}
+
+func (f *fetchCall) part(t *fetchTopic, asked *kmsg.FetchRequestTopicPartition) fetchPart {
+	p := fetchPart{
+		index:    asked.Partition,
+		maxBytes: max(int(asked.PartitionMaxBytes), 0),
+		read: data.Read{
+			From:         messages.Offset(asked.FetchOffset),
+			Isolation:    f.level,
+			CurrentEpoch: messages.LeaderEpoch(asked.CurrentLeaderEpoch),
+			LastEpoch:    messages.LeaderEpoch(asked.LastFetchedEpoch),
+		},
+	}
+	var err error
+	switch {
+	case t.topic == nil && f.version >= 13:
+		err = messages.ErrUnknownTopicID
+	case t.topic == nil:
+		err = messages.ErrUnknownTopicOrPartition
+	default:
+		p.from, err = f.conn.s.partitions.Partition(t.topic, asked.Partition)
+	}
+	if err != nil {
+		p.fail(fetchErrorCode(err, f.version), err)
+	}
+	return p
+}
+
+// fail makes code the partition's answer, without records or watermarks.
+func (p *fetchPart) fail(code int16, err error) {
+	p.result.View.Release()
+	p.from, p.code = nil, code
+	p.result = data.ReadResult{Err: err, HighWatermark: messages.NoOffset,
+		LastStable: messages.NoOffset, LogStart: messages.NoOffset,
+		Leader: p.result.Leader}
+	if p.result.Leader == (data.LeaderHint{}) {
+		p.result.Leader.Leader = messages.NoNode
+	}
+}
+
+// readAll reads every partition within the limits of the request. It reports
+// whether the answer should leave now.
+//
+// The first partition that has something returns at least its first batch, even
+// if that exceeds every limit: a consumer with small buffers would never get
+// past it otherwise (KIP-74).
+func (f *fetchCall) readAll() (enough bool) {
+	f.release()
+	left := f.maxBytes
+	total := 0
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.from == nil {
+			enough = true
+			continue
+		}
+		p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, max(left, 0)), total == 0
+		if f.readPart(p) {
+			enough = true
+		}
+		left -= p.result.View.Bytes
+		total += p.result.View.Bytes
+	}
+	return enough || total >= f.minBytes
+}
+
+// readPart reads one partition. It reports an error or a diverging epoch,
+// neither of which may wait.
+func (f *fetchCall) readPart(p *fetchPart) (urgent bool) {
+	p.result = p.from.Read(p.read)
+	p.code = fetchErrorCode(p.result.Err, f.version)
+	if p.code == codeNone && f.version < 10 && hasZstd(&p.result.View) {
+		p.fail(codeUnsupportedCompressionType, messages.ErrUnsupportedCompression)
+	}
+	return p.code != codeNone || p.result.Diverging != nil
+}
+
+// release gives back all records that were read.
+func (f *fetchCall) release() {
+	for i := range f.parts {
+		f.parts[i].result.View.Release()
+	}
+}
+
+// park waits until the answer should leave, and leaves what to answer in parts.
+func (f *fetchCall) park() {
+	timer := time.NewTimer(f.wait)
+	defer timer.Stop()
+	ctx, more := f.conn.ctx, make(chan struct{}, 1)
+	for over := false; !over; {
+		cancels := f.await(more)
+		over = f.sleep(ctx, timer, more)
+		for _, cancel := range cancels {
+			cancel()
+		}
+		if f.readAll() {
+			return
+		}
+	}
+}
+
+// sleep waits for news of any partition. It reports whether this was the last time.
+func (f *fetchCall) sleep(ctx context.Context, timer *time.Timer, more <-chan struct{}) bool {
+	select {
+	case <-more:
+		return false
+	case <-timer.C:
+	case <-f.conn.hurry:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// await asks every partition to say when there is more than was just read.
+func (f *fetchCall) await(more chan struct{}) (cancels []func()) {
+	notify := func() { signal(more) }
+	cancels = make([]func(), 0, len(f.parts))
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.from == nil {
+			continue
+		}
+		visible := p.result.HighWatermark
+		if f.level == data.ReadCommitted {
+			visible = p.result.LastStable
+		}
+		cancels = append(cancels, p.from.Await(f.level, visible, notify))
+	}
+	return cancels
+}
+
+// answer encodes the response and hands it to the writer, which releases what
+// was read once it is sent.
+func (f *fetchCall) answer() {
+	f.count()
+	f.conn.respondFetch(f)
+}
+
+// count reports every partition to the metrics.
+func (f *fetchCall) count() {
+	m := f.conn.s.config.Metrics
+	part := 0
+	for i := range f.topics {
+		t := &f.topics[i]
+		for ; part < t.end; part++ {
+			p := &f.parts[part]
+			if p.code != codeNone {
+				m.RequestError(keyFetch, p.code)
+			}
+			switch {
+			case t.topic == nil: // a name that a client made up is no label
+			case p.code != codeNone:
+				m.Topic(t.topic.Name).FetchFailed()
+			default:
+				m.Topic(t.topic.Name).Fetched(p.result.View.Bytes)
+			}
+		}
+	}
+}
+
+// hasZstd reports whether a view holds a batch that clients before Fetch 10
+// cannot read. What cannot be looked at is none: sending it will fail.
+func hasZstd(v *messages.View) bool {
+	var head [record.HeaderSize]byte
+	for at := 0; at < v.Bytes; {
+		if !readView(v, at, head[:]) {
+			return false
+		}
+		h, err := record.ParseHeader(head[:])
+		if err != nil {
+			return false
+		}
+		if h.Codec() == record.Zstd {
+			return true
+		}
+		at += h.Size()
+	}
+	return false
+}
+
+// readView copies the bytes of a view from at on into b, and reports whether
+// they are there.
+func readView(v *messages.View, at int, b []byte) bool {
+	for i := range v.Extents {
+		e := &v.Extents[i]
+		if at >= e.Len {
+			at -= e.Len
+			continue
+		}
+		n := min(len(b), e.Len-at)
+		if e.Mem != nil {
+			copy(b[:n], e.Mem[at:])
+		} else if k, _ := e.File.ReadAt(b[:n], e.Pos+int64(at)); k < n {
+			return false
+		}
+		if b, at = b[n:], 0; len(b) == 0 {
+			return true
+		}
+	}
+	return len(b) == 0
+}

@@ -1,0 +1,390 @@
+package kafka
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// conn is one client connection. Two goroutines serve it:
+//
+//   - the reader takes frames off the socket, guards and decodes them, gives
+//     each its place in the pipeline, and runs handlers one after the other.
+//     Produce and Fetch it only starts;
+//   - the writer sends the answers, in the order of the requests.
+//
+// A parked Fetch has a goroutine of its own until it is answered. The
+// connection ends when the reader does: the client is gone, sent something
+// impossible, was idle too long, or the node stops. The writer then still sends
+// the answers of what was under way, and parked Fetches answer at once.
+type conn struct {
+	s    *Server
+	nc   net.Conn
+	info connInfo
+	log  *slog.Logger
+	pipe *pipeline
+
+	ctx     context.Context         // ends when the connection is torn down
+	stop    context.CancelCauseFunc // ends ctx
+	hurry   chan struct{}           // closed when the reader is done: park no longer
+	fetches sync.WaitGroup          // goroutines of parked Fetches
+	active  atomic.Int64            // when something was last sent, Unix nanoseconds
+}
+
+// Reasons why a connection ends that are nobody's failure.
+var (
+	errIdle     = errors.New("idle for longer than connections.max.idle.ms")
+	errDraining = errors.New("the node stops")
+	errClosed   = errors.New("connection closed")
+)
+
+// Reasons why a connection is rejected.
+var (
+	errUnsupported = errors.New("not served")
+	errMalformed   = errors.New("malformed request")
+	errOversized   = errors.New("request size out of bounds")
+)
+
+// rejections are the errors that count as such.
+var rejections = []struct {
+	err    error
+	reason string
+}{
+	{errUnsupported, rejectedUnsupported},
+	{errMalformed, rejectedMalformed},
+	{errOversized, rejectedOversized},
+	{errIdle, rejectedIdle},
+	{os.ErrDeadlineExceeded, rejectedSlow},
+}
+
+func (s *Server) newConn(nc net.Conn, l Listener) *conn {
+	c := &conn{
+		s:  s,
+		nc: nc,
+		info: connInfo{
+			Remote:         nc.RemoteAddr().String(),
+			Listener:       l.Name,
+			AdvertisedHost: l.AdvertisedHost,
+			AdvertisedPort: l.AdvertisedPort,
+		},
+		hurry: make(chan struct{}),
+	}
+	c.log = s.config.Log.With("remote", c.info.Remote)
+	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
+	c.ctx, c.stop = context.WithCancelCause(s.ctx)
+	return c
+}
+
+// serve runs the connection until it is closed.
+func (c *conn) serve() {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer c.recover("writer")
+		c.write()
+	}()
+	reason := c.readAll()
+	close(c.hurry)
+	c.pipe.close()
+	<-written
+	c.stop(errClosed)
+	_ = c.nc.Close() // the last word was sent, or nobody listens
+	c.pipe.abandon()
+	c.fetches.Wait()
+	c.account(reason)
+}
+
+// account counts and logs the end of the connection.
+func (c *conn) account(reason error) {
+	if cause := context.Cause(c.ctx); !errors.Is(cause, errClosed) {
+		reason = cause // the writer found out first
+	}
+	if !errors.Is(reason, errDraining) {
+		for _, r := range rejections {
+			if errors.Is(reason, r.err) {
+				c.s.config.Metrics.ConnectionRejected(r.reason)
+				break
+			}
+		}
+	}
+	c.log.Debug("Connection closed", "reason", reason)
+}
+
+// drain makes the reader stop at the end of the request it is at.
+func (c *conn) drain() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// abort tears the connection down at once.
+func (c *conn) abort(reason error) {
+	c.stop(reason)
+	_ = c.nc.Close()
+}
+
+// recover turns a panic into the end of this connection alone: other clients
+// must not suffer for a request that found a bug of ours.
+func (c *conn) recover(where string) {
+	if r := recover(); r != nil {
+		c.log.Error("Connection failed by a bug of ours", "where", where, "panic", r,
+			"stack", string(debug.Stack()))
+		c.abort(fmt.Errorf("%s panicked: %v", where, r))
+	}
+}
+
+// readAll is the reader. It returns why it ended.
+func (c *conn) readAll() (reason error) {
+	defer c.recover("reader")
+	r := newFrameReader(c.nc, c.s.config.ReadTimeout)
+	for {
+		if err := c.readOne(r); err != nil {
+			return err
+		}
+	}
+}
+
+// readOne waits for a request and starts it or answers it.
+func (c *conn) readOne(r *frameReader) error {
+	if err := c.pipe.admit(c.ctx); err != nil {
+		return err
+	}
+	n, err := c.awaitFrame(r)
+	if err != nil {
+		return err
+	}
+	mem := &requestMemory{pool: &c.s.buffers, pipe: c.pipe, claim: claim{from: c.s.budget}}
+	if err := r.body(c.ctx, mem, n); err != nil {
+		mem.release()
+		return fmt.Errorf("request of %d bytes: %w", n, err)
+	}
+	return c.dispatch(mem)
+}
+
+// awaitFrame waits for the next frame and returns its size. A connection is
+// idle when nothing was received or sent for Config.MaxIdle and nothing is
+// under way.
+func (c *conn) awaitFrame(r *frameReader) (int, error) {
+	since := time.Now()
+	for {
+		n, err := r.size(since.Add(c.s.config.MaxIdle), c.maxRequestBytes(), &c.s.draining)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		switch sent := time.Unix(0, c.active.Load()); {
+		case c.s.draining.Load():
+			return 0, errDraining
+		case !c.pipe.idle():
+			since = time.Now()
+		case sent.After(since):
+			since = sent
+		default:
+			return 0, errIdle
+		}
+	}
+}
+
+// unauthenticatedMaxBytes bounds requests before the client has authenticated
+// (sasl.server.max.receive.size).
+const unauthenticatedMaxBytes = 512 << 10
+
+// authenticated reports whether the client may speak to anything but the
+// handshake. Listeners are PLAINTEXT, whose clients are authenticated as they
+// connect.
+func (c *conn) authenticated() bool { return true }
+
+func (c *conn) maxRequestBytes() int {
+	if !c.authenticated() {
+		return min(unauthenticatedMaxBytes, c.s.config.MaxRequestBytes)
+	}
+	return c.s.config.MaxRequestBytes
+}
+
+// dispatch decodes one request and hands it to who answers it. mem is its own
+// from here on. An error ends the connection: the request cannot be answered.
+func (c *conn) dispatch(mem *requestMemory) error {
+	h, rest, err := parseHeader(mem.bytes)
+	if err != nil {
+		mem.release()
+		return err
+	}
+	e := &exchange{header: h, started: time.Now(), bytesIn: len(mem.bytes) + 4}
+	c.s.config.Metrics.BytesIn(e.bytesIn)
+	a := c.s.apis.find(h.key)
+	if a == nil || !a.serves(h.version) {
+		mem.release()
+		return c.unsupported(e)
+	}
+	body, memory, err := c.s.shapes[h.key][h.version-a.accepts].check(rest)
+	if err != nil {
+		mem.release()
+		return fmt.Errorf("%s v%d from client %q: %w: %w",
+			a.name, h.version, h.clientID, errMalformed, err)
+	}
+	mem.charge(int64(memory - len(rest)))
+	req := kmsg.RequestForKey(h.key)
+	req.SetVersion(h.version)
+	if err := req.ReadFrom(body); err != nil {
+		mem.release()
+		return fmt.Errorf("%s v%d from client %q: %w: %w",
+			a.name, h.version, h.clientID, errMalformed, err)
+	}
+	return c.start(a, e, req, mem)
+}
+
+// start takes the request's place in the order of answers and gets it going.
+func (c *conn) start(a *api, e *exchange, req kmsg.Request, mem *requestMemory) error {
+	if a.key == keyProduce {
+		p := c.newProduce(e, req.(*kmsg.ProduceRequest), mem)
+		e.produces = true
+		c.pipe.push(e)
+		p.dispatch()
+		return nil
+	}
+	c.pipe.push(e)
+	// What comes behind a Produce on the same connection sees its effects, as
+	// if the connection did one thing at a time.
+	if err := c.pipe.awaitProduces(c.ctx); err != nil {
+		mem.release()
+		c.pipe.finish(e, answer{fatal: true})
+		return err
+	}
+	if a.key == keyFetch {
+		mem.release() // nothing of a decoded Fetch refers to the frame
+		c.fetch(e, req.(*kmsg.FetchRequest))
+		return nil
+	}
+	defer mem.release()
+	resp := a.serve(c.s, c.ctx, &call{req: req, version: e.header.version,
+		clientID: e.header.clientID, conn: c.info})
+	if resp == nil {
+		c.pipe.finish(e, answer{fatal: true})
+		return fmt.Errorf("%s v%d cannot be answered", a.name, e.header.version)
+	}
+	c.respond(e, resp)
+	return nil
+}
+
+// unsupported ends the connection, as Kafka does: there is no error a client
+// could parse for a key or version the broker does not know. ApiVersions is the
+// exception, or clients could not find out (KIP-511).
+func (c *conn) unsupported(e *exchange) error {
+	if e.header.key == keyAPIVersions {
+		c.pipe.push(e)
+		c.respond(e, c.s.unsupportedAPIVersions())
+		return nil
+	}
+	return fmt.Errorf("api key %d version %d from client %q: %w",
+		e.header.key, e.header.version, e.header.clientID, errUnsupported)
+}
+
+// respond finishes the exchange with a response.
+func (c *conn) respond(e *exchange, resp kmsg.Response) {
+	c.respondWith(e, func(b []byte) []byte {
+		if resp.IsFlexible() && resp.Key() != keyAPIVersions {
+			b = append(b, 0)
+		}
+		return resp.AppendTo(b)
+	})
+}
+
+// respondWith finishes the exchange with the response that encode appends after
+// the correlation id: the header's tag section, if the version has one, and the
+// body.
+func (c *conn) respondWith(e *exchange, encode func([]byte) []byte) {
+	buf := c.s.buffers.get(bufferMin)
+	b := append(buf.b[:0], 0, 0, 0, 0)
+	b = encode(binary.BigEndian.AppendUint32(b, uint32(e.header.correlation)))
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	c.finish(e, answer{frame: c.s.buffers.adopt(buf, b), head: b})
+}
+
+// finish charges an answer to the budgets and hands it to the writer.
+func (c *conn) finish(e *exchange, a answer) {
+	if a.frame != nil {
+		n := int64(len(a.frame.b))
+		c.s.budget.charge(n)
+		c.pipe.charge(n)
+	}
+	c.pipe.finish(e, a)
+}
+
+// drop lets go of an answer, sent or not.
+func (c *conn) drop(e *exchange) {
+	a := &e.answer
+	for i := range a.views {
+		a.views[i].Release()
+	}
+	if a.frame != nil {
+		n := int64(len(a.frame.b))
+		c.s.buffers.put(a.frame)
+		c.s.budget.charge(-n)
+		c.pipe.charge(-n)
+	}
+	*a = answer{}
+}
+
+// write is the writer: it sends answers until the pipeline is drained.
+func (c *conn) write() {
+	out := &sender{nc: c.nc, raw: rawConnOf(c.nc), timeout: c.s.config.WriteTimeout,
+		pool: &c.s.buffers}
+	var ready []*exchange
+	for {
+		ready = c.pipe.take(c.ctx, ready[:0])
+		if len(ready) == 0 {
+			return
+		}
+		err := c.send(out, ready)
+		c.pipe.sent(len(ready))
+		clear(ready)
+		if err != nil {
+			if !errors.Is(err, io.EOF) && c.ctx.Err() == nil {
+				c.log.Debug("Answer could not be sent", "error", err)
+			}
+			c.abort(err)
+			return
+		}
+	}
+}
+
+// send sends the answers of some exchanges and lets go of them, whatever happens.
+func (c *conn) send(out *sender, ready []*exchange) error {
+	defer func() {
+		out.rest()
+		for _, e := range ready {
+			c.drop(e)
+		}
+	}()
+	var fatal bool
+	for _, e := range ready {
+		if e.answer.fatal {
+			fatal = true
+			break
+		}
+		if err := out.answer(&e.answer); err != nil {
+			return err
+		}
+	}
+	if err := out.flush(); err != nil {
+		return err
+	}
+	now := time.Now()
+	c.active.Store(now.UnixNano())
+	m := c.s.config.Metrics
+	m.BytesOut(int(out.bytes))
+	out.bytes = 0
+	for _, e := range ready {
+		m.Request(e.header.key, e.header.version, now.Sub(e.started))
+	}
+	if fatal {
+		return errClosed
+	}
+	return nil
+}

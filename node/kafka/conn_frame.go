@@ -1,0 +1,145 @@
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of reading a frame.
+const (
+	// readBufferSize is what a connection's read-ahead buffer holds, in bytes:
+	// many small requests in one read, and little enough for idle connections.
+	readBufferSize = 4 << 10
+	// firstStep is what a frame may take on the word of its size alone, in
+	// bytes. Each time that is full the frame may take stepFactor times as much:
+	// a size is believed only as far as bytes have arrived.
+	firstStep  = 64 << 10
+	stepFactor = 16
+	// slowestSender is the pace, in bytes per second, below which a frame under
+	// way is given up, after the grace of Config.ReadTimeout.
+	slowestSender = 32 << 10
+)
+
+// requestMemory is a frame's bytes and its share of the budgets. It has one
+// owner at a time, who releases it once.
+type requestMemory struct {
+	pool  *bufferPool
+	pipe  *pipeline
+	buf   *buffer
+	claim claim
+	bytes []byte // the frame without its size
+}
+
+// release gives the frame's memory back; its bytes must not be used any more.
+func (m *requestMemory) release() {
+	m.pool.put(m.buf)
+	held := m.claim.held
+	m.buf, m.bytes = nil, nil
+	m.claim.release()
+	m.pipe.charge(-held)
+}
+
+// charge adds n bytes to what the request holds, for memory made from it.
+func (m *requestMemory) charge(n int64) {
+	m.claim.force(n)
+	m.pipe.charge(n)
+}
+
+// resize moves what was read into a buffer of at least n bytes, and returns it.
+// It waits for room in the budget until ctx ends.
+func (m *requestMemory) resize(ctx context.Context, read, n int) error {
+	_, size := bufferClass(n)
+	if err := m.claim.grow(ctx, int64(size)); err != nil {
+		return err
+	}
+	m.pipe.charge(int64(size))
+	old := m.buf
+	m.buf = m.pool.get(n)
+	if old == nil {
+		return nil
+	}
+	copy(m.buf.b, old.b[:read])
+	m.claim.shrink(int64(len(old.b)))
+	m.pipe.charge(-int64(len(old.b)))
+	m.pool.put(old)
+	return nil
+}
+
+// frameReader takes request frames off a connection. The reader goroutine owns it.
+type frameReader struct {
+	nc    net.Conn
+	buf   *bufio.Reader
+	grace time.Duration // Config.ReadTimeout
+}
+
+func newFrameReader(nc net.Conn, grace time.Duration) *frameReader {
+	return &frameReader{nc: nc, buf: bufio.NewReaderSize(nc, readBufferSize), grace: grace}
+}
+
+// size waits for a frame until the deadline and returns how long it is, in
+// bytes; 0 < size <= max. A time-out leaves what arrived where it is, so that
+// size can be called again.
+func (r *frameReader) size(deadline time.Time, max int, draining *atomic.Bool) (int, error) {
+	if err := r.nc.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	// Whoever stops the connection sets draining first and a deadline that has
+	// passed second: if this comes too early to see the one, it meets the other.
+	if draining.Load() {
+		return 0, errDraining
+	}
+	b, err := r.buf.Peek(4)
+	if err != nil {
+		return 0, err
+	}
+	n := int(int32(binary.BigEndian.Uint32(b)))
+	if n <= 0 || n > max {
+		return 0, fmt.Errorf("%w: %d bytes, 1 to %d are allowed (socket.request.max.bytes)",
+			errOversized, n, max)
+	}
+	if _, err := r.buf.Discard(4); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// body reads the frame of n bytes into m. Memory grows with what arrives, never
+// with what is claimed. Waiting for the budget ends with ctx; waiting for the
+// client ends when it sends slower than slowestSender.
+func (r *frameReader) body(ctx context.Context, m *requestMemory, n int) error {
+	left := r.grace
+	started := time.Now()
+	if err := r.nc.SetReadDeadline(started.Add(left)); err != nil {
+		return err
+	}
+	if _, err := r.buf.Peek(1); err != nil { // take nothing before anything comes
+		return err
+	}
+	left -= time.Since(started)
+	for step, read := firstStep, 0; read < n; step *= stepFactor {
+		if err := m.resize(ctx, read, min(step, n)); err != nil {
+			return err
+		}
+		for end := min(len(m.buf.b), n); read < end; {
+			started := time.Now()
+			if err := r.nc.SetReadDeadline(started.Add(left)); err != nil {
+				return err
+			}
+			k, err := r.buf.Read(m.buf.b[read:end])
+			if err != nil {
+				return err
+			}
+			read += k
+			earned := time.Duration(k) * time.Second / slowestSender
+			left = min(left-time.Since(started)+earned, r.grace)
+		}
+	}
+	m.claim.complete()
+	m.bytes = m.buf.b[:n]
+	return nil
+}

@@ -1,0 +1,244 @@
+package kafka
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/invariant"
+)
+
+// exchange is one request of a connection and the answer to it. The reader
+// makes it, whoever answers fills in the answer and calls pipeline.finish, and
+// the writer sends it and lets go of it.
+type exchange struct {
+	header   requestHeader
+	started  time.Time // when the whole frame was there
+	bytesIn  int
+	produces bool // those behind it, except Produces, wait for it
+
+	// Deadline and expire answer a Produce that takes too long. The zero time
+	// is none.
+	deadline time.Time
+	expire   func()
+
+	ready  bool // under pipeline.mu: the answer stands
+	answer answer
+}
+
+// answer is what the writer sends for an exchange. The zero answer is nothing
+// at all (Produce with acks=0).
+type answer struct {
+	frame *buffer         // nil: no response
+	head  []byte          // the frame's bytes without the records of cuts
+	cuts  []cut           // records to send between the bytes of head, by position
+	views []messages.View // released once the writer is done with them
+	fatal bool            // close the connection instead
+}
+
+// cut says that the extents of a view belong before head[at].
+type cut struct {
+	at   int
+	view int // index of views
+}
+
+// size is how many bytes the answer has on the wire.
+func (a *answer) size() int {
+	n := len(a.head)
+	for i := range a.views {
+		n += a.views[i].Bytes
+	}
+	return n
+}
+
+// pipeline is the order in which a connection's answers leave: a bounded FIFO
+// with the reader at one end, the writer at the other, and handlers finishing
+// in any order in between.
+type pipeline struct {
+	mu     sync.Mutex
+	fifo   []*exchange // oldest first; at most depth
+	depth  int
+	bytes  int64 // requests and unsent answers in memory
+	limit  int64 // bytes above which the reader waits
+	live   int   // Produces not answered yet
+	taken  int   // with the writer, not sent yet
+	closed bool  // the reader is done: nothing is pushed any more
+	dead   bool  // the writer is done too: answers go to drop
+
+	drop func(*exchange) // lets go of an answer that is not sent
+
+	head chan struct{} // capacity 1: the oldest is ready, or closed
+	room chan struct{} // capacity 1: something left, or a Produce was answered
+}
+
+func newPipeline(depth int, limit int64, drop func(*exchange)) *pipeline {
+	return &pipeline{depth: depth, limit: limit, drop: drop,
+		head: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// admit waits until there is room for one more request. Only the reader calls it.
+func (p *pipeline) admit(ctx context.Context) error {
+	return p.waitUntil(ctx, func() bool {
+		return len(p.fifo) < p.depth && (p.bytes < p.limit || len(p.fifo) == 0)
+	})
+}
+
+// awaitProduces waits until every Produce pushed before has its answer, so that
+// what comes next sees its effects. Only the reader calls it.
+func (p *pipeline) awaitProduces(ctx context.Context) error {
+	return p.waitUntil(ctx, func() bool { return p.live == 0 })
+}
+
+func (p *pipeline) waitUntil(ctx context.Context, ok func() bool) error {
+	for {
+		p.mu.Lock()
+		done := ok()
+		p.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// push gives a request its place. Only the reader calls it, after admit.
+func (p *pipeline) push(e *exchange) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	invariant.That(!p.closed && len(p.fifo) < p.depth, "pipeline of %d is full", p.depth)
+	p.fifo = append(p.fifo, e)
+	if e.produces {
+		p.live++
+	}
+}
+
+// charge adds n bytes of memory to what the connection holds.
+func (p *pipeline) charge(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes += n
+	if n < 0 {
+		signal(p.room)
+	}
+}
+
+// finish hands the answer of e to the writer. It is called exactly once for an
+// exchange, from any goroutine, and does not block.
+func (p *pipeline) finish(e *exchange, a answer) {
+	if p.settle(e, a) {
+		p.drop(e)
+	}
+}
+
+// settle records the answer and reports whether nobody will send it.
+func (p *pipeline) settle(e *exchange, a answer) (dead bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	invariant.That(!e.ready, "request %d was answered twice", e.header.correlation)
+	e.ready, e.answer = true, a
+	if e.produces {
+		if p.live--; p.live == 0 {
+			signal(p.room)
+		}
+	}
+	if len(p.fifo) > 0 && p.fifo[0] == e {
+		signal(p.head)
+	}
+	return p.dead
+}
+
+// close says that no request follows. The writer drains what there is.
+func (p *pipeline) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	signal(p.head)
+}
+
+// idle reports whether every request was answered and sent.
+func (p *pipeline) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.fifo)+p.taken == 0
+}
+
+// take waits until the oldest exchange is ready, expiring it at its deadline,
+// and appends it and all ready ones right behind it to ready. It returns none
+// when the pipeline is closed and drained, or ctx ended. Only the writer calls it.
+func (p *pipeline) take(ctx context.Context, ready []*exchange) []*exchange {
+	for {
+		p.mu.Lock()
+		n := 0
+		for n < len(p.fifo) && p.fifo[n].ready {
+			n++
+		}
+		ready = append(ready, p.fifo[:n]...)
+		p.fifo = append(p.fifo[:0], p.fifo[n:]...)
+		p.taken += n
+		drained := p.closed && len(p.fifo) == 0
+		var first *exchange
+		if len(p.fifo) > 0 {
+			first = p.fifo[0]
+		}
+		if n > 0 {
+			signal(p.room)
+		}
+		p.mu.Unlock()
+		if n > 0 || drained || ctx.Err() != nil {
+			return ready
+		}
+		p.waitHead(ctx, first)
+	}
+}
+
+// waitHead waits for the oldest exchange to become ready, or for a first one.
+func (p *pipeline) waitHead(ctx context.Context, first *exchange) {
+	if first == nil || first.deadline.IsZero() {
+		select {
+		case <-p.head:
+		case <-ctx.Done():
+		}
+		return
+	}
+	timer := time.NewTimer(time.Until(first.deadline))
+	defer timer.Stop()
+	select {
+	case <-p.head:
+	case <-ctx.Done():
+	case <-timer.C:
+		first.expire()
+	}
+}
+
+// sent says that the writer is done with n exchanges it took.
+func (p *pipeline) sent(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken -= n
+}
+
+// abandon gives up: the connection is gone. Answers that stand are dropped now,
+// the others when whoever holds them finishes them.
+func (p *pipeline) abandon() {
+	p.mu.Lock()
+	unsent := p.fifo
+	p.fifo, p.closed, p.dead = nil, true, true
+	p.mu.Unlock()
+	for _, e := range unsent {
+		if e.ready {
+			p.drop(e)
+		}
+	}
+}

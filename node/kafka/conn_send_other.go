@@ -1,0 +1,17 @@
+//go:build !linux
+
+package kafka
+
+import (
+	"net"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// rawConn is a connection that files can be sent to: there are none here.
+type rawConn = *struct{}
+
+func rawConnOf(net.Conn) rawConn { return nil }
+
+// file copies: sendfile with a position and MSG_MORE is Linux's.
+func (s *sender) file(e *messages.Extent) error { return s.copied(e) }
