@@ -130,6 +130,9 @@ func TestDescribeConfigsShowsEverySettingOfThisNode(t *testing.T) {
 	f := newFakeCluster()
 	f.set("log.segment.bytes", "5000")
 	f.set("num.partitions", "4")
+	f.settings["message.max.bytes"] = Setting{
+		Name: "message.max.bytes", Value: "1048588", Default: "1048588",
+	}
 	f.configureNodes(map[messages.NodeID]messages.Config{
 		2: {"log.segment.bytes": "1"}, messages.NoNode: {"log.segment.bytes": "6000"},
 	})
@@ -149,6 +152,9 @@ func TestDescribeConfigsShowsEverySettingOfThisNode(t *testing.T) {
 		equal(t, "source", partitions.Source, kmsg.ConfigSourceStaticBrokerConfig)
 		listeners := config(t, r, "listeners")
 		equal(t, "listeners are read-only", listeners.ReadOnly, true)
+		maxBytes := config(t, r, "message.max.bytes")
+		equal(t, "source of what nobody set", maxBytes.Source, kmsg.ConfigSourceDefaultConfig)
+		equal(t, "its synonyms", synonyms(maxBytes), []string{"5 message.max.bytes=1048588"})
 		rack := config(t, r, "broker.rack")
 		equal(t, "what is not set is null", rack.Value, nil)
 		equal(t, "source of nothing", rack.Source, kmsg.ConfigSourceDefaultConfig)

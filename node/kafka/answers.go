@@ -102,16 +102,19 @@ func repeated[K comparable](keys []K) map[K]bool {
 	return twice
 }
 
-// perTopic returns the error of item i: its own, or the one that failed them
-// all, or a bug of the controller that answered too few.
+// perTopic returns the outcome of topic i. Its own error says more than one that
+// failed them all: the wait for the metadata may time out after the controller
+// refused a topic.
 func perTopic(results []messages.TopicResult, err error, i int) (messages.TopicResult, error) {
 	switch {
+	case i < len(results) && results[i].Err != nil:
+		return results[i], results[i].Err
 	case err != nil:
 		return messages.TopicResult{}, err
 	case i >= len(results):
-		return messages.TopicResult{}, fmt.Errorf("controller answered %d of more topics", len(results))
+		return messages.TopicResult{}, fmt.Errorf("controller answered only %d topics", len(results))
 	}
-	return results[i], results[i].Err
+	return results[i], nil
 }
 
 // topicErrorCode is errorCode for the APIs that change topics. Clients learnt
