@@ -28,13 +28,13 @@ var kubernetes = regexp.MustCompile(
 var byVariable = func() map[string]string {
 	names := map[string]string{}
 	for _, d := range configs.Brokers() {
-		names[variable(d.Name)] = d.Name
+		names[Variable(d.Name)] = d.Name
 	}
 	return names
 }()
 
-// variable returns the environment variable of a setting.
-func variable(setting string) string {
+// Variable returns the environment variable of a setting.
+func Variable(setting string) string {
 	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(setting))
 }
 

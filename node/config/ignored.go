@@ -1,6 +1,33 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// Foreign is a setting of Kafka, or a group of them, that is none of Troupe's.
+type Foreign struct {
+	Name    string // a name, or the beginning of names and "*"
+	Why     string
+	Refused bool // else it is accepted and ignored
+}
+
+// Foreigners returns all settings of Kafka that are known and none of Troupe's,
+// sorted by name. The slice is the caller's.
+func Foreigners() []Foreign {
+	var all []Foreign
+	for _, g := range meaninglessGroups {
+		all = append(all, Foreign{Name: g.prefix + "*", Why: g.why})
+	}
+	for name, why := range meaninglessSettings {
+		all = append(all, Foreign{Name: name, Why: why})
+	}
+	for name, why := range refused {
+		all = append(all, Foreign{Name: name, Why: why, Refused: true})
+	}
+	slices.SortFunc(all, func(a, b Foreign) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
 
 // Why settings of Kafka mean nothing here.
 const (
@@ -21,6 +48,7 @@ const (
 	removed      = "Kafka removed it, too"
 	noCheckpoint = "Troupe writes its checkpoints when a log needs one"
 	noPacing     = "Troupe has no such background work to pace"
+	noChoice     = "Troupe has no such choice"
 	forListeners = "read only to tell which listeners are for clients"
 )
 
@@ -104,7 +132,7 @@ var meaninglessSettings = map[string]string{
 	"max.request.partition.size.limit":              noPacing,
 	"telemetry.max.bytes":                           "Troupe takes no metrics from clients",
 
-	"log.cleaner.enable":                  "compacted topics are always compacted",
+	"log.cleaner.enable":                  noChoice,
 	"log.cleaner.threads":                 noCleaner,
 	"log.cleaner.backoff.ms":              noCleaner,
 	"log.cleaner.dedupe.buffer.size":      noCleaner,
@@ -127,14 +155,14 @@ var meaninglessSettings = map[string]string{
 	"allow.everyone.if.no.acl.found": "there is no authorizer",
 
 	"offsets.commit.required.acks":               removed,
-	"offsets.topic.compression.codec":            "offsets are stored as they are sent",
+	"offsets.topic.compression.codec":            noChoice,
 	"group.coordinator.append.linger.ms":         noPacing,
-	"group.coordinator.rebalance.protocols":      "the protocols in service are fixed",
-	"group.consumer.migration.policy":            "groups move between protocols when empty",
+	"group.coordinator.rebalance.protocols":      noChoice,
+	"group.consumer.migration.policy":            noChoice,
 	"group.consumer.regex.refresh.interval.ms":   noPacing,
 	"add.partitions.to.txn.retry.backoff.ms":     noPacing,
 	"add.partitions.to.txn.retry.backoff.max.ms": noPacing,
-	"transaction.two.phase.commit.enable":        "Troupe has no two-phase commit",
+	"transaction.two.phase.commit.enable":        noChoice,
 }
 
 // refused are settings of Kafka that would be unsafe to ignore, with the remedy.

@@ -51,7 +51,7 @@ func (n *Node) Request(key, version int16, took time.Duration) {
 	n.apis.time(key).Observe(milliseconds(took))
 }
 
-// RequestError counts an error code other than 0 that was answered.
+// RequestError counts an error code other than 0 in the answer to a partition.
 func (n *Node) RequestError(key, code int16) {
 	n.apis.error(key, code).Inc()
 }

@@ -129,8 +129,8 @@ var table = [idCount]Def{
 		nil},
 	requestErrors: {"kafka_network_requestmetrics_errors_total", Counter,
 		[]string{"request", "error"},
-		"Error codes answered, by API and Kafka's name of the error. " +
-			"One response may carry several.", nil},
+		"Partitions of Produce and Fetch requests answered with an error, by API and " +
+			"Kafka's name of the error.", nil},
 	requestTimeMs: {"kafka_network_requestmetrics_totaltimems", Histogram,
 		[]string{"request"},
 		"Milliseconds from reading a request to handing its response to the socket. " +
