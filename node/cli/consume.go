@@ -21,6 +21,9 @@ const (
 	fetchPartitionBytes = 8 << 20
 	fetchWait           = 500 * time.Millisecond
 	readMax             = 1 << 30
+
+	// pollWait is how long to wait for records before looking why none come.
+	pollWait = 2 * fetchWait
 )
 
 // outputBuffer is how much output is gathered before it is written, in bytes.
@@ -204,7 +207,8 @@ func (r *reader) run(ctx context.Context) error {
 		if err := r.out.Flush(); err != nil {
 			return err
 		}
-		if r.records > before {
+		idle := !r.follow && len(r.todo) > 0 && fetches.NumRecords() == 0
+		if r.records > before || (idle && r.skipGaps(ctx)) {
 			last = time.Now()
 		}
 		if !r.follow && len(r.todo) > 0 && time.Since(last) > r.patience {
@@ -216,7 +220,7 @@ func (r *reader) run(ctx context.Context) error {
 
 // poll waits for records, but not for ever, so that run sees when none come.
 func (r *reader) poll(ctx context.Context) kgo.Fetches {
-	ctx, cancel := context.WithTimeout(ctx, max(r.patience/4, fetchWait))
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
 	return r.cl.PollFetches(ctx)
 }
@@ -239,7 +243,8 @@ func (r *reader) takeAll(fetches kgo.Fetches) (done bool, err error) {
 }
 
 // take prints one record and keeps count. A partition that has reached its end
-// is fetched no more.
+// is fetched no more; the last record before it may be a transaction's marker,
+// which counts but is not printed.
 func (r *reader) take(rec *kgo.Record) (done bool, err error) {
 	s, ok := r.todo[rec.Partition]
 	if !ok {
@@ -252,13 +257,19 @@ func (r *reader) take(rec *kgo.Record) (done bool, err error) {
 			}
 		}
 	}
-	s.next = rec.Offset + 1
-	r.todo[rec.Partition] = s
-	if !r.follow && s.next >= s.end {
-		delete(r.todo, rec.Partition)
-		r.cl.PauseFetchPartitions(map[string][]int32{r.topic: {rec.Partition}})
-	}
+	r.advance(rec.Partition, rec.Offset+1)
 	return r.count > 0 && r.records == r.count, nil
+}
+
+// advance notes that a partition was read up to next.
+func (r *reader) advance(partition int32, next int64) {
+	s := r.todo[partition]
+	s.next = next
+	r.todo[partition] = s
+	if !r.follow && s.next >= s.end {
+		delete(r.todo, partition)
+		r.cl.PauseFetchPartitions(map[string][]int32{r.topic: {partition}})
+	}
 }
 
 func (r *reader) write(rec *kgo.Record) error {

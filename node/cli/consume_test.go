@@ -3,8 +3,10 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 	"strings"
@@ -16,6 +18,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
 )
 
 // noon is when the records of the tests were made.
@@ -394,5 +399,89 @@ func TestSeveralPartitionsAreAllReadInTheirOrder(t *testing.T) {
 	}
 	if len(seen) != 20_000 {
 		t.Errorf("%d different records", len(seen))
+	}
+}
+
+// A compaction may remove the records at the end of a log, and leave batches
+// whose last offsets have no record.
+func TestAGapAtTheEndEndsTheReading(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	succeed(t, c, "a\nb\nc\n", "produce", "orders") // so the end offset is 3
+	bu := record.NewBuilder(record.Compression{})
+	bu.AppendAt(0, 0, nil, []byte("a"))
+	kept, err := bu.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := slices.Concat(kept.Bytes, emptyBatch(1, 2))
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return serveBatches(req.(*kmsg.FetchRequest), batches, 3), nil, true
+	})
+	if got := succeed(t, c, "", "consume", "orders"); got != "a\n" {
+		t.Errorf("read %q", got)
+	}
+}
+
+// emptyBatch is a batch of the offsets from first to last without a record.
+func emptyBatch(first, last messages.Offset) []byte {
+	b := make([]byte, record.HeaderSize)
+	binary.BigEndian.PutUint64(b[0:], uint64(first))
+	binary.BigEndian.PutUint32(b[8:], record.HeaderSize-12)
+	b[16] = record.Magic
+	binary.BigEndian.PutUint32(b[23:], uint32(last-first))
+	binary.BigEndian.PutUint64(b[43:], 1<<64-1)
+	binary.BigEndian.PutUint16(b[51:], 1<<16-1)
+	binary.BigEndian.PutUint32(b[53:], 1<<32-1)
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// serveBatches answers a fetch below end with the batches, and one at end with none.
+func serveBatches(req *kmsg.FetchRequest, batches []byte, end int64) *kmsg.FetchResponse {
+	resp := req.ResponseKind().(*kmsg.FetchResponse)
+	for _, rt := range req.Topics {
+		st := kmsg.NewFetchResponseTopic()
+		st.Topic, st.TopicID = rt.Topic, rt.TopicID
+		for _, rp := range rt.Partitions {
+			sp := kmsg.NewFetchResponseTopicPartition()
+			sp.Partition, sp.HighWatermark, sp.LastStableOffset = rp.Partition, end, end
+			sp.RecordBatches = []byte{}
+			if rp.FetchOffset < end {
+				sp.RecordBatches = batches
+			}
+			st.Partitions = append(st.Partitions, sp)
+		}
+		resp.Topics = append(resp.Topics, st)
+	}
+	return resp
+}
+
+func TestGapsAreFoundInBatches(t *testing.T) {
+	bu := record.NewBuilder(record.Compression{}).BaseOffset(10)
+	bu.AppendAt(0, 0, nil, []byte("a"))
+	bu.AppendAt(5, 0, nil, []byte("b"))
+	full, err := bu.Build() // 10 and 15
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := slices.Concat(full.Bytes, emptyBatch(16, 19), emptyBatch(25, 29))
+	for _, tt := range []struct {
+		name       string
+		batches    []byte
+		next, want int64
+	}{
+		{"no bytes, no gap", nil, 7, 7},
+		{"a record behind next is to come", batches, 12, 12},
+		{"next itself is to come", batches, 15, 15},
+		{"behind the last record all is a gap", batches, 16, 30},
+		{"a gap between batches is one", batches, 20, 30},
+		{"batches before next do not count", batches, 30, 30},
+		{"half a batch is not looked at", batches[:len(batches)-1], 16, 20},
+		{"damage is not looked at", append([]byte("x"), batches...), 16, 16},
+	} {
+		if got := afterGap(tt.batches, tt.next); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
 	}
 }

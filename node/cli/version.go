@@ -73,3 +73,10 @@ func describeBuild(build *debug.BuildInfo) versionInfo {
 	}
 	return v
 }
+
+// Build returns the version and commit of this binary, for its metrics.
+func Build() (version, commit string) {
+	build, _ := debug.ReadBuildInfo()
+	v := describeBuild(build)
+	return v.Version, v.Commit
+}
