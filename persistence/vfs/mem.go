@@ -208,24 +208,22 @@ func (m *Mem) rename(oldName, newName string) error {
 	if err != nil {
 		return err
 	}
-	n := from.entries[oldBase]
-	if oldBase == "" || n == nil {
-		return syscall.ENOENT
-	}
 	to, newBase, err := m.parent(newName)
 	if err != nil {
 		return err
 	}
-	replaced := to.entries[newBase]
+	n, replaced := from.entries[oldBase], to.entries[newBase]
 	switch {
+	case oldBase == "" || n == nil:
+		return syscall.ENOENT
 	case replaced == n && !n.isFolder():
 		return nil
 	case newBase == "" || replaced != nil && replaced.isFolder():
 		return syscall.EEXIST
-	case n.isFolder() && replaced != nil:
-		return syscall.ENOTDIR
 	case n.isFolder() && strings.HasPrefix(clean(newName), clean(oldName)+"/"):
 		return syscall.EINVAL
+	case n.isFolder() && replaced != nil:
+		return syscall.ENOTDIR
 	}
 	m.change(slot{from, oldBase, nil}, slot{to, newBase, n})
 	return nil
