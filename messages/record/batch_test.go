@@ -22,7 +22,8 @@ func TestParseRefusesWhatIsNoBatch(t *testing.T) {
 	}{
 		{"nothing", func([]byte) []byte { return nil }, ErrTruncated, messages.ErrCorruptBatch},
 		{"a cut header", func(b []byte) []byte { return b[:60] }, ErrTruncated, messages.ErrCorruptBatch},
-		{"a cut body", func(b []byte) []byte { return b[:len(b)-1] }, ErrTruncated, messages.ErrCorruptBatch},
+		{"a cut body", func(b []byte) []byte { return b[:len(b)-1] }, ErrTruncated,
+			messages.ErrCorruptBatch},
 		{"magic 1, however short", func(b []byte) []byte { b[16] = 1; return b[:20] },
 			ErrBadMagic, messages.ErrInvalidRecord},
 		{"a length below a header's", func(b []byte) []byte { b[11] = 48; return b },
@@ -124,12 +125,14 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%d bytes and %d out of %d", len(split.Bytes), len(rest), len(b))
 			}
 			// What is read is what is written.
-			if again := sealed(h, slices.Clone(split.Bytes)); !bytes.Equal(again.Bytes[21:], split.Bytes[21:]) {
+			if again := sealed(h, slices.Clone(split.Bytes)); !bytes.Equal(again.Bytes[21:],
+				split.Bytes[21:]) {
 				t.Fatal("the header is written differently")
 			}
 		}
 		parsed, _, err := Parse(b)
-		if err != nil && !errors.Is(err, messages.ErrCorruptBatch) && !errors.Is(err, messages.ErrInvalidRecord) {
+		if err != nil && !errors.Is(err, messages.ErrCorruptBatch) && !errors.Is(err,
+			messages.ErrInvalidRecord) {
 			t.Fatalf("error of no kind: %v", err)
 		}
 		if err == nil && (splitErr != nil || parsed.Header != split.Header) {

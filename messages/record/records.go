@@ -135,6 +135,11 @@ type fields struct {
 }
 
 func (f *fields) varint() int64 {
+	if len(f.b) > 0 && f.b[0] < 0x80 { // most are one byte
+		u := f.b[0]
+		f.b = f.b[1:]
+		return int64(u>>1) ^ -int64(u&1)
+	}
 	v, n := binary.Varint(f.b)
 	if n <= 0 || f.bad {
 		f.bad, f.b = true, nil

@@ -120,7 +120,8 @@ func TestRecordsRefuseWhatIsNoRecord(t *testing.T) {
 			"record 1: offset delta 0", messages.ErrCorruptBatch},
 		{"an offset beyond the last", raw(1, 0, None, one(0, 2, 1, 1, 0)),
 			"record 0: offset delta 1", messages.ErrCorruptBatch},
-		{"a codec that does not exist", raw(1, 0, 6, good), "codec 6", messages.ErrUnsupportedCompression},
+		{"a codec that does not exist", raw(1, 0, 6, good), "codec 6",
+			messages.ErrUnsupportedCompression},
 		{"bytes that are no gzip", raw(1, 0, Gzip, good), "gzip", messages.ErrCorruptBatch},
 		{"bytes that are no snappy", raw(1, 0, Snappy, good), "snappy", messages.ErrCorruptBatch},
 		{"bytes that are no lz4", raw(1, 0, LZ4, good), "lz4", messages.ErrCorruptBatch},
@@ -188,7 +189,8 @@ func TestTimestampLookups(t *testing.T) {
 }
 
 func TestMarkers(t *testing.T) {
-	for _, m := range []Marker{{Commit: true, CoordinatorEpoch: 7}, {Commit: false, CoordinatorEpoch: -1}} {
+	for _, m := range []Marker{{Commit: true, CoordinatorEpoch: 7}, {Commit: false,
+		CoordinatorEpoch: -1}} {
 		b := EndTxnMarker(m, 42, 3, 1234)
 		b = mustParse(t, b.Bytes)
 		got, ok, err := ParseMarker(&b)
@@ -228,7 +230,8 @@ func TestMarkers(t *testing.T) {
 func TestRecompressKeepsAllButTheCodec(t *testing.T) {
 	want := randomRecords(rand.New(rand.NewPCG(3, 3)), 0, 200)
 	for _, from := range codecs {
-		b := mustBuild(t, appendAll(NewBuilder(Compression{Codec: from}).Producer(9, 2, 30).Transactional(), want))
+		b := mustBuild(t, appendAll(NewBuilder(Compression{Codec: from}).Producer(9, 2,
+			30).Transactional(), want))
 		for _, to := range codecs {
 			again, err := Recompress(&b, Compression{Codec: to}, InflateLimit)
 			if err != nil {
