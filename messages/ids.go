@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // NodeID names a node (Kafka's broker id). It is never negative; NoNode stands
@@ -110,7 +112,20 @@ type TopicPartition struct {
 }
 
 // String returns "topic-partition", the name Kafka gives a partition's folder.
-func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic, tp.Partition) }
+func (tp TopicPartition) String() string { return tp.Topic + "-" + strconv.Itoa(int(tp.Partition)) }
+
+// ParseTopicPartition reads what TopicPartition.String wrote.
+func ParseTopicPartition(s string) (TopicPartition, error) {
+	i := strings.LastIndexByte(s, '-')
+	if i <= 0 {
+		return TopicPartition{}, fmt.Errorf("%q is not topic-partition", s)
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 31)
+	if err != nil {
+		return TopicPartition{}, fmt.Errorf("%q is not topic-partition: %w", s, err)
+	}
+	return TopicPartition{Topic: s[:i], Partition: int32(n)}, nil
+}
 
 // PartitionID names a partition of one life of a topic: unlike a name, an id is
 // never reused.
@@ -132,19 +147,23 @@ func (r ReplicaID) Identity() string {
 
 // ParseReplicaIdentity reads what ReplicaID.Identity wrote.
 func ParseReplicaIdentity(s string) (ReplicaID, error) {
-	var topic string
 	var r ReplicaID
-	if len(s) < 32 {
+	parts := strings.Split(s, "/")
+	if len(parts) != 3 {
 		return r, fmt.Errorf("%q is not a replica identity", s)
 	}
-	topic = s[:32]
-	id, err := ParseTopicIDHex(topic)
+	id, err := ParseTopicIDHex(parts[0])
 	if err != nil {
 		return r, fmt.Errorf("replica identity %q: %w", s, err)
 	}
-	r.Topic = id
-	if n, err := fmt.Sscanf(s[32:], "/%d/%d", &r.Partition, &r.Node); n != 2 || err != nil {
-		return r, fmt.Errorf("%q is not a replica identity", s)
+	partition, err := strconv.ParseUint(parts[1], 10, 31)
+	if err != nil {
+		return r, fmt.Errorf("replica identity %q: %w", s, err)
 	}
+	node, err := strconv.ParseUint(parts[2], 10, 31)
+	if err != nil {
+		return r, fmt.Errorf("replica identity %q: %w", s, err)
+	}
+	r.Topic, r.Partition, r.Node = id, int32(partition), NodeID(node)
 	return r, nil
 }

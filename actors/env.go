@@ -1,0 +1,131 @@
+// Package actors holds the shells around the state machines: one file per
+// actor, and Client, the typed way to call them.
+//
+//	controller   decides and stores the cluster's metadata (actors/topics)
+//	node         holds this node's metadata image, runs the replicas it assigns here
+//	storage      parent of the log-dir actors; says which directory a replica gets
+//	log-dir      one data directory: supervises its replicas, flushes, checkpoints
+//	replica      one partition's log on this node (actors/replicas, producers)
+//	topic        serialises what concerns one topic as a whole
+//
+// A shell turns messages into calls of a pure machine, makes the outcome
+// durable, and only then answers. Its fields belong to the goroutine that runs
+// its Receive; there is no mutex here but in the directory that readers share.
+// package node builds everything; node/kafka sees only Client.
+package actors
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/rs/zerolog"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// Kinds of virtual actors.
+const (
+	KindController = "controller"
+	KindNode       = "node"
+	KindReplica    = "replica"
+	KindPartition  = "partition" // alias of the leader's replica
+	KindTopic      = "topic"
+)
+
+// Settings gives the broker settings in force, by Kafka's name, in Kafka's
+// notation.
+type Settings func(name string) string
+
+// Identities finds and moves virtual actors. cluster.Lookup and
+// cluster.Embedded satisfy it between them.
+type Identities interface {
+	// Resolve returns the actor of an identity, or nil when it has no home now.
+	Resolve(kind, identity string) *actor.PID
+	// SetImage gives the placement newer metadata.
+	SetImage(im *messages.Image)
+	// Ensure runs identities on this node; Retire ends them.
+	Ensure(kind string, identities []string)
+	Retire(kind string, identities []string)
+	// Forget drops a cached PID.
+	Forget(kind, identity string)
+}
+
+// Metrics counts what happens inside the actors. Any goroutine calls it.
+type Metrics interface {
+	// ActorRestarted counts an actor that failed and is started again.
+	ActorRestarted(kind string)
+	// LogFlushed measures one fdatasync of a log.
+	LogFlushed(took time.Duration)
+	// PartitionRecovered measures opening a log after an unclean stop.
+	PartitionRecovered(took time.Duration, truncatedBytes int64)
+}
+
+// Env is what the shells of a node share. Its fields do not change once the
+// first actor runs.
+type Env struct {
+	Self     messages.NodeID
+	FS       vfs.FS
+	Files    *segment.Cache
+	Settings Settings
+	Log      zerolog.Logger
+	Now      func() time.Time
+	Root     *actor.RootContext
+	IDs      Identities
+	Client   *Client
+	Metrics  Metrics
+
+	replicas  sync.Map // messages.PartitionID -> *Replica
+	recovery  chan struct{}
+	lives     atomic.Int64 // replica actors made, to tell one instance from the next
+	depths    map[string]*depth
+	nodeAgent atomic.Pointer[actor.PID]
+	storage   atomic.Pointer[actor.PID]
+}
+
+// Init readies an Env whose exported fields are set. recoveries bounds how many
+// logs are opened at the same time.
+func (e *Env) Init(recoveries int) {
+	e.recovery = make(chan struct{}, max(1, recoveries))
+	e.depths = map[string]*depth{}
+	for _, kind := range depthKinds {
+		e.depths[kind] = &depth{}
+	}
+}
+
+// Replica returns the published face of the replica of a partition on this
+// node, or nil. Any goroutine may call it.
+func (e *Env) Replica(id messages.PartitionID) *Replica {
+	if r, ok := e.replicas.Load(id); ok {
+		return r.(*Replica)
+	}
+	return nil
+}
+
+// EachReplica calls f for the replicas of this node, in no order.
+func (e *Env) EachReplica(f func(*Replica)) {
+	e.replicas.Range(func(_, r any) bool {
+		f(r.(*Replica))
+		return true
+	})
+}
+
+// tellNode sends to this node's agent, if it runs.
+func (e *Env) tellNode(m any) {
+	if pid := e.nodeAgent.Load(); pid != nil {
+		e.Root.Send(pid, m)
+	}
+}
+
+// number reads a broker setting that is a whole number; the settings were
+// checked when the node started.
+func (e *Env) number(name string) int64 {
+	n, err := strconv.ParseInt(e.Settings(name), 10, 64)
+	invariant.That(err == nil, "setting %s is not a number: %v", name, err)
+	return n
+}

@@ -1,0 +1,306 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupelog/troupe/actors/replicas"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/persistence/commitlog"
+)
+
+// Replica is the published face of a replica actor: what readers and writers on
+// this node may use without asking it. The actor is the only one that changes
+// it; any goroutine may read it.
+type Replica struct {
+	id    messages.ReplicaID
+	topic string
+	root  *actor.RootContext
+	pid   *actor.PID
+
+	// gate lets appends through while the replica takes them. The actor closes
+	// it for good before it leaves, so that no append can slip into a mailbox
+	// that is never read again.
+	gate   sync.RWMutex
+	closed bool
+
+	leads atomic.Pointer[leadership] // nil: it does not lead, or not yet
+	hint  atomic.Pointer[data.LeaderHint]
+	log   atomic.Pointer[commitlog.Log] // nil: not open
+	fault atomic.Pointer[error]         // why it is offline; nil: it is not
+
+	deleted atomic.Bool // its data was deleted
+
+	waiting waiters
+}
+
+// leadership is one moment of a leading replica. It is immutable.
+type leadership struct {
+	offsets  data.Offsets
+	settings *configs.TopicSettings
+}
+
+func newFace(id messages.ReplicaID, topic string, root *actor.RootContext) *Replica {
+	r := &Replica{id: id, topic: topic, root: root}
+	r.hint.Store(&data.LeaderHint{Leader: messages.NoNode, Epoch: messages.NoEpoch})
+	return r
+}
+
+// notLeading says why the replica does not serve.
+func (r *Replica) notLeading() error {
+	if err := r.fault.Load(); err != nil {
+		return *err
+	}
+	return fmt.Errorf("%s-%d: %w", r.topic, r.id.Partition, messages.ErrNotLeader)
+}
+
+// Settings returns the topic settings in force, or nil when it does not lead.
+func (r *Replica) Settings() *configs.TopicSettings {
+	if l := r.leads.Load(); l != nil {
+		return l.settings
+	}
+	return nil
+}
+
+// Append hands a batch to the leader; see data.Append.
+func (r *Replica) Append(a *data.Append) {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	if r.closed || r.leads.Load() == nil {
+		a.Done(r.refusal(r.notLeading()))
+		return
+	}
+	r.root.Send(r.pid, a)
+}
+
+// refusal is the result of an append that did not happen.
+func (r *Replica) refusal(err error) data.AppendResult {
+	return data.AppendResult{
+		Err: err, BaseOffset: messages.NoOffset, LogAppendTime: messages.NoTimestamp,
+		LogStart: messages.NoOffset, Leader: *r.hint.Load(),
+	}
+}
+
+// Offsets returns the watermarks as they stand; all are NoOffset when the
+// replica does not lead.
+func (r *Replica) Offsets() data.Offsets {
+	if l := r.leads.Load(); l != nil {
+		return l.offsets
+	}
+	none := messages.NoOffset
+	return data.Offsets{LogStart: none, HighWatermark: none, LastStable: none, LogEnd: none,
+		Epoch: messages.NoEpoch}
+}
+
+// visibleEnd is how far a reader may see.
+func visibleEnd(o data.Offsets, isolation data.Isolation) messages.Offset {
+	if isolation == data.ReadCommitted {
+		return min(o.LastStable, o.HighWatermark)
+	}
+	return o.HighWatermark
+}
+
+// Read returns what is there now; see data.Read.
+func (r *Replica) Read(q data.Read) (res data.ReadResult) {
+	none := messages.NoOffset
+	res = data.ReadResult{HighWatermark: none, LastStable: none, LogStart: none, Leader: *r.hint.Load()}
+	l, log := r.leads.Load(), r.log.Load()
+	if l == nil || log == nil {
+		res.Err = r.notLeading()
+		return res
+	}
+	defer r.catchFault(&res.Err)()
+	o := l.offsets
+	if res.Err = replicas.Fence(o.Epoch, q.CurrentEpoch); res.Err != nil {
+		return res
+	}
+	res.HighWatermark, res.LastStable, res.LogStart = o.HighWatermark, o.LastStable, o.LogStart
+	if q.LastEpoch != messages.NoEpoch {
+		ours := epochEnd(o, log, q.LastEpoch)
+		if ours.End == messages.NoOffset {
+			res.Err = fmt.Errorf("epoch %d is not in the log: %w", q.LastEpoch, messages.ErrOffsetOutOfRange)
+			return res
+		}
+		if replicas.Diverges(q.From, q.LastEpoch, ours) {
+			res.Diverging = &ours
+			return res
+		}
+	}
+	if res.Err = replicas.CheckFetchOffset(q.From, o.LogStart, o.LogEnd); res.Err != nil {
+		return res
+	}
+	limit := visibleEnd(o, q.Isolation)
+	if q.From >= limit {
+		return res
+	}
+	res.View, res.Err = log.Read(q.From, limit, q.MaxBytes, q.MinOne)
+	return res
+}
+
+// catchFault makes a fault on mapped memory an error of this read. Without it a
+// file that was cut under its mapping would end the process. Use it as
+// `defer r.catchFault(&err)()`.
+func (r *Replica) catchFault(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		reason := recover()
+		if reason == nil {
+			return
+		}
+		var fault interface {
+			runtime.Error
+			Addr() uintptr
+		}
+		if e, ok := reason.(error); !ok || !errors.As(e, &fault) {
+			panic(reason)
+		}
+		*err = fmt.Errorf("%s-%d: memory fault while reading the log at %#x: %w",
+			r.topic, r.id.Partition, fault.Addr(), messages.ErrStorage)
+		r.root.Send(r.pid, logFaulted{})
+	}
+}
+
+// epochEnd answers where an epoch ends. The current epoch ends at the log end,
+// also before its first record.
+func epochEnd(o data.Offsets, log *commitlog.Log, asked messages.LeaderEpoch) data.EpochEnd {
+	if asked == o.Epoch {
+		return data.EpochEnd{Epoch: asked, End: o.LogEnd}
+	}
+	if asked > o.Epoch {
+		return data.EpochEnd{Epoch: messages.NoEpoch, End: messages.NoOffset}
+	}
+	return log.EpochEnd(asked)
+}
+
+// EpochEnd answers OffsetForLeaderEpoch.
+func (r *Replica) EpochEnd(current, asked messages.LeaderEpoch) (data.EpochEnd, error) {
+	l, log := r.leads.Load(), r.log.Load()
+	if l == nil || log == nil {
+		return data.EpochEnd{}, r.notLeading()
+	}
+	if err := replicas.Fence(l.offsets.Epoch, current); err != nil {
+		return data.EpochEnd{}, err
+	}
+	return epochEnd(l.offsets, log, asked), nil
+}
+
+// Status describes a replica for health checks and metrics.
+type Status struct {
+	ID       messages.ReplicaID
+	Topic    string
+	Leading  bool
+	Opening  bool  // its log is not open yet
+	Fault    error // why it is offline; nil: it is not
+	Offsets  data.Offsets
+	Bytes    int64
+	Segments int
+}
+
+// Status returns what the replica is now.
+func (r *Replica) Status() Status {
+	s := Status{ID: r.id, Topic: r.topic, Offsets: r.Offsets(), Leading: r.leads.Load() != nil}
+	if err := r.fault.Load(); err != nil {
+		s.Fault = *err
+	}
+	if log := r.log.Load(); log != nil {
+		s.Bytes, s.Segments = log.Size(), log.Segments()
+	} else {
+		s.Opening = s.Fault == nil && !r.deleted.Load()
+	}
+	return s
+}
+
+// Size is how many bytes the replica's log takes on disk.
+func (r *Replica) Size() int64 {
+	if log := r.log.Load(); log != nil {
+		return log.Size()
+	}
+	return 0
+}
+
+// Await calls notify once when a reader at that isolation would see more than
+// visible, or should look again; see node/kafka's Partition.
+func (r *Replica) Await(isolation data.Isolation, visible messages.Offset, notify func()) (cancel func()) {
+	w := &waiter{isolation, visible, notify}
+	r.waiting.add(w)
+	// What changed before the wait was registered is seen here, what changes
+	// after it by publish; whoever takes the waiter off the list notifies.
+	l := r.leads.Load()
+	if (l == nil || visibleEnd(l.offsets, isolation) > visible) && r.waiting.remove(w) {
+		notify()
+	}
+	return func() { r.waiting.remove(w) }
+}
+
+// publish makes a new moment visible and wakes the readers it has news for. nil
+// means that the replica does not lead any more.
+func (r *Replica) publish(l *leadership) {
+	before := r.leads.Swap(l)
+	all := l == nil || before == nil || before.offsets.LogStart != l.offsets.LogStart
+	r.waiting.wake(func(w *waiter) bool {
+		return all || visibleEnd(l.offsets, w.isolation) > w.visible
+	})
+}
+
+// waiters are parked readers. There are as many as there are parked fetches of
+// this partition, which the listener bounds.
+type waiters struct {
+	mu   sync.Mutex
+	list []*waiter
+	some atomic.Bool // whether list has any, to spare writers the lock
+}
+
+type waiter struct {
+	isolation data.Isolation
+	visible   messages.Offset
+	notify    func()
+}
+
+func (ws *waiters) add(w *waiter) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.list = append(ws.list, w)
+	ws.some.Store(true)
+}
+
+// remove takes w off the list and reports whether it was still on it.
+func (ws *waiters) remove(w *waiter) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	i := slices.Index(ws.list, w)
+	if i >= 0 {
+		ws.list = slices.Delete(ws.list, i, i+1)
+		ws.some.Store(len(ws.list) > 0)
+	}
+	return i >= 0
+}
+
+func (ws *waiters) wake(ready func(*waiter) bool) {
+	if !ws.some.Load() {
+		return
+	}
+	var woken []*waiter
+	ws.mu.Lock()
+	ws.list = slices.DeleteFunc(ws.list, func(w *waiter) bool {
+		if ready(w) {
+			woken = append(woken, w)
+			return true
+		}
+		return false
+	})
+	ws.some.Store(len(ws.list) > 0)
+	ws.mu.Unlock()
+	for _, w := range woken {
+		w.notify()
+	}
+}

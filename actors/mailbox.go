@@ -1,0 +1,37 @@
+package actors
+
+import (
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// depth counts the messages that wait in the mailboxes of one kind of actor.
+// What a restart or a stop throws away is counted by nobody, so it may drift
+// upward over the life of a process by what was lost.
+type depth struct{ waiting atomic.Int64 }
+
+func (d *depth) MailboxStarted()     {}
+func (d *depth) MessagePosted(any)   { d.waiting.Add(1) }
+func (d *depth) MessageReceived(any) { d.waiting.Add(-1) }
+func (d *depth) MailboxEmpty()       {}
+
+// depthKinds are the kinds whose mailboxes are counted.
+var depthKinds = []string{KindController, KindNode, KindReplica, KindTopic, "log-dir", "storage"}
+
+// MailboxDepths returns how many messages wait, by kind of actor.
+func (e *Env) MailboxDepths() map[string]int64 {
+	out := make(map[string]int64, len(depthKinds))
+	for _, k := range depthKinds {
+		out[k] = e.depths[k].waiting.Load()
+	}
+	return out
+}
+
+// props are the options all actors of a kind are made with.
+func (e *Env) props(kind string) []actor.PropsOption {
+	return []actor.PropsOption{
+		actor.WithReceiverMiddleware(logPanics(e.Log)),
+		actor.WithMailbox(actor.Unbounded(e.depths[kind])),
+	}
+}

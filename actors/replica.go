@@ -1,0 +1,367 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/rs/zerolog"
+
+	"github.com/troupelog/troupe/actors/producers"
+	"github.com/troupelog/troupe/actors/replicas"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/persistence/commitlog"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// Messages to a replica actor, besides data.Append.
+type (
+	// assigned is the controller's newest decision about the partition.
+	assigned struct {
+		topic     *messages.Topic
+		partition messages.Partition
+	}
+	// writeQueued comes after the appends that were in the mailbox together.
+	writeQueued struct{}
+	// flushDue asks for a background flush; flushed is how a flush ended.
+	flushDue struct{}
+	flushed  struct {
+		flush commitlog.Flush
+		err   error
+		life  int64
+	}
+	// deleteRecords raises the log start.
+	deleteRecords struct {
+		before messages.Offset
+		reply  func(messages.Offset, error)
+	}
+	// retain applies the retention settings.
+	retain struct{}
+	// Leave asks the replica to answer what it owes, close its log and stop.
+	Leave struct{}
+	// deleteData is Leave for good: the topic was deleted.
+	deleteData struct{}
+	// goOffline tells the replica that its data directory failed.
+	goOffline struct{ err error }
+	// logFaulted tells the replica that a reader hit a fault in its mapping.
+	logFaulted struct{}
+)
+
+// replica owns one partition's log on this node: its only writer. It gathers
+// the appends that wait in its mailbox into one write, and answers them when
+// they are as safe as their producers asked for.
+//
+// Roles: opening (no log yet), leading, offline (the disk failed). While it does
+// not lead, its face refuses appends and reads with a retriable error.
+type replica struct {
+	env  *Env
+	log  zerolog.Logger
+	face *Replica
+	dir  *dirHandle
+	path string // of its folder
+
+	topic     *messages.Topic
+	partition messages.Partition
+	settings  *configs.TopicSettings
+	store     *commitlog.Log   // nil while not open
+	producers *producers.State // of this log
+	leader    *replicas.Leader // nil unless leading
+	// epochStarted: the leader's epoch stands in the log's epoch cache.
+	epochStarted bool
+
+	queue      []*data.Append // not decided yet, oldest first
+	queued     int            // bytes of queue
+	writeDue   bool           // a writeQueued is in the mailbox
+	batches    []record.Batch // decided, being written
+	written    []parked       // decided, not parked yet
+	parked     []parked       // written, not answered yet, oldest first
+	flushing   bool           // a flush is with the data directory
+	flushArmed bool           // a flushDue is on its way
+	size       int64          // of the log, as counted in dir.used
+	life       int64          // of this instance, to tell its flushes from an earlier one's
+	leaving    bool
+	remove     bool // delete the data when leaving
+}
+
+func newReplica(env *Env, face *Replica, dir *dirHandle, folder string) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor {
+		return &replica{env: env, face: face, dir: dir, path: folder, life: env.lives.Add(1),
+			log: env.Log.With().Str("topic", face.topic).Int32("partition", face.id.Partition).Logger()}
+	}, env.props(KindReplica)...)
+}
+
+func (r *replica) Receive(ctx actor.Context) {
+	// A fault in the mapping becomes a panic of this actor alone. The setting
+	// holds for the goroutine, and every run of a mailbox has a new one.
+	debug.SetPanicOnFault(true)
+	switch m := ctx.Message().(type) {
+	case *data.Append:
+		r.append(ctx, m)
+	case writeQueued:
+		r.write(ctx)
+	case *assigned:
+		r.assign(m.topic, m.partition)
+	case flushDue:
+		r.flushDue(ctx)
+	case flushed:
+		r.flushed(ctx, m)
+	case *deleteRecords:
+		r.deleteRecords(ctx, m)
+	case retain:
+		r.retain()
+	case *actor.Started:
+		r.open()
+	case Leave:
+		r.leave(ctx, false)
+	case deleteData:
+		r.leave(ctx, true)
+	case goOffline:
+		r.fail(m.err)
+	case logFaulted:
+		panic("a reader hit a memory fault in the log")
+	case *actor.Restarting:
+		r.abandon()
+	case *actor.Stopped:
+		r.stopped()
+	}
+}
+
+// open opens the log and takes the role the metadata gives. It never panics: a
+// log that cannot be opened leaves the replica offline, with the reason.
+func (r *replica) open() {
+	defer r.env.tellNode(replicaOpened{r.face.id.PartitionID})
+	r.env.recovery <- struct{}{}
+	defer func() { <-r.env.recovery }()
+	image := r.env.Client.Image()
+	r.topic = image.TopicByID(r.face.id.Topic)
+	part := image.Partition(r.face.id.PartitionID)
+	if part == nil {
+		return // deleted while it was started; the order to leave is on its way
+	}
+	r.settings = r.topicSettings(r.topic)
+	r.producers = producers.New()
+	tp := messages.TopicPartition{Topic: r.face.topic, Partition: r.face.id.Partition}
+	bounds := r.dir.boundsOf(tp)
+	started := time.Now()
+	log, found, err := commitlog.Open(r.env.FS, r.path, commitlog.Options{
+		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,
+		Config: logConfig(r.settings), State: r.producers, Files: r.env.Files,
+		Clean:         r.dir.clean && bounds.err == nil,
+		RecoveryPoint: bounds.recovery, LogStart: bounds.start,
+	})
+	if err != nil {
+		r.fail(fmt.Errorf("opening the log: %w", err))
+		return
+	}
+	r.report(found, time.Since(started))
+	if found.ScannedBytes > 0 {
+		r.env.Metrics.PartitionRecovered(time.Since(started), found.TruncatedBytes)
+	}
+	r.store = log
+	r.face.log.Store(log)
+	r.face.fault.Store(nil)
+	r.become(*part)
+}
+
+// report logs what recovery did, if it did anything worth knowing.
+func (r *replica) report(found commitlog.Recovery, took time.Duration) {
+	switch {
+	case found.Damaged:
+		r.log.Error().Int64("offset", int64(found.TruncatedAt)).Int64("bytes", found.TruncatedBytes).
+			Str("reason", found.Reason).Msg("log was damaged below its recovery point and is cut there")
+	case found.TruncatedBytes > 0:
+		r.log.Warn().Int64("offset", int64(found.TruncatedAt)).Int64("bytes", found.TruncatedBytes).
+			Str("reason", found.Reason).Msg("log had a torn tail, which is cut off")
+	case found.ScannedBytes > 64<<20:
+		r.log.Info().Int64("bytes", found.ScannedBytes).Dur("took", took).Msg("log recovered")
+	}
+}
+
+func (r *replica) topicSettings(t *messages.Topic) *configs.TopicSettings {
+	s := configs.ForTopic(r.env.Settings, t.Configs)
+	return &s
+}
+
+// assign takes over a decision of the controller.
+func (r *replica) assign(t *messages.Topic, p messages.Partition) {
+	r.topic = t
+	if r.store == nil || r.leaving {
+		return
+	}
+	r.settings = r.topicSettings(t)
+	r.store.SetConfig(logConfig(r.settings))
+	r.become(p)
+}
+
+// become takes the role that p gives this replica. A decision of an earlier
+// epoch changes nothing.
+func (r *replica) become(p messages.Partition) {
+	if p.LeaderEpoch < r.partition.LeaderEpoch {
+		return
+	}
+	r.partition = p
+	r.face.hint.Store(&data.LeaderHint{Leader: p.Leader, Epoch: p.LeaderEpoch})
+	switch {
+	case p.Leader != r.env.Self:
+		r.leader = nil
+		r.refuseAll(messages.ErrNotLeader)
+		r.face.publish(nil)
+		return
+	case r.leader == nil || r.leader.Epoch() < p.LeaderEpoch:
+		r.leader = replicas.NewLeader(r.env.Self, &p, r.settings.MinInsyncReplicas,
+			r.store.Start(), r.dir.boundsOf(r.tp()).watermark, r.store.End())
+		r.epochStarted = false
+	default:
+		r.leader.SetMinISR(r.settings.MinInsyncReplicas)
+		r.leader.SetISR(p.ISR)
+	}
+	r.publish()
+}
+
+func (r *replica) tp() messages.TopicPartition {
+	return messages.TopicPartition{Topic: r.face.topic, Partition: r.face.id.Partition}
+}
+
+// publish shows the leader's watermarks to readers and answers the producers
+// whose records are as safe as they asked.
+func (r *replica) publish() {
+	hw := r.leader.HighWatermark()
+	r.producers.AdvanceHighWatermark(hw)
+	r.account(r.store.Size())
+	r.face.publish(&leadership{
+		offsets: data.Offsets{
+			LogStart: r.store.Start(), HighWatermark: hw, LogEnd: r.leader.LogEnd(),
+			LastStable: r.producers.LastStable(hw), Epoch: r.leader.Epoch(),
+		},
+		settings: r.settings,
+	})
+	r.answerParked()
+}
+
+// account keeps the data directory's sum right.
+func (r *replica) account(size int64) {
+	r.dir.used.Add(size - r.size)
+	r.size = size
+}
+
+// logConfig takes the log's settings out of the topic's.
+func logConfig(s *configs.TopicSettings) commitlog.Config {
+	return commitlog.Config{
+		SegmentBytes: s.SegmentBytes, SegmentAge: milliseconds(s.SegmentMs),
+		SegmentJitter: milliseconds(s.SegmentJitterMs), IndexInterval: s.IndexIntervalBytes,
+		IndexMaxBytes: int64(s.SegmentIndexBytes), RetentionAge: retentionAge(s),
+		RetentionBytes: retentionBytes(s), FileDeleteDelay: milliseconds(s.FileDeleteDelayMs),
+		Preallocate: s.Preallocate, MaxBatch: s.MaxMessageBytes,
+	}
+}
+
+// retentionAge and retentionBytes keep everything of a topic that is not
+// cleaned by deletion.
+func retentionAge(s *configs.TopicSettings) time.Duration {
+	if !s.CleanupDelete || s.RetentionMs < 0 {
+		return -1
+	}
+	return milliseconds(s.RetentionMs)
+}
+
+func retentionBytes(s *configs.TopicSettings) int64 {
+	if !s.CleanupDelete {
+		return -1
+	}
+	return s.RetentionBytes
+}
+
+// milliseconds converts a setting; what a Duration cannot hold is as good as never.
+func milliseconds(ms int64) time.Duration {
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	if ms > most {
+		return time.Duration(1<<63 - 1)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// fail takes the replica offline: it answers everybody with the reason and
+// keeps the log as it is. The data directory decides what that means for the rest.
+func (r *replica) fail(err error) {
+	if r.face.fault.Load() != nil {
+		return
+	}
+	err = fmt.Errorf("%s: %w", r.tp(), err)
+	if !errors.Is(err, messages.ErrStorage) {
+		err = fmt.Errorf("%w: %w", messages.ErrStorage, err)
+	}
+	r.face.fault.Store(&err)
+	r.log.Error().Err(err).Msg("replica is offline")
+	r.abandon()
+	if errors.Is(err, vfs.ErrIO) {
+		r.dir.failed(err)
+	}
+}
+
+// abandon gives up the log without writing anything, and answers everybody.
+func (r *replica) abandon() {
+	r.leader = nil
+	r.face.publish(nil)
+	r.face.log.Store(nil)
+	r.refuseAll(r.face.notLeading())
+	if r.store != nil {
+		r.dir.closed(r.tp(), r.store, errAbandoned)
+		r.store.Abandon()
+		r.store = nil
+	}
+	r.account(0)
+}
+
+var errAbandoned = errors.New("the log was given up after a failure")
+
+// leave closes the door, answers everybody, and stops after what is in the
+// mailbox before this moment.
+func (r *replica) leave(ctx actor.Context, remove bool) {
+	r.remove = r.remove || remove
+	if r.leaving {
+		return
+	}
+	r.leaving = true
+	r.face.gate.Lock()
+	r.face.closed = true
+	r.face.gate.Unlock()
+	r.write(ctx)
+	ctx.Poison(ctx.Self())
+}
+
+// stopped closes or deletes the log after the last message.
+func (r *replica) stopped() {
+	r.leader = nil
+	r.face.publish(nil)
+	r.face.log.Store(nil)
+	r.refuseAll(r.face.notLeading())
+	if r.store != nil {
+		var err error
+		if r.remove {
+			r.store.Abandon()
+		} else if err = r.store.Close(); err != nil {
+			r.log.Error().Err(err).Msg("log could not be closed cleanly")
+		}
+		r.dir.closed(r.tp(), r.store, err)
+		r.store = nil
+	}
+	r.account(0)
+	if r.remove {
+		if err := commitlog.Delete(r.env.FS, r.path); err != nil {
+			r.log.Error().Err(err).Str("folder", path.Base(r.path)).
+				Msg("data of a deleted topic could not be removed")
+		}
+		r.dir.removed(r.tp())
+		r.face.deleted.Store(true)
+		if pid := r.env.storage.Load(); pid != nil {
+			r.env.Root.Send(pid, replicaRemoved{r.face.id.PartitionID})
+		}
+	}
+	r.env.replicas.CompareAndDelete(r.face.id.PartitionID, r.face)
+}

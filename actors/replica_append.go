@@ -1,0 +1,206 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupelog/troupe/actors/producers"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+)
+
+// Bounds of one gathered write. Gathering small batches makes them two to three
+// times cheaper; beyond some 256 KiB there is nothing more to win.
+const (
+	gatherBytes   = 256 << 10
+	gatherBatches = 64
+)
+
+// parked is an append that is in the log but not as safe yet as its producer
+// asked for.
+type parked struct {
+	a       *data.Append
+	result  data.AppendResult
+	next    messages.Offset // the offset after its last record
+	durable bool            // answered only after it was flushed
+}
+
+// append queues a batch. The write happens behind the appends that are already
+// in the mailbox, so that all of them go to disk together.
+func (r *replica) append(ctx actor.Context, a *data.Append) {
+	if r.leader == nil || r.store == nil {
+		a.Done(r.face.refusal(r.face.notLeading()))
+		return
+	}
+	r.queue = append(r.queue, a)
+	r.queued += len(a.Batch.Bytes)
+	if r.queued >= gatherBytes || len(r.queue) >= gatherBatches {
+		r.write(ctx)
+		return
+	}
+	if !r.writeDue {
+		r.writeDue = true
+		ctx.Send(ctx.Self(), writeQueued{})
+	}
+}
+
+// write decides the queued appends, writes those that may be written in one go,
+// and answers or parks them.
+func (r *replica) write(ctx actor.Context) {
+	r.writeDue = false
+	if len(r.queue) == 0 || r.leader == nil {
+		return
+	}
+	now := r.env.Now()
+	plan := r.producers.Plan()
+	r.decide(plan, now)
+	if len(r.batches) > 0 {
+		if err := r.appendDecided(now); err != nil {
+			plan.Reset()
+			r.failWrite(err)
+			return
+		}
+		plan.Commit()
+		r.leader.Appended(r.store.End())
+	}
+	r.parkWritten()
+	r.publish()
+	r.flushSoon(ctx)
+}
+
+// decide goes through the queue in order. It answers what is refused, and leaves
+// in written what was accepted and in batches what is to be appended, stamped.
+func (r *replica) decide(plan *producers.Plan, now time.Time) {
+	next := r.store.End()
+	for _, a := range r.queue {
+		verdict, err := r.admit(plan, a, next)
+		if err != nil {
+			a.Done(r.face.refusal(err))
+			continue
+		}
+		p := parked{a: a, next: verdict.LastOffset + 1, result: data.AppendResult{
+			BaseOffset: verdict.BaseOffset, LogAppendTime: messages.NoTimestamp,
+			LogStart: r.store.Start(), Leader: *r.face.hint.Load(),
+		}}
+		if r.settings.LogAppendTime {
+			p.result.LogAppendTime = verdict.Timestamp
+		}
+		if !verdict.Duplicate {
+			a.Batch.Stamp(next, r.leader.Epoch())
+			if r.settings.LogAppendTime {
+				p.result.LogAppendTime = messages.Timestamp(now.UnixMilli())
+				a.Batch.SetLogAppendTime(p.result.LogAppendTime)
+			}
+			r.batches = append(r.batches, a.Batch)
+			next = a.Batch.NextOffset()
+		}
+		r.written = append(r.written, p)
+	}
+	clear(r.queue)
+	r.queue, r.queued = r.queue[:0], 0
+}
+
+// admit says whether a batch may be appended at offset next, or was before.
+func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offset) (producers.Verdict, error) {
+	none := producers.Verdict{}
+	if err := r.leader.CheckAppend(a.Acks); err != nil {
+		return none, err
+	}
+	if err := r.dir.room(); err != nil {
+		return none, err
+	}
+	if a.Batch.Transactional() {
+		return none, fmt.Errorf("transactions are not available: %w", messages.ErrInvalidTxnState)
+	}
+	if int64(a.Batch.Size()) > r.settings.SegmentBytes {
+		return none, fmt.Errorf("batch of %d bytes, segment.bytes is %d: %w",
+			a.Batch.Size(), r.settings.SegmentBytes, messages.ErrBatchLargerThanSegment)
+	}
+	h := a.Batch.Header
+	h.BaseOffset = next
+	return plan.Decide(h)
+}
+
+// appendDecided appends the decided batches in one write. The first write of a leader
+// epoch is preceded by the epoch's start in the epoch cache, durably.
+func (r *replica) appendDecided(now time.Time) error {
+	if !r.epochStarted {
+		if err := r.store.AssignEpoch(r.leader.Epoch(), r.store.End()); err != nil {
+			return err
+		}
+		r.epochStarted = true
+	}
+	return r.store.Append(now, r.batches)
+}
+
+// failWrite answers everything that was to be written with err. A full disk
+// leaves the log as it was, to go on when there is space; any other disk error
+// takes the replica offline.
+func (r *replica) failWrite(err error) {
+	refusal := r.face.refusal(err)
+	for _, p := range r.written {
+		p.a.Done(refusal)
+	}
+	r.dropWritten()
+	if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
+		r.fail(err)
+	}
+}
+
+func (r *replica) dropWritten() {
+	clear(r.written)
+	clear(r.batches)
+	r.written, r.batches = r.written[:0], r.batches[:0]
+}
+
+// parkWritten parks what was appended; publish answers what is safe at once.
+func (r *replica) parkWritten() {
+	durable := r.settings.FlushMessages == 1
+	for _, p := range r.written {
+		p.durable = durable && p.a.Acks != data.AcksNone
+		r.parked = append(r.parked, p)
+	}
+	r.dropWritten()
+}
+
+// answerParked answers the appends that are as safe as their producers asked
+// for: acks=all below the high watermark, the others at once; and with
+// flush.messages=1 only below what was flushed.
+func (r *replica) answerParked() {
+	hw, flushed := r.leader.HighWatermark(), r.store.Durable()
+	kept := r.parked[:0]
+	for _, p := range r.parked {
+		safe := p.a.Acks != data.AcksAll || p.next <= hw
+		if safe && (!p.durable || p.next <= flushed) {
+			p.a.Done(p.result)
+			continue
+		}
+		kept = append(kept, p)
+	}
+	clear(r.parked[len(kept):])
+	r.parked = kept
+}
+
+// refuseAll answers everything that waits: what is queued was not written, what
+// is parked was written but nobody can say now whether it stays. Both are told
+// to try again; an idempotent producer is not doubled by that.
+func (r *replica) refuseAll(err error) {
+	refusal := r.face.refusal(err)
+	for _, a := range r.queue {
+		a.Done(refusal)
+	}
+	clear(r.queue)
+	r.queue, r.queued = r.queue[:0], 0
+	for _, p := range r.written {
+		p.a.Done(refusal)
+	}
+	r.dropWritten()
+	for _, p := range r.parked {
+		p.a.Done(refusal)
+	}
+	clear(r.parked)
+	r.parked = r.parked[:0]
+}

@@ -1,0 +1,220 @@
+// Package node puts a Troupe node together: configuration, data directories,
+// registry, actors, listeners; in an order that makes a failed start harmless,
+// and apart again in an order that loses nothing.
+//
+// It owns no state of its own beyond what is running. main calls Start; the
+// tests of other packages run the binary instead.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/rs/zerolog"
+
+	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/cluster"
+	"github.com/troupelog/troupe/node/admin"
+	"github.com/troupelog/troupe/node/config"
+	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/logging"
+	"github.com/troupelog/troupe/node/metrics"
+	"github.com/troupelog/troupe/persistence/datadir"
+	"github.com/troupelog/troupe/persistence/registry"
+	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// Options are what a node is started with.
+type Options struct {
+	Sources config.Sources
+	Build   metrics.Build
+	Out     io.Writer // gets the chosen addresses, one a line
+	Err     io.Writer // gets the log
+}
+
+// How long the steps of a shutdown may take.
+const (
+	drainClients = 20 * time.Second // answering what clients asked before
+	drainActors  = 60 * time.Second // closing and flushing the logs
+)
+
+// readyTimeout bounds how long a start waits for the node's own metadata.
+const readyTimeout = 30 * time.Second
+
+// openFiles bounds the log files a node keeps open, far below the usual limit
+// of descriptors. Closed ones are opened again when they are read.
+const openFiles = 4096
+
+// Node is a running node.
+type Node struct {
+	cfg     *config.Config
+	log     zerolog.Logger
+	fs      vfs.FS
+	dirs    []*datadir.Dir
+	store   registry.Store
+	files   *segment.Cache
+	env     *actors.Env
+	client  *actors.Client
+	cluster *cluster.Embedded
+	storage *actor.PID
+	metrics *metrics.Node
+	health  *health
+	sockets *sockets
+	kafka   *kafka.Server
+	http    *admin.Server
+	faults  chan error // a listener that ended by itself
+}
+
+// Run starts a node, prints and writes down its addresses once it is ready, and
+// stops it in good order when ctx ends. An error is one line that names what is
+// wrong and the remedy.
+func Run(ctx context.Context, o Options) error {
+	cfg, err := config.Load(o.Sources)
+	if err != nil {
+		return err
+	}
+	log, err := logging.New(logging.Options{Out: o.Err, Level: cfg.Value("log.level"),
+		Format: logging.Format(cfg.Value("log.format"))})
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings() {
+		log.Warn().Msg(w)
+	}
+	n := &Node{cfg: cfg, log: log, fs: vfs.OS{}, metrics: metrics.New(o.Build),
+		health: newHealth(), faults: make(chan error, 8)}
+	if err := n.start(ctx, o); err != nil {
+		n.stop()
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		log.Info().Msg("node is stopping")
+		return n.stop()
+	case err := <-n.faults:
+		return errors.Join(err, n.stop())
+	}
+}
+
+func (n *Node) start(ctx context.Context, o Options) error {
+	began := time.Now()
+	if err := n.openDirs(); err != nil {
+		return err
+	}
+	var err error
+	if n.sockets, err = listen(n.cfg); err != nil {
+		return err
+	}
+	if err := n.openRegistry(ctx); err != nil {
+		return err
+	}
+	if err := n.startActors(); err != nil {
+		return err
+	}
+	n.startHTTP()
+	ready, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := n.client.AwaitVersion(ready, 1); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while starting
+		}
+		return fmt.Errorf("the node did not get ready within %s; the log says what it waits for: %w",
+			readyTimeout, err)
+	}
+	n.serveKafka()
+	n.health.ready()
+	if err := n.announce(o.Out); err != nil {
+		return err
+	}
+	n.log.Info().Int32("node", int32(n.env.Self)).Str("cluster", n.dirs[0].Meta.ClusterID).
+		Int("topics", n.client.Image().TopicCount()).Dur("took", time.Since(began)).Msg("node is ready")
+	return nil
+}
+
+// startActors builds the actor system and everything that lives in it.
+func (n *Node) startActors() error {
+	system := cluster.NewSystem(logging.Slog(n.log, slog.LevelWarn))
+	system.EventStream.Subscribe(func(event any) {
+		if _, ok := event.(*actor.DeadLetterEvent); ok {
+			n.metrics.DeadLetter()
+		}
+	})
+	n.files = segment.NewCache(openFiles)
+	n.env = &actors.Env{
+		Self: n.dirs[0].Meta.Node, FS: n.fs, Files: n.files, Log: n.log, Now: time.Now,
+		Root: system.Root, Metrics: n.metrics,
+	}
+	n.client = actors.NewClient(n.env)
+	n.env.Settings = n.setting
+	threads, _ := n.cfg.Int("num.recovery.threads.per.data.dir")
+	n.env.Init(threads * len(n.dirs))
+	lookup := cluster.NewLookup(n.env.Self, actors.Supervise(n.env), n.kinds()...)
+	n.cluster = cluster.StartEmbedded(system, "troupe", lookup)
+	n.env.IDs = identities{n.cluster, lookup}
+	var err error
+	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
+		return err
+	}
+	lookup.Ensure(actors.KindController, []string{actors.KindController})
+	lookup.Ensure(actors.KindNode, []string{nodeIdentity(n.env.Self)})
+	return nil
+}
+
+// stop ends what was started, last things first. It returns what kept it from
+// being a clean shutdown.
+func (n *Node) stop() error {
+	var errs []error
+	n.health.drain()
+	if n.kafka != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
+		defer cancel()
+		if err := n.kafka.Shutdown(ctx); err != nil {
+			n.log.Warn().Err(err).Msg("clients were cut off")
+		}
+	}
+	if n.cluster != nil {
+		errs = append(errs, n.stopActors())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	n.sockets.close()
+	n.removeAddress()
+	if n.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = n.http.Shutdown(ctx) // scrapers do not matter now
+	}
+	for _, d := range n.dirs {
+		errs = append(errs, d.Close())
+	}
+	err := errors.Join(errs...)
+	if err == nil && n.cluster != nil {
+		n.log.Info().Msg("node stopped cleanly")
+	}
+	return err
+}
+
+// stopActors ends the virtual actors, closes every log, and then the system.
+func (n *Node) stopActors() error {
+	n.cluster.Lookup.Shutdown()
+	var err error
+	if n.storage != nil {
+		done := make(chan error, 1)
+		n.cluster.System.Root.Send(n.storage, &actors.DrainStorage{Done: func(err error) { done <- err }})
+		select {
+		case err = <-done:
+		case <-time.After(drainActors):
+			err = fmt.Errorf("logs were not closed within %s; the next start recovers them", drainActors)
+		}
+	}
+	n.cluster.Stop()
+	n.files.Close()
+	return err
+}

@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/metrics"
+)
+
+// listenerMetrics counts the listener's work in the node's metrics.
+type listenerMetrics struct{ *metrics.Node }
+
+func (m listenerMetrics) Topic(name string) kafka.TopicMetrics { return m.Node.Topic(name) }
+
+// scrapeTimeout bounds what a scrape waits for.
+const scrapeTimeout = 2 * time.Second
+
+// snapshot collects the state of the node for a scrape.
+func (n *Node) snapshot() metrics.Snapshot {
+	im := n.client.Image()
+	s := metrics.Snapshot{Cluster: metrics.Cluster{
+		Controller: im.Controller == n.env.Self, Brokers: len(im.Nodes), Topics: im.TopicCount(),
+	}, MailboxDepths: n.env.MailboxDepths()}
+	for _, t := range im.Topics() {
+		s.Cluster.Partitions += len(t.Partitions)
+		for i := range t.Partitions {
+			if t.Partitions[i].Leader == messages.NoNode {
+				s.Cluster.OfflinePartitions++
+			}
+		}
+	}
+	n.env.EachReplica(func(r *actors.Replica) {
+		st := r.Status()
+		if st.Opening {
+			s.Recovering++
+		}
+		p := im.Partition(st.ID.PartitionID)
+		s.Replicas = append(s.Replicas, metrics.Replica{
+			Topic: st.Topic, Partition: st.ID.Partition, Leader: st.Leading, Offline: st.Fault != nil,
+			UnderReplicated: st.Leading && p != nil && len(p.ISR) < len(p.Replicas),
+			SizeBytes:       st.Bytes, Segments: st.Segments, LogStart: st.Offsets.LogStart,
+			LogEnd: st.Offsets.LogEnd, HighWatermark: st.Offsets.HighWatermark,
+		})
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	dirs, err := n.client.LogDirs(ctx)
+	if err == nil {
+		s.LogDirs = logDirs(dirs)
+	}
+	k := n.kafka.Stats()
+	s.Budgets = []metrics.Budget{{Name: "requests", Used: k.QueuedBytes, Limit: k.QueuedLimit}}
+	return s
+}
+
+func logDirs(dirs []messages.LogDir) []metrics.LogDir {
+	out := make([]metrics.LogDir, len(dirs))
+	for i, d := range dirs {
+		out[i] = metrics.LogDir{Path: d.Path, TotalBytes: d.TotalBytes, FreeBytes: d.UsableBytes, Online: d.Err == nil}
+		for _, r := range d.Replicas {
+			out[i].UsedBytes += r.Bytes
+		}
+	}
+	return out
+}
+
+// health says whether the node is ready. Any goroutine may use it.
+type health struct {
+	mu    sync.Mutex
+	state string // why not ready; "" when ready
+}
+
+func newHealth() *health { return &health{state: "starting"} }
+
+func (h *health) set(state string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state = state
+}
+
+func (h *health) ready() { h.set("") }
+func (h *health) drain() { h.set("draining") }
+
+// NotReady implements admin.Health.
+func (h *health) NotReady() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == "" {
+		return nil
+	}
+	return []string{h.state}
+}
+
+// nodeHealth adds what the replicas have to say.
+type nodeHealth struct {
+	*health
+	n *Node
+}
+
+// NotReady lists why clients should go elsewhere: the node starts or stops, or
+// partitions recover. Partitions whose disk failed are listed, too: they will
+// not come back by waiting.
+func (h nodeHealth) NotReady() []string {
+	reasons := h.health.NotReady()
+	if h.n.env == nil {
+		return reasons
+	}
+	opening, offline, total := 0, 0, 0
+	h.n.env.EachReplica(func(r *actors.Replica) {
+		st := r.Status()
+		total++
+		if st.Opening {
+			opening++
+		}
+		if st.Fault != nil {
+			offline++
+		}
+	})
+	if opening > 0 {
+		reasons = append(reasons, fmt.Sprintf("recovering partitions %d/%d", opening, total))
+	}
+	if offline > 0 {
+		reasons = append(reasons, fmt.Sprintf("offline partitions %d/%d", offline, total))
+	}
+	return reasons
+}

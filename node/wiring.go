@@ -1,0 +1,208 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/actors/topics"
+	"github.com/troupelog/troupe/cluster"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/node/admin"
+	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/logging"
+)
+
+func nodeIdentity(n messages.NodeID) string { return strconv.Itoa(int(n)) }
+
+// kinds are the virtual actors of a node and where each lives.
+func (n *Node) kinds() []cluster.Kind {
+	return []cluster.Kind{
+		{
+			Name:  actors.KindController,
+			Owner: func(v *cluster.View, _ string) messages.NodeID { return v.Controller },
+			Props: func(string) *actor.Props {
+				return actors.NewController(n.env, actors.ControllerConfig{
+					Store: n.store, Defaults: n.topicDefaults,
+					ClusterID: func() string { return n.dirs[0].Meta.ClusterID },
+				})
+			},
+		},
+		{
+			Name:  actors.KindNode,
+			Owner: ownNode,
+			Props: func(string) *actor.Props {
+				return actors.NewNode(n.env, messages.Node{
+					ID: n.env.Self, Host: n.sockets.host(), Port: n.sockets.kafka[0].AdvertisedPort,
+					Rack: n.cfg.Value("broker.rack"),
+				})
+			},
+		},
+		{
+			Name:   actors.KindReplica,
+			Owner:  replicaOwner,
+			Props:  func(string) *actor.Props { return nil }, // made by the log dir that spawns it
+			Retire: actors.Leave{},
+			Spawn: func(identity, name string, _ *actor.Props, done func(*actor.PID, error)) {
+				n.client.PlaceReplica(identity, name, done)
+			},
+		},
+		{Name: actors.KindPartition, Alias: leaderReplica},
+		{
+			Name:  actors.KindTopic,
+			Owner: func(v *cluster.View, identity string) messages.NodeID { return v.Rendezvous(identity) },
+			Props: func(identity string) *actor.Props { return actors.NewTopic(n.env, identity) },
+		},
+	}
+}
+
+// ownNode places the agent of a node on that node.
+func ownNode(v *cluster.View, identity string) messages.NodeID {
+	id, err := strconv.ParseInt(identity, 10, 32)
+	if err != nil || v.Member(messages.NodeID(id)) == nil {
+		return messages.NoNode
+	}
+	return messages.NodeID(id)
+}
+
+// replicaOwner places a replica on the node its identity names, as long as the
+// controller's assignment has it there.
+func replicaOwner(v *cluster.View, identity string) messages.NodeID {
+	id, err := messages.ParseReplicaIdentity(identity)
+	if err != nil {
+		return messages.NoNode
+	}
+	p := v.Image.Partition(id.PartitionID)
+	if p == nil {
+		return messages.NoNode
+	}
+	for _, r := range p.Replicas {
+		if r == id.Node {
+			return r
+		}
+	}
+	return messages.NoNode
+}
+
+// leaderReplica resolves "topic-partition" to the replica that leads it.
+func leaderReplica(v *cluster.View, identity string) (kind, target string, ok bool) {
+	tp, err := messages.ParseTopicPartition(identity)
+	if err != nil {
+		return "", "", false
+	}
+	t := v.Image.Topic(tp.Topic)
+	if t == nil || int(tp.Partition) >= len(t.Partitions) || t.Partitions[tp.Partition].Leader == messages.NoNode {
+		return "", "", false
+	}
+	r := messages.ReplicaID{
+		PartitionID: messages.PartitionID{Topic: t.ID, Partition: tp.Partition},
+		Node:        t.Partitions[tp.Partition].Leader,
+	}
+	return actors.KindReplica, r.Identity(), true
+}
+
+// identities joins what actors need of the cluster.
+type identities struct {
+	*cluster.Embedded
+	*cluster.Lookup
+}
+
+// setting is a broker setting in force: changed at run time for this node, for
+// all nodes, or as the node was started.
+func (n *Node) setting(name string) string {
+	v, _ := n.lookup(name)
+	return v
+}
+
+// lookup is setting with the origin.
+func (n *Node) lookup(name string) (string, configs.Origin) {
+	im := n.client.Image()
+	if v, ok := im.NodeConfigs[n.env.Self][name]; ok {
+		return v, configs.OriginBroker
+	}
+	if v, ok := im.NodeConfigs[messages.NoNode][name]; ok {
+		return v, configs.OriginClusterBrokers
+	}
+	return n.cfg.Lookup(name)
+}
+
+func (n *Node) topicDefaults() topics.Defaults {
+	partitions, _ := strconv.ParseInt(n.setting("num.partitions"), 10, 32)
+	factor, _ := strconv.ParseInt(n.setting("default.replication.factor"), 10, 16)
+	return topics.Defaults{Partitions: int32(partitions), ReplicationFactor: int16(factor),
+		DeleteTopics: n.setting("delete.topic.enable") == "true"}
+}
+
+// partitions gives the listener this node's replicas.
+type partitions struct{ *actors.Client }
+
+func (p partitions) Partition(t *messages.Topic, index int32) (kafka.Partition, error) {
+	r, err := p.Replica(t, index)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// settings gives the listener the node's settings.
+type settings struct{ n *Node }
+
+func (s settings) Value(name string) string { return s.n.setting(name) }
+
+// Broker lists the settings the node was started with; what was changed at run
+// time stands in the metadata image.
+func (s settings) Broker() []kafka.Setting {
+	defs := configs.Brokers()
+	out := make([]kafka.Setting, 0, len(defs))
+	for _, d := range defs {
+		value, origin := s.n.cfg.Lookup(d.Name)
+		out = append(out, kafka.Setting{Name: d.Name, Value: value,
+			Static: origin == configs.OriginStatic, Default: d.Default})
+	}
+	return out
+}
+
+// serveKafka starts answering Kafka clients.
+func (n *Node) serveKafka() {
+	connections, _ := n.cfg.Int("max.connections")
+	idle, _ := n.cfg.Duration("connections.max.idle.ms")
+	request, _ := n.cfg.Int("socket.request.max.bytes")
+	queued, _ := n.cfg.Bytes("queued.max.request.bytes")
+	fetch, _ := n.cfg.Int("fetch.max.bytes")
+	n.kafka = kafka.New(kafka.Config{
+		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
+		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
+		Log: logging.Slog(n.log, slog.LevelWarn), Metrics: listenerMetrics{n.metrics},
+	}, partitions{n.client}, n.client, settings{n})
+	n.metrics.Observe(n.snapshot)
+	for _, l := range n.sockets.kafka {
+		go func() {
+			if err := n.kafka.Serve(l); !errors.Is(err, kafka.ErrServerClosed) {
+				n.faults <- fmt.Errorf("kafka listener %s ended: %w", l.Addr(), err)
+			}
+		}()
+	}
+}
+
+// startHTTP serves health and metrics from the beginning, so that a long
+// recovery can be watched.
+func (n *Node) startHTTP() {
+	if n.sockets.http == nil {
+		return
+	}
+	n.http = admin.New(admin.Options{
+		Health: nodeHealth{n.health, n}, Metrics: n.metrics.Handler(),
+		Profiling: n.cfg.Bool("http.pprof.enable"), Log: logging.Slog(n.log, slog.LevelWarn),
+	})
+	ln := n.sockets.http
+	go func() {
+		if err := n.http.Serve(ln); err != nil {
+			n.faults <- fmt.Errorf("http listener %s ended: %w", ln.Addr(), err)
+		}
+	}()
+}
