@@ -1,0 +1,71 @@
+package commitlog
+
+import (
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/segment"
+)
+
+// Flush is the work of making a log durable up to an offset: the owner prepares
+// it, any goroutine runs it, the owner is told. The owner appends on meanwhile.
+type Flush struct {
+	log        *Log
+	end        messages.Offset
+	generation int
+	points     []segment.SyncPoint
+	segments   []*segment.Segment
+}
+
+// End is the offset the log is durable up to when Run succeeds.
+func (f *Flush) End() messages.Offset { return f.end }
+
+// Run syncs the files, on any goroutine. After a failure, an *segment.IOError,
+// the log takes no more appends: the kernel may have dropped what it could not
+// write, and a second sync would succeed without it.
+func (f *Flush) Run() error {
+	for _, p := range f.points {
+		if err := p.Run(); err != nil {
+			f.log.fail(err)
+			return err
+		}
+	}
+	return nil
+}
+
+// PrepareFlush captures what is not durable now; false if there is nothing.
+// Owner only.
+func (l *Log) PrepareFlush() (Flush, bool) {
+	if !l.touched {
+		return Flush{}, false
+	}
+	st := l.state.Load()
+	f := Flush{log: l, end: st.end(), generation: l.generation}
+	for _, s := range st.segments {
+		if s.Dirty() {
+			f.points = append(f.points, s.Prepare())
+			f.segments = append(f.segments, s)
+		}
+	}
+	if len(f.points) == 0 {
+		l.touched = false
+		l.durable.Store(int64(f.end))
+		return Flush{}, false
+	}
+	return f, true
+}
+
+// Flushed takes note that f.Run succeeded. Owner only.
+func (l *Log) Flushed(f Flush) {
+	if f.generation != l.generation {
+		return // the log was truncated meanwhile: its end may lie elsewhere now
+	}
+	for i, s := range f.segments {
+		s.Synced(f.points[i])
+	}
+	if int64(f.end) > l.durable.Load() {
+		l.durable.Store(int64(f.end))
+	}
+	if f.end >= l.truncated.until {
+		// The file is only in the way of a shorter recovery.
+		_ = l.clearTruncation()
+	}
+}

@@ -1,0 +1,202 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// truncationFile lowers the recovery point after a truncation. The node's own
+// checkpoint may still name an offset above the new end; once other records
+// stand there, a recovery that believed it would not check them.
+const truncationFile = "truncation-point"
+
+// truncation is the content of the truncation file: the log was truncated to at
+// when records below until were durable. The zero value stands for none.
+type truncation struct{ at, until messages.Offset }
+
+// noteTruncation lowers the recovery point to at; what the node has saved may
+// be as high as until.
+func (l *Log) noteTruncation(at, until messages.Offset) error {
+	t := truncation{at: at, until: max(until, l.truncated.until)}
+	if l.truncated.until > 0 {
+		t.at = min(at, l.truncated.at)
+	}
+	if t.at >= t.until {
+		return nil
+	}
+	name := path.Join(l.dir, truncationFile)
+	content := fmt.Appendf(nil, "0\n1\n%d\n", t.at)
+	if err := segment.ReplaceFile(l.fsys, name, content); err != nil {
+		return err
+	}
+	l.truncated = t
+	return nil
+}
+
+func (l *Log) clearTruncation() error {
+	if l.truncated.until == 0 {
+		return nil
+	}
+	name := path.Join(l.dir, truncationFile)
+	if err := l.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &segment.IOError{Op: "remove", File: name, Err: err}
+	}
+	l.truncated = truncation{}
+	return nil
+}
+
+// readTruncation returns the offset of the truncation file; found is false if
+// there is none. An unreadable one stands for the start of the log.
+func readTruncation(fsys vfs.FS, dir string) (at messages.Offset, found bool, err error) {
+	b, err := vfs.ReadFile(fsys, path.Join(dir, truncationFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, &segment.IOError{Op: "read", File: path.Join(dir, truncationFile), Err: err}
+	}
+	lines, err := checkpointLines(b)
+	if err != nil || len(lines) != 1 {
+		return 0, true, nil
+	}
+	n, err := strconv.ParseInt(lines[0], 10, 64)
+	if err != nil || n < 0 {
+		return 0, true, nil
+	}
+	return messages.Offset(n), true, nil
+}
+
+// TruncateTo removes the records from end on, whole batches: when end lies
+// inside a batch that batch goes too, so that End may come out lower. It is
+// durable when TruncateTo returns. Views of the removed records stay valid.
+//
+// An end at or above End changes nothing; one below the log's first segment
+// empties the log and starts it there. After an error the log may end anywhere
+// between; call it again, or open the log anew.
+func (l *Log) TruncateTo(end messages.Offset) error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	st := l.state.Load()
+	if end >= st.end() && (len(st.segments) == 0 || st.active() != nil) {
+		return nil
+	}
+	if len(st.segments) == 0 || end <= st.segments[0].Base() {
+		return l.restartAt(end, min(st.start, end))
+	}
+	i := st.holding(min(end, st.end()))
+	at, end, err := cutPoint(st.segments[i], end)
+	if err != nil {
+		return err
+	}
+	if err := l.noteTruncation(end, l.Durable()); err != nil {
+		return err
+	}
+	l.truncating(end)
+	l.retire(i + 1)
+	last := l.state.Load().segments[i]
+	if at == 0 {
+		l.retire(i)
+	} else if err := last.Cut(at, end); err != nil {
+		return err
+	}
+	l.update(func(st *state) { st.origin = end })
+	return l.truncatedTo(end)
+}
+
+// cutPoint returns the position of the first batch of s to go, and the offset
+// the log then ends at.
+func cutPoint(s *segment.Segment, end messages.Offset) (int64, messages.Offset, error) {
+	r, err := s.Acquire()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.Release()
+	at, err := r.Find(end)
+	if err != nil || at == r.Size() {
+		return at, min(end, r.Next()), err
+	}
+	h, err := r.Header(at)
+	return at, min(end, h.BaseOffset), err
+}
+
+// truncating lowers what is claimed to be durable.
+func (l *Log) truncating(end messages.Offset) {
+	l.touched, l.changed = true, true
+	l.generation++
+	l.durable.Store(min(l.durable.Load(), int64(end)))
+}
+
+// retire deletes the segments from index i on, the last first: whenever it is
+// interrupted, what is left has no hole.
+func (l *Log) retire(i int) {
+	gone := l.state.Load().segments[i:]
+	l.update(func(st *state) { st.segments = st.segments[:i:i] })
+	for k := len(gone) - 1; k >= 0; k-- {
+		l.discard(gone[k])
+	}
+}
+
+// discard deletes one segment that is in the state no more.
+func (l *Log) discard(s *segment.Segment) {
+	// A file that cannot be renamed is found by the next Open, which decides
+	// by the log's start and end what to do with it.
+	_ = s.Retire(l.cfg.FileDeleteDelay)
+}
+
+// truncatedTo begins a segment at the new end, which makes the truncation
+// durable, and brings epochs and producers in line.
+func (l *Log) truncatedTo(end messages.Offset) error {
+	l.dropSnapshots(func(at messages.Offset) bool { return at > end })
+	s, err := segment.Create(l.fsys, l.dir, end, l.files, l.cfg.limits())
+	if err != nil {
+		return err
+	}
+	l.update(func(st *state) {
+		n := len(st.segments)
+		st.segments = append(st.segments[:n:n], s)
+		st.start = min(st.start, end)
+	})
+	st := l.state.Load()
+	if epochs := st.epochs.truncateEnd(end); len(epochs) != len(st.epochs) {
+		if err := l.saveEpochs(epochs); err != nil {
+			return err
+		}
+	}
+	return l.rebuildState()
+}
+
+// TruncateFullyAndStartAt removes all records and begins anew at start: a
+// follower whose log lies wholly outside its leader's. It is durable when
+// it returns.
+func (l *Log) TruncateFullyAndStartAt(start messages.Offset) error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	return l.restartAt(start, start)
+}
+
+func (l *Log) restartAt(end, start messages.Offset) error {
+	if err := l.noteTruncation(min(end, l.Durable()), l.Durable()); err != nil {
+		return err
+	}
+	l.truncating(end)
+	l.retire(0)
+	l.update(func(st *state) { st.origin, st.start = end, start })
+	l.dropSnapshots(func(messages.Offset) bool { return true })
+	if err := l.saveEpochs(nil); err != nil {
+		return err
+	}
+	if err := l.truncatedTo(end); err != nil {
+		return err
+	}
+	l.durable.Store(int64(end))
+	return nil
+}

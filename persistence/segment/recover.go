@@ -1,0 +1,282 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+// pauseBytes is how much Recover scans between two calls of Check.Pause.
+const pauseBytes = 4 << 20
+
+// NoLimit is the Check.Limit of the last segment of a log.
+const NoLimit = messages.Offset(math.MaxInt64)
+
+// Header is the header of a record batch.
+type Header = record.Header
+
+// Check says what Recover expects of the batches of a segment.
+type Check struct {
+	From     messages.Offset      // CRCs are checked from the batch that holds it on
+	Limit    messages.Offset      // base of the next segment: batches from there on do not count
+	Sparse   bool                 // offsets may have gaps
+	MinEpoch messages.LeaderEpoch // of the batch before; epochs do not fall
+	MaxEpoch messages.LeaderEpoch // the latest one ever assigned; NoEpoch: not known
+	MaxBatch int                  // bytes
+	Observe  func(h *record.Header)
+	Pause    func() // nil, or called every few MiB
+}
+
+// Checked is what Recover found.
+type Checked struct {
+	Size    int64           // bytes of good batches
+	Next    messages.Offset // after the last of them
+	File    int64           // size of the file
+	Scanned int64           // bytes whose CRC was checked
+	Epoch   messages.LeaderEpoch
+	Reason  error // why the batch at Size is not good; nil: the file ends or is zero there
+}
+
+// OpenActive takes up the last segment of a log that was closed cleanly: its
+// files are complete, so only the batches behind the last index entry are
+// looked at. It fails when anything is not as it should be; use Recover then.
+func OpenActive(
+	fsys vfs.FS, dir string, base messages.Offset, size int64, c *Cache, l Limits,
+) (*Segment, error) {
+	s := newSegment(fsys, dir, base, c)
+	s.Limits = l
+	s.reserved, s.synced = size, size
+	s.indexed, s.indexSynced = true, true
+	t := &tail{next: base + math.MaxInt32, size: size}
+	if size > 0 {
+		_, m, err := s.handle.pinMapped(size)
+		if err != nil {
+			return nil, err
+		}
+		r := &Reader{s: s, t: t, m: m, window: pointWindow, hot: math.MaxInt64}
+		full, err := s.readIndexes(r, t)
+		r.Release()
+		if err != nil {
+			s.handle.release()
+			return nil, err
+		}
+		t = full
+		s.sinceIndex = int(size - positionBelow(t.offsets, size))
+	} else {
+		t = &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
+	}
+	s.warmFrom.Store(t.size)
+	s.tail.Store(t)
+	return s, nil
+}
+
+// Recover takes up a segment whose end is not known, after a crash: it walks
+// the batches from the start, checks them as c says, stops at the first that is
+// not good and rebuilds the indexes of those before. Nothing behind a bad batch
+// counts, whatever it looks like. The file is not changed; see Repair.
+//
+// The segment is open for writing. An error means the disk failed.
+func Recover(
+	fsys vfs.FS, dir string, base messages.Offset, size int64, cache *Cache, l Limits, c Check,
+) (*Segment, Checked, error) {
+	s := newSegment(fsys, dir, base, cache)
+	s.Limits = l
+	s.reserved = size
+	t := &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
+	found := Checked{Next: base, File: size, Epoch: c.MinEpoch}
+	if size > 0 {
+		_, m, err := s.handle.pinMapped(size)
+		if err != nil {
+			return nil, found, err
+		}
+		r := &Reader{s: s, m: m, window: walkWindow, hot: math.MaxInt64,
+			t: &tail{size: min(size, math.MaxInt32)}}
+		err = guard(r, func() error { return s.scan(r, t, &c, &found) })
+		r.Release()
+		if err != nil {
+			return nil, found, err
+		}
+	}
+	found.Size, found.Next = t.size, t.next
+	s.dirtyTail = t.size < size
+	s.warmFrom.Store(t.size)
+	s.tail.Store(t)
+	return s, found, nil
+}
+
+func (s *Segment) scan(r *Reader, t *tail, c *Check, found *Checked) error {
+	paused := int64(0)
+	for t.size < r.t.size {
+		h, bad, err := s.checkBatch(r, t, c, found)
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			found.Reason = bad
+			return nil
+		}
+		found.Epoch = h.LeaderEpoch
+		s.note(t, h, t.size)
+		if c.Observe != nil {
+			c.Observe(h)
+		}
+		if c.Pause != nil && t.size-paused >= pauseBytes {
+			paused = t.size
+			c.Pause()
+		}
+	}
+	return nil
+}
+
+// checkBatch examines the batch at the end of t. The header is nil at the end
+// of the good batches, and bad then says what is wrong (nil: nothing more). err
+// is a failure of the disk.
+func (s *Segment) checkBatch(r *Reader, t *tail, c *Check, found *Checked) (
+	h *record.Header, bad, err error,
+) {
+	left := r.t.size - t.size
+	b, err := r.Bytes(t.size, min(left, record.HeaderSize))
+	if err != nil {
+		return nil, nil, err
+	}
+	if allZero(b) {
+		return nil, nil, nil
+	}
+	head, err := record.ParseHeader(b)
+	if err != nil {
+		return nil, err, nil
+	}
+	switch {
+	case head.BaseOffset >= c.Limit:
+		return nil, nil, nil // truncated away: the next segment begins here
+	case int64(head.Size()) > left || head.Size() > c.MaxBatch:
+		return nil, fmt.Errorf("a batch of %d bytes where %d are left", head.Size(), left), nil
+	case head.BaseOffset < t.next || (!c.Sparse && head.BaseOffset != t.next):
+		return nil, fmt.Errorf("offset %d where %d is due", head.BaseOffset, t.next), nil
+	case head.LastOffsetDelta < 0 || head.LastOffset()-s.base > math.MaxInt32 ||
+		head.NextOffset() > c.Limit:
+		return nil, fmt.Errorf("last offset delta %d is out of range", head.LastOffsetDelta), nil
+	case head.LeaderEpoch < found.Epoch:
+		return nil, fmt.Errorf("leader epoch falls from %d to %d", found.Epoch, head.LeaderEpoch), nil
+	case c.MaxEpoch != messages.NoEpoch && head.LeaderEpoch > c.MaxEpoch:
+		return nil, fmt.Errorf("leader epoch %d was never assigned", head.LeaderEpoch), nil
+	}
+	if head.LastOffset() < c.From {
+		return &head, nil, nil
+	}
+	if b, err = r.Bytes(t.size, int64(head.Size())); err != nil {
+		return nil, nil, err
+	}
+	found.Scanned += int64(head.Size())
+	if _, _, err := record.Parse(b); err != nil {
+		return nil, err, nil
+	}
+	return &head, nil, nil
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Repair cuts the file of a recovered segment to its good batches and makes the
+// cut durable, so that bytes behind it can never come back as batches. It does
+// nothing when the file ends with them. Only for segments no reader has seen.
+func (s *Segment) Repair() error {
+	if !s.dirtyTail && s.reserved == s.Size() {
+		return nil
+	}
+	s.dirtyTail = true
+	if err := s.trim(); err != nil {
+		return err
+	}
+	return s.Sync()
+}
+
+// MarkSynced notes what is known to survive a power cut from an earlier life:
+// the batches that end at or below offset.
+func (s *Segment) MarkSynced(offset messages.Offset) error {
+	if offset >= s.Next() {
+		s.synced = s.Size()
+		return nil
+	}
+	r, err := s.Acquire()
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	s.synced, err = r.Find(offset)
+	return err
+}
+
+// SyncPoint is how much of a segment a sync is going to make durable.
+type SyncPoint struct {
+	s       *Segment
+	size    int64
+	indexes bool
+}
+
+// Prepare returns what Run is to make durable: all that is committed now. Owner only.
+func (s *Segment) Prepare() SyncPoint {
+	return SyncPoint{s: s, size: s.Size(), indexes: s.indexed && !s.indexSynced}
+}
+
+// Run makes the bytes durable, on any goroutine. A segment that was retired
+// meanwhile is no error: nothing of it counts any more.
+func (p SyncPoint) Run() error {
+	s := p.s
+	f, err := s.handle.pin()
+	if err == nil {
+		err = ioError("sync", s.Name(), 0, f.Sync())
+		s.handle.unpin(nil)
+	}
+	if err == nil && p.indexes {
+		err = s.syncIndexes()
+	}
+	if errors.Is(err, ErrRetired) || s.handle.retired() {
+		return nil
+	}
+	return err
+}
+
+func (s *Segment) syncIndexes() error {
+	for _, suffix := range []string{IndexSuffix, TimeIndexSuffix} {
+		name := FileName(s.dir, s.base, suffix)
+		f, err := s.fsys.OpenWrite(name)
+		if err != nil {
+			return ioError("open", name, 0, err)
+		}
+		err = f.Sync()
+		_ = f.Close()
+		if err != nil {
+			return ioError("sync", name, 0, err)
+		}
+	}
+	return ioError("sync folder", s.dir, 0, s.fsys.SyncDir(s.dir))
+}
+
+// Synced notes that Run succeeded. Owner only.
+func (s *Segment) Synced(p SyncPoint) {
+	invariant.That(p.s == s, "sync point of %s used for %s", p.s.Name(), s.Name())
+	s.synced = max(s.synced, min(p.size, s.Size()))
+	s.indexSynced = s.indexSynced || (p.indexes && s.indexed)
+}
+
+// Sync is Prepare, Run and Synced in one, for when nothing else waits.
+func (s *Segment) Sync() error {
+	p := s.Prepare()
+	if err := p.Run(); err != nil {
+		return err
+	}
+	s.Synced(p)
+	return nil
+}
