@@ -19,6 +19,12 @@ func parseProperties(text []byte) (lines []line, errs []error) {
 	loader := properties.Loader{Encoding: properties.UTF8, DisableExpansion: true}
 	last := map[string]int{} // index in lines, by name
 	for _, l := range logicalLines(text) {
+		// The library would leave a goroutine behind for each of these.
+		if strings.HasPrefix(l.value, "=") || strings.HasPrefix(l.value, ":") {
+			errs = append(errs, fmt.Errorf("%d: malformed line: nothing before %q",
+				l.number, l.value[:1]))
+			continue
+		}
 		p, err := loader.LoadBytes([]byte(l.value))
 		if err != nil {
 			_, reason, _ := strings.Cut(err.Error(), "Line 1: ")
