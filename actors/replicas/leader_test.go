@@ -1,0 +1,146 @@
+package replicas
+
+import (
+	"errors"
+	"math/rand"
+	"testing"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+)
+
+func partition(epoch messages.LeaderEpoch, isr ...messages.NodeID) *messages.Partition {
+	return &messages.Partition{Leader: 1, LeaderEpoch: epoch, Replicas: isr, ISR: isr}
+}
+
+func TestALeaderAloneSeesItsWritesAtOnce(t *testing.T) {
+	l := NewLeader(1, partition(3, 1), 1, 0, 0, 10)
+	if l.HighWatermark() != 10 {
+		t.Fatalf("high watermark is %d before the first write, want 10", l.HighWatermark())
+	}
+	l.Appended(15)
+	if l.HighWatermark() != 15 || l.LogEnd() != 15 || l.Epoch() != 3 {
+		t.Fatalf("high watermark %d, log end %d, epoch %d", l.HighWatermark(), l.LogEnd(), l.Epoch())
+	}
+}
+
+func TestTheHighWatermarkWaitsForTheSlowestInSyncReplica(t *testing.T) {
+	l := NewLeader(1, partition(0, 1, 2, 3), 1, 0, 4, 10)
+	if l.HighWatermark() != 4 {
+		t.Fatalf("a new leader that has heard of nobody moved the high watermark to %d", l.HighWatermark())
+	}
+	l.Fetched(2, 9)
+	if l.HighWatermark() != 4 {
+		t.Fatalf("high watermark %d before the third replica was heard of", l.HighWatermark())
+	}
+	l.Fetched(3, 7)
+	if l.HighWatermark() != 7 {
+		t.Fatalf("high watermark %d, want the slowest follower's 7", l.HighWatermark())
+	}
+	l.SetISR([]messages.NodeID{1, 2})
+	if l.HighWatermark() != 9 {
+		t.Fatalf("high watermark %d after the slowest left the in-sync set, want 9", l.HighWatermark())
+	}
+}
+
+func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
+	l := NewLeader(1, partition(0, 1), 2, 0, 3, 5)
+	l.Appended(8)
+	if l.HighWatermark() != 3 {
+		t.Fatalf("high watermark moved to %d with one of two required replicas", l.HighWatermark())
+	}
+	if err := l.CheckAppend(data.AcksAll); !errors.Is(err, messages.ErrNotEnoughReplicas) {
+		t.Fatalf("acks=all: %v", err)
+	}
+	if err := l.CheckAppend(data.AcksLeader); err != nil {
+		t.Fatalf("acks=1: %v", err)
+	}
+	l.SetMinISR(1)
+	if l.HighWatermark() != 8 {
+		t.Fatalf("high watermark %d after the requirement fell, want 8", l.HighWatermark())
+	}
+}
+
+func TestTheHighWatermarkNeverFalls(t *testing.T) {
+	rng := rand.New(rand.NewSource(7))
+	for range 200 {
+		l := NewLeader(1, partition(0, 1, 2, 3), 1+rng.Intn(3), 0, 0, 0)
+		end, before := messages.Offset(0), messages.Offset(0)
+		for range 100 {
+			switch rng.Intn(4) {
+			case 0:
+				end += messages.Offset(rng.Intn(5))
+				l.Appended(end)
+			case 1:
+				l.Fetched(messages.NodeID(2+rng.Intn(2)), messages.Offset(rng.Int63n(int64(end)+1)))
+			case 2:
+				sets := [][]messages.NodeID{{1}, {1, 2}, {1, 3}, {1, 2, 3}}
+				l.SetISR(sets[rng.Intn(len(sets))])
+			case 3:
+				l.SetMinISR(1 + rng.Intn(3))
+			}
+			if hw := l.HighWatermark(); hw < before || hw > end {
+				t.Fatalf("high watermark went from %d to %d, log end %d", before, hw, end)
+			}
+			before = l.HighWatermark()
+		}
+	}
+}
+
+func TestALogEndThatFallsIsABug(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Fatal("nobody noticed")
+		}
+	}()
+	NewLeader(1, partition(0, 1), 1, 0, 0, 10).Appended(9)
+}
+
+func TestFence(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		ours, theirs messages.LeaderEpoch
+		want         error
+	}{
+		{"a client that does not say passes", 5, messages.NoEpoch, nil},
+		{"the same epoch passes", 5, 5, nil},
+		{"an old epoch is fenced", 5, 4, messages.ErrFencedLeaderEpoch},
+		{"an epoch we have not heard of is unknown", 5, 6, messages.ErrUnknownLeaderEpoch},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := Fence(tt.ours, tt.theirs); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestDiverges(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		from messages.Offset
+		last messages.LeaderEpoch
+		ours data.EpochEnd
+		want bool
+	}{
+		{"a reader that does not say never diverges", 9, messages.NoEpoch, data.EpochEnd{Epoch: 1, End: 5}, false},
+		{"the same history", 5, 1, data.EpochEnd{Epoch: 1, End: 9}, false},
+		{"at the very end of its epoch", 9, 1, data.EpochEnd{Epoch: 1, End: 9}, false},
+		{"beyond where the epoch ends here", 10, 1, data.EpochEnd{Epoch: 1, End: 9}, true},
+		{"an epoch that is not in our log", 5, 2, data.EpochEnd{Epoch: 1, End: 9}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Diverges(tt.from, tt.last, tt.ours); got != tt.want {
+				t.Fatalf("got %v", got)
+			}
+		})
+	}
+}
+
+func TestCheckFetchOffset(t *testing.T) {
+	for from, want := range map[messages.Offset]bool{4: false, 5: true, 7: true, 9: true, 10: false} {
+		if err := CheckFetchOffset(from, 5, 9); (err == nil) != want {
+			t.Errorf("offset %d in a log of 5..9: %v", from, err)
+		}
+	}
+}
