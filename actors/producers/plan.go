@@ -49,8 +49,10 @@ func (p *Plan) Reset() {
 	clear(p.index)
 }
 
-// Decide says what to do with a batch that follows those decided so far. Its
-// BaseOffset must be the offset it would be appended at. Errors wrap
+// Decide says what to do with a batch that follows those decided so far. The
+// header must be the one that would be appended: BaseOffset where the batch would
+// stand, MaxTimestamp the leader's time if the topic is of LogAppendTime (a
+// duplicate is answered with it). Errors wrap
 // messages.ErrInvalidProducerEpoch (a newer life of the producer was here),
 // messages.ErrOutOfOrderSequence (a batch before it is missing) or
 // messages.ErrInvalidTxnState (outside the producer's open transaction); the

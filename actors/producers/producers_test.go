@@ -40,7 +40,8 @@ func inTxn(h record.Header) record.Header {
 	return h
 }
 
-func marker(id messages.ProducerID, epoch messages.ProducerEpoch, at messages.Offset) record.Header {
+func marker(id messages.ProducerID, epoch messages.ProducerEpoch,
+	at messages.Offset) record.Header {
 	return record.Header{
 		ProducerID: id, ProducerEpoch: epoch, BaseSequence: messages.NoSequence, BaseOffset: at,
 		Count: 1, Attributes: transactional | control, MaxTimestamp: messages.Timestamp(1000 + at),
@@ -229,13 +230,15 @@ func TestTransactions(t *testing.T) {
 	})
 	t.Run("a marker of a newer epoch lets sequences begin at 0", func(t *testing.T) {
 		_ = s.ObserveMarker(marker(amy, 1, 17), true, 3)
-		if _, err := s.Check(of(amy, batch(1, 3, 1, 18))); !errors.Is(err, messages.ErrOutOfOrderSequence) {
+		_, err := s.Check(of(amy, batch(1, 3, 1, 18)))
+		if !errors.Is(err, messages.ErrOutOfOrderSequence) {
 			t.Errorf("sequence 3: %v", err)
 		}
 		if _, err := s.Check(of(amy, batch(1, 0, 1, 18))); err != nil {
 			t.Errorf("sequence 0: %v", err)
 		}
-		if _, err := s.Check(of(amy, batch(0, 3, 1, 18))); !errors.Is(err, messages.ErrInvalidProducerEpoch) {
+		_, err = s.Check(of(amy, batch(0, 3, 1, 18)))
+		if !errors.Is(err, messages.ErrInvalidProducerEpoch) {
 			t.Errorf("old epoch: %v", err)
 		}
 	})
@@ -267,7 +270,8 @@ func TestMarkersAreDecidedLikeBatches(t *testing.T) {
 	if got := s.TakeAborted(); !slices.Equal(got, want) {
 		t.Errorf("aborted: %+v", got)
 	}
-	if got := s.Producers(); len(got) != 1 || got[0].CoordinatorEpoch != 4 || got[0].LastSequence != 1 {
+	got := s.Producers()
+	if len(got) != 1 || got[0].CoordinatorEpoch != 4 || got[0].LastSequence != 1 {
 		t.Errorf("producers: %+v", got)
 	}
 }

@@ -158,7 +158,8 @@ func (w *world) next(base messages.Offset) record.Header {
 		h.ProducerEpoch = last.ProducerEpoch + messages.ProducerEpoch(pick(w.rng, 20, 0, -1, 1))
 		switch again := all[w.rng.IntN(len(all))].h; {
 		case w.rng.IntN(5) == 0 && again.BaseSequence >= 0: // sent again
-			h.BaseSequence, h.Count, h.LastOffsetDelta = again.BaseSequence, again.Count, again.LastOffsetDelta
+			h.BaseSequence, h.Count = again.BaseSequence, again.Count
+			h.LastOffsetDelta = again.LastOffsetDelta
 		case h.ProducerEpoch == last.ProducerEpoch && last.BaseSequence >= 0:
 			next := int64(last.BaseSequence) + int64(last.Count) + int64(pick(w.rng, 12, 0, -1, 1))
 			h.BaseSequence = messages.Sequence(max(0, next) % (1 << 31))
@@ -215,7 +216,8 @@ func (w *world) marker(p *Plan) {
 	id := messages.ProducerID(w.rng.IntN(3))
 	h := marker(id, 0, w.end)
 	if all := w.twin.of(id); len(all) > 0 {
-		h.ProducerEpoch = all[len(all)-1].h.ProducerEpoch + messages.ProducerEpoch(pick(w.rng, 4, 0, -1, 1))
+		h.ProducerEpoch = all[len(all)-1].h.ProducerEpoch
+		h.ProducerEpoch += messages.ProducerEpoch(pick(w.rng, 4, 0, -1, 1))
 	}
 	if h.ProducerEpoch < 0 {
 		return

@@ -84,8 +84,8 @@ func TestChangedTimestampsAreSummedAnew(t *testing.T) {
 		t.Errorf("header %+v", p.Header)
 	}
 	b.SetLogAppendTime(100)
-	if p := mustParse(t, b.Bytes); p.MaxTimestamp != 100 || !p.LogAppendTime() || p.Header != b.Header ||
-		p.BaseTimestamp != 1 {
+	if p := mustParse(t, b.Bytes); p.MaxTimestamp != 100 || !p.LogAppendTime() ||
+		p.Header != b.Header || p.BaseTimestamp != 1 {
 		t.Errorf("header %+v", p.Header)
 	}
 }

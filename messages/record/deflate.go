@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/snappy"
@@ -12,6 +13,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/invariant"
 )
 
 // Compression is a codec and how hard it should try.
@@ -24,6 +26,14 @@ type Compression struct {
 
 // snappyBlockSize is the size of the blocks Java's writer makes, in bytes.
 const snappyBlockSize = 32 << 10
+
+// Writers are costly to make, so they are kept: those of gzip and zstd for each
+// level of theirs, those of lz4 together, because a level can be set anew.
+var (
+	gzips [gzip.BestCompression + 1]sync.Pool
+	zstds [zstd.SpeedBestCompression + 1]sync.Pool
+	lz4s  = sync.Pool{New: func() any { return lz4.NewWriter(nil) }}
+)
 
 // guess is by what factor records usually shrink, for a first buffer.
 func (c Compression) guess() int {
@@ -51,27 +61,35 @@ func (c Compression) deflate(dst, src []byte) ([]byte, error) {
 }
 
 func (c Compression) gzip(dst, src []byte) ([]byte, error) {
+	if c.Level > gzip.BestCompression {
+		return dst, fmt.Errorf("gzip has no level %d: %w", c.Level, messages.ErrInvalidConfig)
+	}
 	level := c.Level
-	if level == 0 {
+	if level <= 0 {
 		level = gzip.DefaultCompression
 	}
-	out := bytes.NewBuffer(dst)
-	w, err := gzip.NewWriterLevel(out, level)
-	if err != nil {
-		return dst, fmt.Errorf("gzip level %d: %w", level, messages.ErrInvalidConfig)
+	pool := &gzips[max(level, 0)]
+	w, _ := pool.Get().(*gzip.Writer)
+	if w == nil {
+		var err error
+		w, err = gzip.NewWriterLevel(nil, level)
+		invariant.That(err == nil, "gzip level %d: %v", level, err)
 	}
+	defer pool.Put(w)
+	out := bytes.NewBuffer(dst)
+	w.Reset(out)
 	return writeAll(w, out, src)
 }
 
 // lz4 writes one frame as Java does: independent blocks of 64 KiB.
 func (c Compression) lz4(dst, src []byte) ([]byte, error) {
+	w := lz4s.Get().(*lz4.Writer)
+	defer lz4s.Put(w)
 	out := bytes.NewBuffer(dst)
-	w := lz4.NewWriter(out)
+	w.Reset(out)
 	err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false),
 		lz4.CompressionLevelOption(lz4Level(c.Level)))
-	if err != nil {
-		return dst, fmt.Errorf("lz4 level %d: %w", c.Level, messages.ErrInvalidConfig)
-	}
+	invariant.That(err == nil, "lz4 level %d: %v", c.Level, err)
 	return writeAll(w, out, src)
 }
 
@@ -90,10 +108,14 @@ func (c Compression) zstd(dst, src []byte) ([]byte, error) {
 	if c.Level != 0 {
 		level = zstd.EncoderLevelFromZstd(c.Level)
 	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return dst, fmt.Errorf("zstd level %d: %w", c.Level, messages.ErrInvalidConfig)
+	pool := &zstds[level]
+	w, _ := pool.Get().(*zstd.Encoder)
+	if w == nil {
+		var err error
+		w, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1))
+		invariant.That(err == nil, "zstd level %d: %v", c.Level, err)
 	}
+	defer pool.Put(w)
 	return w.EncodeAll(src, dst), nil
 }
 

@@ -163,7 +163,8 @@ func TestTimestampLookups(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o, at, ok, err := FirstAtOrAfter(&tt.batch, tt.at, InflateLimit)
-			if err != nil || ok != (tt.offset != messages.NoOffset) || ok && (o != tt.offset || at != tt.time) {
+			found := tt.offset != messages.NoOffset
+			if err != nil || ok != found || ok && (o != tt.offset || at != tt.time) {
 				t.Errorf("got offset %d, time %d, %t, %v", o, at, ok, err)
 			}
 		})
