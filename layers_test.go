@@ -56,7 +56,7 @@ var layers = []layer{
 		"node/kafka", "node/metrics", "node/logging", "node/admin", "node/config",
 	}},
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},
-	{".", []string{"node/...", "node"}},
+	{".", []string{"node/...", "persistence/vfs"}},
 
 	{"testkit", []string{"messages/..."}},
 	{"bench", []string{"messages/...", "testkit"}},
