@@ -52,10 +52,7 @@ type Row struct {
 // Kafka that some source gave and that mean nothing here. The slice is the
 // caller's.
 func (c *Config) All() []Row {
-	var rows []Row
-	for _, d := range configs.Brokers() {
-		rows = append(rows, c.row(d))
-	}
+	rows := c.Settings()
 	for name, e := range c.aside {
 		if _, ours := configs.Broker(name); !ours {
 			rows = append(rows, Row{
@@ -64,6 +61,17 @@ func (c *Config) All() []Row {
 		}
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Name, b.Name) })
+	return rows
+}
+
+// Settings returns every setting of the table, sorted by name, as DescribeConfigs
+// shows them. The slice is the caller's.
+func (c *Config) Settings() []Row {
+	defs := configs.Brokers()
+	rows := make([]Row, len(defs))
+	for i, d := range defs {
+		rows[i] = c.row(d)
+	}
 	return rows
 }
 
@@ -143,28 +151,30 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // given, at least one.
 func (c *Config) Listeners() []Listener { return slices.Clone(c.listeners) }
 
-// Int returns a whole number of at most 32 bits; ok is false if nobody set it
-// and it has no default.
-func (c *Config) Int(name string) (n int, ok bool) {
+// Int returns a whole number of at most 32 bits. Like all methods that return
+// numbers, it panics if nobody set it and it has no default: ask Overridden.
+func (c *Config) Int(name string) int {
 	t := def(name).Type
 	invariant.That(t == configs.Int || t == configs.Short, "%s is no int but a %v", name, t)
-	long, ok := c.number(name)
-	return int(long), ok
+	return int(c.Long(name))
 }
 
-// Long returns a whole number; ok is false if nobody set it and it has no
-// default.
-func (c *Config) Long(name string) (n int64, ok bool) { return c.number(name) }
+// Long returns a whole number.
+func (c *Config) Long(name string) int64 {
+	n, err := strconv.ParseInt(c.Value(name), 10, 64)
+	invariant.That(err == nil, "%s is no whole number: %v", name, err)
+	return n
+}
 
-// Bytes returns a number of bytes; ok is false if nobody set it and it has no
-// default. What a negative number means, the setting says.
-func (c *Config) Bytes(name string) (n int64, ok bool) {
+// Bytes returns a number of bytes. What a negative number means, the setting
+// says.
+func (c *Config) Bytes(name string) int64 {
 	unit := def(name).Unit
 	invariant.That(unit == "bytes", "%s is not in bytes but in %q", name, unit)
-	return c.number(name)
+	return c.Long(name)
 }
 
-// Bool returns a boolean, false if nobody set it and it has no default.
+// Bool returns a boolean.
 func (c *Config) Bool(name string) bool {
 	t := def(name).Type
 	invariant.That(t == configs.Boolean, "%s is no boolean but a %v", name, t)
@@ -179,20 +189,20 @@ var units = map[string]time.Duration{
 	"hours":   time.Hour,
 }
 
-// Duration returns a time, whatever unit the setting has; ok is false if nobody
-// set it and it has no default. Times that do not fit become the longest or
-// shortest Duration: Kafka writes "never" as the largest number there is.
-func (c *Config) Duration(name string) (d time.Duration, ok bool) {
+// Duration returns a time, whatever unit the setting has. Times that do not fit
+// become the longest or shortest Duration: Kafka writes "never" as the largest
+// number there is.
+func (c *Config) Duration(name string) time.Duration {
 	unit, isTime := units[def(name).Unit]
 	invariant.That(isTime, "%s is no time but in %q", name, def(name).Unit)
-	n, ok := c.number(name)
-	switch {
+	switch n := c.Long(name); {
 	case n > int64(math.MaxInt64/unit):
-		return math.MaxInt64, ok
+		return math.MaxInt64
 	case n < int64(math.MinInt64/unit):
-		return math.MinInt64, ok
+		return math.MinInt64
+	default:
+		return time.Duration(n) * unit
 	}
-	return time.Duration(n) * unit, ok
 }
 
 // List returns the elements of a list, trimmed, without empty ones.
@@ -200,16 +210,6 @@ func (c *Config) List(name string) []string {
 	t := def(name).Type
 	invariant.That(t == configs.List, "%s is no list but a %v", name, t)
 	return configs.SplitList(c.Value(name))
-}
-
-func (c *Config) number(name string) (n int64, ok bool) {
-	value := c.Value(name)
-	if value == "" {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	invariant.That(err == nil, "%s is no whole number: %v", name, err)
-	return n, true
 }
 
 func def(name string) *configs.Def {

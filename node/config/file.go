@@ -45,14 +45,18 @@ func (l *loader) takeFile(s Sources) {
 		l.fail(from, "%s is neither a .properties nor a .yaml file; name it so", name)
 		return
 	}
-	text, err := read(s.FS, name)
+	fsys := s.FS
+	if fsys == nil {
+		fsys = vfs.OS{}
+	}
+	text, err := read(fsys, name)
 	if err != nil {
-		l.errs = append(l.errs, fmt.Errorf("%s: %w", from, err))
+		l.report(fmt.Errorf("%s: %w", from, err))
 		return
 	}
 	lines, errs := parse(text)
 	for _, err := range errs {
-		l.errs = append(l.errs, fmt.Errorf("file %s:%w: %w", name, err, messages.ErrInvalidConfig))
+		l.report(fmt.Errorf("file %s:%w: %w", name, err, messages.ErrInvalidConfig))
 	}
 	for _, e := range lines {
 		l.take(entry{e.name, e.value, fmt.Sprintf("file %s:%d", name, e.number), fromFile})

@@ -14,7 +14,7 @@ import (
 
 // Sources are where settings come from. An empty field says nothing.
 type Sources struct {
-	// FS reads File; it may be nil if there is no file.
+	// FS reads File; nil is vfs.OS.
 	FS vfs.FS
 	// File is the path of the settings file: *.properties or *.yaml. Empty, it
 	// is that of the variable TROUPE_CONFIG, if any.
@@ -50,7 +50,7 @@ type entry struct {
 }
 
 // Load merges the sources and checks the result. The error joins everything
-// that is wrong, one line each, naming the source, the setting and the remedy;
+// that is wrong (at most errsMax of them), one line each, naming the source, the setting and the remedy;
 // those about settings wrap messages.ErrInvalidConfig, those about the file what
 // the file system said.
 func Load(s Sources) (*Config, error) {
@@ -62,6 +62,10 @@ func Load(s Sources) (*Config, error) {
 	l.takeFlags(s)
 	l.settle()
 	l.listen()
+	if l.unsaid > 0 {
+		l.errs = append(l.errs, fmt.Errorf("%d more of the kind: %w",
+			l.unsaid, messages.ErrInvalidConfig))
+	}
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
 	}
@@ -69,16 +73,29 @@ func Load(s Sources) (*Config, error) {
 	return l.Config, nil
 }
 
+// errsMax bounds what Load reports: somebody who named the wrong file learns
+// nothing from its every line.
+const errsMax = 50
+
 // loader builds a Config, the weakest source first.
 type loader struct {
 	*Config
-	errs []error
+	errs   []error
+	unsaid int // errors beyond errsMax
 }
 
 // fail reports what is wrong at a place in a source.
 func (l *loader) fail(origin, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	l.errs = append(l.errs, fmt.Errorf("%s: %s: %w", origin, text, messages.ErrInvalidConfig))
+	l.report(fmt.Errorf("%s: %s: %w", origin, text, messages.ErrInvalidConfig))
+}
+
+func (l *loader) report(err error) {
+	if len(l.errs) == errsMax {
+		l.unsaid++
+		return
+	}
+	l.errs = append(l.errs, err)
 }
 
 // take accepts one setting of a source at least as strong as those before it.
@@ -101,8 +118,11 @@ func (l *loader) take(e entry) {
 		l.aside[e.name] = e
 		return
 	}
-	err := configs.Unknown(e.name, configs.KindBroker)
-	l.errs = append(l.errs, fmt.Errorf("%s: %w", e.origin, err))
+	if len(l.errs) == errsMax {
+		l.unsaid++ // without looking for the nearest name
+		return
+	}
+	l.report(fmt.Errorf("%s: %w", e.origin, configs.Unknown(e.name, configs.KindBroker)))
 }
 
 func (l *loader) takeKnown(d *configs.Def, e entry) {
@@ -111,7 +131,7 @@ func (l *loader) takeKnown(d *configs.Def, e entry) {
 		return
 	}
 	if err := d.Check(e.value); err != nil {
-		l.errs = append(l.errs, fmt.Errorf("%s: %w", e.origin, err))
+		l.report(fmt.Errorf("%s: %w", e.origin, err))
 		return
 	}
 	if d.Type == configs.Boolean {

@@ -2,7 +2,10 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -274,6 +277,35 @@ func TestEverythingWrongIsReportedAtOnceWithItsPlace(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestTheWrongFileIsNotReportedLineByLine(t *testing.T) {
+	got := errorLines(t, Sources{
+		FS: file(t, "/s.properties", strings.Repeat("x\ny\n", 5000)), File: "/s.properties",
+		Set: []string{"listeners=SSL://:1"},
+	})
+	if len(got) > errsMax+1 {
+		t.Errorf("%d errors", len(got))
+	}
+	var many strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&many, "no.such.setting.%d=1\n", i)
+	}
+	got = errorLines(t, Sources{FS: file(t, "/s.properties", many.String()), File: "/s.properties"})
+	const last = "950 more of the kind: invalid configuration"
+	if len(got) != errsMax+1 || got[errsMax] != last {
+		t.Errorf("%d errors, the last %q", len(got), got[len(got)-1])
+	}
+}
+
+func TestWithoutAFileSystemTheFileIsTheOperatingSystems(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "troupe.yaml")
+	if err := os.WriteFile(name, []byte("num.partitions: 7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := mustLoad(t, Sources{File: name}).Int("num.partitions"); n != 7 {
+		t.Errorf("num.partitions is %d", n)
 	}
 }
 

@@ -35,24 +35,23 @@ func Config() string {
 	return b.String()
 }
 
-const configIntro = `Names, types and units are those of Kafka. A node takes each of its settings from the strongest
-source that gives it:
+// configIntro has ' for the backquotes of Markdown.
+var configIntro = strings.ReplaceAll(`Names, types and units are those of Kafka.
+A node takes each of its settings from the strongest source that gives it:
 
-1. flags: ` + "`--set log.retention.hours=24`" + `, and the flags with names of their own
-   (` + "`--data-dir`" + ` is ` + "`log.dirs`" + `, ` + "`--kafka-addr`" + ` is ` + "`listeners`" + `,
-   ` + "`--http-addr`" + ` is ` + "`http.listener`" + `, ` + "`--actor-addr`" + ` is ` +
-	"`actor.listener`" + `);
-2. the environment: ` + "`TROUPE_LOG_RETENTION_HOURS=24`" + `, with _ for every dot;
-3. the file of ` + "`--config`" + ` or ` + "`TROUPE_CONFIG`" + `: YAML (` + "`*.yaml`" +
-	`, keys nested or with dots), or Java's
-   properties (` + "`*.properties`" + `), so that the server.properties of a Kafka broker works;
+1. flags: '--set log.retention.hours=24', and the flags with names of their own ('--data-dir' is
+   'log.dirs', '--kafka-addr' is 'listeners', '--http-addr' is 'http.listener', '--actor-addr' is
+   'actor.listener');
+2. the environment: 'TROUPE_LOG_RETENTION_HOURS=24', with '_' for every dot;
+3. the file of '--config' or 'TROUPE_CONFIG': YAML ('*.yaml'; keys with dots, nested, or both), or
+   properties as Java has them ('*.properties'), so that a Kafka broker's file works;
 4. the default.
 
-` + "`troupe config`" + ` prints every setting in force and its source. Numbers have no suffixes, the name
-says the unit. Of settings for the same thing (` + "`log.retention.ms`, `.minutes` and `.hours`" + `) the
-stronger source counts; within one source the one with the smallest unit, as in Kafka.
+'troupe config' prints every setting in force and its source. Numbers have no suffixes, the name
+says the unit. Of settings for the same thing ('log.retention.ms', '.minutes' and '.hours') the one
+from the stronger source counts; within one source the one with the smallest unit, as in Kafka.
 
-`
+`, "'", "`")
 
 // settings writes one table.
 func settings(b *strings.Builder, defs []*configs.Def, kind configs.Kind) {
@@ -137,7 +136,8 @@ func foreigners(b *strings.Builder) {
 		ignored = append(ignored, f)
 	}
 	b.WriteString("\n## Settings of Kafka that a node ignores\n\n" +
-		"They are accepted, so that a file can be shared with Kafka, and named in one warning.\n\n" +
+		"They are accepted, so that a file can be shared with Kafka, " +
+		"and named in one warning.\n\n" +
 		"| why | settings |\n|---|---|\n")
 	for _, group := range byReason(ignored) {
 		fmt.Fprintf(b, "| %s | %s |\n", cell(group.why), strings.Join(group.names, ", "))
@@ -180,12 +180,15 @@ func Metrics() string {
 	return b.String()
 }
 
-const metricsIntro = "A node serves them on `/metrics` of its HTTP listener, in Prometheus' text " +
-	"format. Names that\nbegin with `kafka_` are those the JMX exporter gives Kafka's metrics of the " +
-	"same meaning, so that\ndashboards made for Kafka work; those that begin with `troupe_` are " +
-	"Troupe's own. Metrics of the\nprocess (`process_`) and of the Go runtime (`go_`) stand beside " +
-	"them. Series of a topic appear with its\nfirst request; there is no series for all topics " +
-	"together, sum over `topic`.\n\n"
+// metricsIntro has ' for the backquotes of Markdown.
+var metricsIntro = strings.ReplaceAll(`A node serves them on '/metrics' of its HTTP listener, in
+the text format of Prometheus. Names that begin with 'kafka_' are those the JMX exporter gives metrics of
+Kafka with the same meaning, so that dashboards made for Kafka work; names that begin with 'troupe_'
+are Troupe's own. Metrics of the process ('process_') and of the Go runtime ('go_') stand beside
+them. Series of a topic appear with its first request. There is no series for all topics together:
+sum over 'topic'.
+
+`, "'", "`")
 
 func code(s string) string {
 	if s == "" {
