@@ -130,7 +130,7 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 	g.addFlags(root)
 	root.AddCommand(
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
-		newVersion(g),
+		newLog(g), newVersion(g),
 	)
 	return group(root), g
 }

@@ -353,7 +353,8 @@ func TestRecordsThatAreGoneAreAnErrorThatNamesTheOffset(t *testing.T) {
 func TestTransactionMarkersAreNotPrintedAndEndTheReading(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "orders"))
 	cl := client(t, c, kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("orders"))
-	for value, end := range map[string]kgo.TransactionEndTry{"yes": kgo.TryCommit, "no": kgo.TryAbort} {
+	ends := map[string]kgo.TransactionEndTry{"yes": kgo.TryCommit, "no": kgo.TryAbort}
+	for value, end := range ends {
 		if err := cl.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}

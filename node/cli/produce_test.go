@@ -30,7 +30,8 @@ func TestWhatWasProducedIsReadBackByteForByte(t *testing.T) {
 		"long-lines":       strings.Repeat("x", 900_000) + "\n" + strings.Repeat("yz", 300_000) + "\n",
 		"many-lines":       strings.Repeat("line\n", 3*chunkRecords+17),
 		"many-empty-lines": strings.Repeat("\n", 2*chunkRecords),
-		"line-of-a-chunk":  strings.Repeat("x", chunkBytes) + "\n" + strings.Repeat("y", chunkBytes-1) + "\n",
+		"lines-of-a-chunk": strings.Repeat("x", chunkBytes) + "\n" +
+			strings.Repeat("y", chunkBytes-1) + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			succeed(t, c, "", "topic", "create", name, "--partitions", "1")
