@@ -151,24 +151,30 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // given, at least one.
 func (c *Config) Listeners() []Listener { return slices.Clone(c.listeners) }
 
-// Int returns a whole number of at most 32 bits. Like all methods that return
-// numbers, it panics if nobody set it and it has no default: ask Overridden.
-func (c *Config) Int(name string) int {
+// Int returns a whole number of at most 32 bits; ok is false if nobody set it
+// and it has no default.
+func (c *Config) Int(name string) (n int, ok bool) {
 	t := def(name).Type
 	invariant.That(t == configs.Int || t == configs.Short, "%s is no int but a %v", name, t)
-	return int(c.Long(name))
+	long, ok := c.Long(name)
+	return int(long), ok
 }
 
-// Long returns a whole number.
-func (c *Config) Long(name string) int64 {
-	n, err := strconv.ParseInt(c.Value(name), 10, 64)
+// Long returns a whole number; ok is false if nobody set it and it has no
+// default.
+func (c *Config) Long(name string) (n int64, ok bool) {
+	value := c.Value(name)
+	if value == "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
 	invariant.That(err == nil, "%s is no whole number: %v", name, err)
-	return n
+	return n, true
 }
 
-// Bytes returns a number of bytes. What a negative number means, the setting
-// says.
-func (c *Config) Bytes(name string) int64 {
+// Bytes returns a number of bytes; ok is false if nobody set it and it has no
+// default. What a negative number means, the setting says.
+func (c *Config) Bytes(name string) (n int64, ok bool) {
 	unit := def(name).Unit
 	invariant.That(unit == "bytes", "%s is not in bytes but in %q", name, unit)
 	return c.Long(name)
@@ -189,20 +195,20 @@ var units = map[string]time.Duration{
 	"hours":   time.Hour,
 }
 
-// Duration returns a time, whatever unit the setting has. Times that do not fit
-// become the longest or shortest Duration: Kafka writes "never" as the largest
-// number there is.
-func (c *Config) Duration(name string) time.Duration {
+// Duration returns a time, whatever unit the setting has; ok is false if nobody
+// set it and it has no default. Times that do not fit become the longest or
+// shortest Duration: Kafka writes "never" as the largest number there is.
+func (c *Config) Duration(name string) (d time.Duration, ok bool) {
 	unit, isTime := units[def(name).Unit]
 	invariant.That(isTime, "%s is no time but in %q", name, def(name).Unit)
-	switch n := c.Long(name); {
+	n, ok := c.Long(name)
+	switch {
 	case n > int64(math.MaxInt64/unit):
-		return math.MaxInt64
+		return math.MaxInt64, ok
 	case n < int64(math.MinInt64/unit):
-		return math.MinInt64
-	default:
-		return time.Duration(n) * unit
+		return math.MinInt64, ok
 	}
+	return time.Duration(n) * unit, ok
 }
 
 // List returns the elements of a list, trimmed, without empty ones.

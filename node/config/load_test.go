@@ -304,7 +304,7 @@ func TestWithoutAFileSystemTheFileIsTheOperatingSystems(t *testing.T) {
 	if err := os.WriteFile(name, []byte("num.partitions: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n := mustLoad(t, Sources{File: name}).Int("num.partitions"); n != 7 {
+	if n, _ := mustLoad(t, Sources{File: name}).Int("num.partitions"); n != 7 {
 		t.Errorf("num.partitions is %d", n)
 	}
 }

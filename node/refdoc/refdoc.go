@@ -44,7 +44,7 @@ A node takes each of its settings from the strongest source that gives it:
    'actor.listener');
 2. the environment: 'TROUPE_LOG_RETENTION_HOURS=24', with '_' for every dot;
 3. the file of '--config' or 'TROUPE_CONFIG': YAML ('*.yaml'; keys with dots, nested, or both), or
-   properties as Java has them ('*.properties'), so that a Kafka broker's file works;
+   properties as Java has them ('*.properties'), so that the file of a Kafka broker works;
 4. the default.
 
 'troupe config' prints every setting in force and its source. Numbers have no suffixes, the name
@@ -181,12 +181,12 @@ func Metrics() string {
 }
 
 // metricsIntro has ' for the backquotes of Markdown.
-var metricsIntro = strings.ReplaceAll(`A node serves them on '/metrics' of its HTTP listener, in
-the text format of Prometheus. Names that begin with 'kafka_' are those the JMX exporter gives metrics of
-Kafka with the same meaning, so that dashboards made for Kafka work; names that begin with 'troupe_'
-are Troupe's own. Metrics of the process ('process_') and of the Go runtime ('go_') stand beside
-them. Series of a topic appear with its first request. There is no series for all topics together:
-sum over 'topic'.
+var metricsIntro = strings.ReplaceAll(`A node serves them on '/metrics' of its HTTP listener,
+in the text format of Prometheus. Names that begin with 'kafka_' are those the JMX exporter gives
+metrics of Kafka with the same meaning, so that dashboards made for Kafka work; 'troupe_' ones
+are ours alone. Metrics of the process ('process_') and of the Go runtime ('go_') stand beside them.
+Series of a topic appear with its first request. There is no series for all topics together: sum
+over 'topic'.
 
 `, "'", "`")
 
