@@ -50,9 +50,9 @@ type entry struct {
 }
 
 // Load merges the sources and checks the result. The error joins everything
-// that is wrong (at most errsMax of them), one line each, naming the source, the setting and the remedy;
-// those about settings wrap messages.ErrInvalidConfig, those about the file what
-// the file system said.
+// that is wrong (at most errsMax of them), one line each, naming the source, the
+// setting and the remedy; those about settings wrap messages.ErrInvalidConfig,
+// those about the file what the file system said.
 func Load(s Sources) (*Config, error) {
 	l := loader{
 		Config: &Config{set: map[string]entry{}, aside: map[string]entry{}},
