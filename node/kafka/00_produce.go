@@ -300,15 +300,21 @@ func (p *produceCall) expire() {
 // answer encodes the response and hands it to the writer. Every outcome stands
 // and nobody writes to them any more.
 func (p *produceCall) answer() {
-	if failed := p.count(); p.acks == data.AcksNone {
-		p.conn.finish(p.e, answer{fatal: failed})
+	failed := p.count()
+	if p.acks == data.AcksNone {
+		if failed != nil {
+			p.conn.log.Debug("Produce without acknowledgement failed; closing the connection",
+				"partition", failed.index, "code", failed.code, "error", failed.result.Err)
+		}
+		p.conn.finish(p.e, answer{fatal: failed != nil})
 		return
 	}
 	p.conn.respondWith(p.e, p.appendResponse)
 }
 
-// count reports every outcome to the metrics, and whether any is an error.
-func (p *produceCall) count() (failed bool) {
+// count reports every outcome to the metrics and returns the first that is an
+// error, or nil.
+func (p *produceCall) count() (failed *produceOutcome) {
 	m := p.conn.s.config.Metrics
 	part := 0
 	for i := range p.topics {
@@ -316,7 +322,9 @@ func (p *produceCall) count() (failed bool) {
 		for ; part < t.end; part++ {
 			o := &p.outcomes[part]
 			if o.code != codeNone {
-				failed = true
+				if failed == nil {
+					failed = o
+				}
 				m.RequestError(keyProduce, o.code)
 			}
 			switch {

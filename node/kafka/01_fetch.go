@@ -1,14 +1,12 @@
 package kafka
 
 import (
-	"context"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
-	"github.com/troupelog/troupe/messages/record"
 )
 
 // Fetch, key 1, versions 4 to 16: read record batches.
@@ -51,6 +49,7 @@ type fetchCall struct {
 	code   int16 // of the whole answer; no topics then
 	topics []fetchTopic
 	parts  []fetchPart // of all topics, in the order of the request
+	parked *fetchPark  // nil until it is parked
 }
 
 // fetchTopic is one topic of a request.
@@ -90,11 +89,12 @@ func (c *conn) fetch(e *exchange, req *kmsg.FetchRequest) {
 		f.answer()
 		return
 	}
+	hurry := c.hurry // the reader's to change
 	c.fetches.Add(1)
 	go func() {
 		defer c.fetches.Done()
 		defer c.recover("fetch")
-		f.park()
+		f.park(hurry)
 		f.answer()
 	}()
 }
@@ -204,53 +204,6 @@ func (f *fetchCall) release() {
 	}
 }
 
-// park waits until the answer should leave, and leaves what to answer in parts.
-func (f *fetchCall) park() {
-	timer := time.NewTimer(f.wait)
-	defer timer.Stop()
-	ctx, more := f.conn.ctx, make(chan struct{}, 1)
-	for over := false; !over; {
-		cancels := f.await(more)
-		over = f.sleep(ctx, timer, more)
-		for _, cancel := range cancels {
-			cancel()
-		}
-		if f.readAll() {
-			return
-		}
-	}
-}
-
-// sleep waits for news of any partition. It reports whether this was the last time.
-func (f *fetchCall) sleep(ctx context.Context, timer *time.Timer, more <-chan struct{}) bool {
-	select {
-	case <-more:
-		return false
-	case <-timer.C:
-	case <-f.conn.hurry:
-	case <-ctx.Done():
-	}
-	return true
-}
-
-// await asks every partition to say when there is more than was just read.
-func (f *fetchCall) await(more chan struct{}) (cancels []func()) {
-	notify := func() { signal(more) }
-	cancels = make([]func(), 0, len(f.parts))
-	for i := range f.parts {
-		p := &f.parts[i]
-		if p.from == nil {
-			continue
-		}
-		visible := p.result.HighWatermark
-		if f.level == data.ReadCommitted {
-			visible = p.result.LastStable
-		}
-		cancels = append(cancels, p.from.Await(f.level, visible, notify))
-	}
-	return cancels
-}
-
 // answer encodes the response and hands it to the writer, which releases what
 // was read once it is sent.
 func (f *fetchCall) answer() {
@@ -278,46 +231,4 @@ func (f *fetchCall) count() {
 			}
 		}
 	}
-}
-
-// hasZstd reports whether a view holds a batch that clients before Fetch 10
-// cannot read. What cannot be looked at is none: sending it will fail.
-func hasZstd(v *messages.View) bool {
-	var head [record.HeaderSize]byte
-	for at := 0; at < v.Bytes; {
-		if !readView(v, at, head[:]) {
-			return false
-		}
-		h, err := record.ParseHeader(head[:])
-		if err != nil {
-			return false
-		}
-		if h.Codec() == record.Zstd {
-			return true
-		}
-		at += h.Size()
-	}
-	return false
-}
-
-// readView copies the bytes of a view from at on into b, and reports whether
-// they are there.
-func readView(v *messages.View, at int, b []byte) bool {
-	for i := range v.Extents {
-		e := &v.Extents[i]
-		if at >= e.Len {
-			at -= e.Len
-			continue
-		}
-		n := min(len(b), e.Len-at)
-		if e.Mem != nil {
-			copy(b[:n], e.Mem[at:])
-		} else if k, _ := e.File.ReadAt(b[:n], e.Pos+int64(at)); k < n {
-			return false
-		}
-		if b, at = b[n:], 0; len(b) == 0 {
-			return true
-		}
-	}
-	return len(b) == 0
 }

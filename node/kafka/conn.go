@@ -37,7 +37,7 @@ type conn struct {
 
 	ctx     context.Context         // ends when the connection is torn down
 	stop    context.CancelCauseFunc // ends ctx
-	hurry   chan struct{}           // closed when the reader is done: park no longer
+	hurry   chan struct{}           // the reader's; closed: what is parked answers now
 	fetches sync.WaitGroup          // goroutines of parked Fetches
 	active  atomic.Int64            // when something was last sent, Unix nanoseconds
 }
@@ -153,6 +153,10 @@ func (c *conn) readAll() (reason error) {
 
 // readOne waits for a request and starts it or answers it.
 func (c *conn) readOne(r *frameReader) error {
+	if c.pipe.pressed() {
+		close(c.hurry)
+		c.hurry = make(chan struct{})
+	}
 	if err := c.pipe.admit(c.ctx); err != nil {
 		return err
 	}

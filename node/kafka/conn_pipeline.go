@@ -68,13 +68,38 @@ type pipeline struct {
 
 	drop func(*exchange) // lets go of an answer that is not sent
 
+	// One timer watches the deadlines. It is armed for the earliest seen, not
+	// for every request, so that in the usual case it is hardly ever touched.
+	timer *time.Timer
+	armed time.Time // zero: not armed
+
 	head chan struct{} // capacity 1: the oldest is ready, or closed
 	room chan struct{} // capacity 1: something left, or a Produce was answered
 }
 
 func newPipeline(depth int, limit int64, drop func(*exchange)) *pipeline {
-	return &pipeline{depth: depth, limit: limit, drop: drop,
+	p := &pipeline{depth: depth, limit: limit, drop: drop,
 		head: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	p.timer = time.AfterFunc(time.Hour, p.alarm)
+	p.timer.Stop()
+	return p
+}
+
+// alarm makes the writer look at the deadline of the oldest exchange.
+func (p *pipeline) alarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.armed = time.Time{}
+	signal(p.head)
+}
+
+// armLocked makes sure that the writer wakes up at the deadline, if there is one.
+func (p *pipeline) armLocked(deadline time.Time) {
+	if deadline.IsZero() || !p.armed.IsZero() && !deadline.Before(p.armed) {
+		return
+	}
+	p.armed = deadline
+	p.timer.Reset(time.Until(deadline))
 }
 
 func signal(c chan struct{}) {
@@ -82,6 +107,17 @@ func signal(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
+}
+
+// pressedBytes is how much memory may wait behind a parked Fetch.
+const pressedBytes = 1 << 20
+
+// pressed reports whether so much waits that a parked Fetch, which may be what
+// it waits for, should not be parked any longer.
+func (p *pipeline) pressed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.fifo) >= p.depth || p.bytes >= min(p.limit, pressedBytes)
 }
 
 // admit waits until there is room for one more request. Only the reader calls it.
@@ -119,6 +155,7 @@ func (p *pipeline) push(e *exchange) {
 	defer p.mu.Unlock()
 	invariant.That(!p.closed && len(p.fifo) < p.depth, "pipeline of %d is full", p.depth)
 	p.fifo = append(p.fifo, e)
+	p.armLocked(e.deadline)
 	if e.produces {
 		p.live++
 	}
@@ -187,11 +224,8 @@ func (p *pipeline) take(ctx context.Context, ready []*exchange) []*exchange {
 		ready = append(ready, p.fifo[:n]...)
 		p.fifo = append(p.fifo[:0], p.fifo[n:]...)
 		p.taken += n
+		late := p.lateLocked()
 		drained := p.closed && len(p.fifo) == 0
-		var first *exchange
-		if len(p.fifo) > 0 {
-			first = p.fifo[0]
-		}
 		if n > 0 {
 			signal(p.room)
 		}
@@ -199,27 +233,28 @@ func (p *pipeline) take(ctx context.Context, ready []*exchange) []*exchange {
 		if n > 0 || drained || ctx.Err() != nil {
 			return ready
 		}
-		p.waitHead(ctx, first)
-	}
-}
-
-// waitHead waits for the oldest exchange to become ready, or for a first one.
-func (p *pipeline) waitHead(ctx context.Context, first *exchange) {
-	if first == nil || first.deadline.IsZero() {
+		if late != nil {
+			late.expire()
+			continue
+		}
 		select {
 		case <-p.head:
 		case <-ctx.Done():
 		}
-		return
 	}
-	timer := time.NewTimer(time.Until(first.deadline))
-	defer timer.Stop()
-	select {
-	case <-p.head:
-	case <-ctx.Done():
-	case <-timer.C:
-		first.expire()
+}
+
+// lateLocked returns the oldest exchange if its time is up.
+func (p *pipeline) lateLocked() *exchange {
+	if len(p.fifo) == 0 || p.fifo[0].ready || p.fifo[0].deadline.IsZero() {
+		return nil
 	}
+	first := p.fifo[0]
+	if time.Now().Before(first.deadline) {
+		p.armLocked(first.deadline)
+		return nil
+	}
+	return first
 }
 
 // sent says that the writer is done with n exchanges it took.
@@ -235,6 +270,7 @@ func (p *pipeline) abandon() {
 	p.mu.Lock()
 	unsent := p.fifo
 	p.fifo, p.closed, p.dead = nil, true, true
+	p.timer.Stop()
 	p.mu.Unlock()
 	for _, e := range unsent {
 		if e.ready {

@@ -46,10 +46,10 @@ func (s *sender) file(e *messages.Extent) error {
 // kernel puts the header and the first records into one segment although
 // TCP_NODELAY is on.
 func (s *sender) flushMore() error {
+	if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+		return err
+	}
 	for s.size > 0 {
-		if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
-			return err
-		}
 		var n int
 		var sendErr error
 		err := s.raw.Write(func(fd uintptr) bool {
@@ -88,13 +88,24 @@ func (s *sender) consume(n int) {
 // connections share the descriptor, and its own position with it.
 func (s *sender) sendfile(file int, pos int64, size int) error {
 	for size > 0 {
+		n := min(size, sendChunk)
 		if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 			return err
 		}
+		if err := s.sendfileChunk(file, &pos, n); err != nil {
+			return err
+		}
+		size -= n
+	}
+	return nil
+}
+
+func (s *sender) sendfileChunk(file int, pos *int64, size int) error {
+	for size > 0 {
 		var n int
 		var sendErr error
 		err := s.raw.Write(func(fd uintptr) bool {
-			n, sendErr = unix.Sendfile(int(fd), file, &pos, min(size, sendChunk))
+			n, sendErr = unix.Sendfile(int(fd), file, pos, size)
 			return !again(sendErr)
 		})
 		switch {
