@@ -211,6 +211,8 @@ func TestKafkaErrorsAreToldInWords(t *testing.T) {
 			`use 1 to 249 of the letters a-z and A-Z, digits, '.', '_' and '-'`},
 		{err: kerr.InvalidConfig, said: "retention.ms is negative.",
 			want: `topic "x": retention.ms is negative (INVALID_CONFIG)`},
+		{err: kerr.InvalidPartitions, said: `topic "x" has 3 partitions`,
+			want: `topic "x" has 3 partitions (INVALID_PARTITIONS)`},
 		{err: kerr.PolicyViolation, want: `topic "x": Request parameters do not satisfy ` +
 			`the configured policy (POLICY_VIOLATION)`},
 	} {

@@ -154,6 +154,8 @@ func offsets(
 // atTime is the first offset of the time asked for.
 func (o origin) place(start, end, atTime int64) (int64, error) {
 	switch o.kind {
+	case fromStart:
+		return start, nil
 	case fromEnd:
 		return end, nil
 	case fromOffset:

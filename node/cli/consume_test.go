@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -387,7 +388,7 @@ func TestSeveralPartitionsAreAllReadInTheirOrder(t *testing.T) {
 	next := map[int32]int64{}
 	for {
 		var r jsonRecord
-		if err := dec.Decode(&r); err == io.EOF {
+		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -137,6 +138,8 @@ func topicError(topic string, err error, said string) error {
 	case errors.Is(err, kerr.InvalidTopicException):
 		return &failure{fmt.Sprintf("%q is no topic name", topic),
 			"use 1 to 249 of the letters a-z and A-Z, digits, '.', '_' and '-'", err}
+	case isKafka(err) && strings.Contains(said, strconv.Quote(topic)):
+		return &told{kafkaText(err, said), err}
 	case isKafka(err):
 		return fmt.Errorf("topic %q: %w", topic, &told{kafkaText(err, said), err})
 	}

@@ -113,7 +113,7 @@ func (d *dumper) dump(name string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	if d.g.output == formatTable {
 		fmt.Fprintf(d.out, dumpColumns, "POSITION", "FIRST", "LAST", "RECORDS", "BYTES", "CODEC",
 			"EPOCH", "TIME", "NOTE")

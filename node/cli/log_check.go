@@ -166,7 +166,7 @@ func (c *checkedPartition) segment(
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	if int64(base) < c.EndOffset {
 		c.found(stateDamaged, name, 0, fmt.Errorf("the segment before ends at offset %d", c.EndOffset))
 	}
@@ -176,16 +176,14 @@ func (c *checkedPartition) segment(
 	end, err := scanLog(file, func(s scanned) error {
 		if torn != nil {
 			c.found(stateDamaged, name, tornAt, torn)
-			torn = nil
 		}
-		if problem := batchProblem(s, next); problem != nil {
-			torn, tornAt = problem, s.at
-			return nil
+		torn, tornAt = batchProblem(s, next), s.at
+		if torn == nil {
+			next = s.NextOffset()
+			c.Batches++
+			c.Records += int64(s.Count)
+			c.SizeBytes += int64(s.Size())
 		}
-		next = s.NextOffset()
-		c.Batches++
-		c.Records += int64(s.Count)
-		c.SizeBytes += int64(s.Size())
 		return nil
 	})
 	if err != nil {

@@ -81,7 +81,8 @@ func TestLogDumpPrintsBatchesAndRecords(t *testing.T) {
 
 func TestLogDumpHasTheseFields(t *testing.T) {
 	dir := writePartition(t, map[string][]byte{firstLog: batchOf(t, 0, 1)})
-	got := succeed(t, nil, "", "log", "dump", filepath.Join(dir, firstLog), "--records", "-o", "json")
+	file := filepath.Join(dir, firstLog)
+	got := succeed(t, nil, "", "log", "dump", file, "--records", "-o", "json")
 	want := `{"position":0,"sizeBytes":79,"baseOffset":0,"lastOffset":0,"count":1,"codec":"none",` +
 		`"leaderEpoch":-1,"producerId":7,"producerEpoch":1,"baseSequence":0,` +
 		`"baseTimestamp":1772366400000,"maxTimestamp":1772366400000,"transactional":false,` +

@@ -248,7 +248,7 @@ func openInput(cmd *cobra.Command, name string) (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, &failure{err.Error(), "check --file", err}
 	}
-	return f, func() { f.Close() }, nil
+	return f, func() { _ = f.Close() }, nil // it is only read
 }
 
 // produceError says what to do about a failed run.

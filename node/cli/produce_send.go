@@ -127,20 +127,24 @@ func (s *sender) acked(r *kgo.Record, err error) {
 // finish waits for what is under way. A failed record is told before readErr,
 // since it comes earlier in the input.
 func (s *sender) finish(ctx context.Context, readErr error) error {
-	flushed := make(chan error, 1)
-	go func() { flushed <- s.cl.Flush(ctx) }() // ends with ctx, which run cancels
+	flushed := make(chan struct{})
+	var flushErr error // set before flushed is closed
+	go func() {
+		defer close(flushed)
+		flushErr = s.cl.Flush(ctx)
+	}()
 	select {
 	case err := <-s.failed:
-		s.cancel()
+		s.cancel() // ends the flush
 		<-flushed
 		return err
-	case err := <-flushed:
+	case <-flushed:
 		select {
-		case failed := <-s.failed:
-			return failed
+		case err := <-s.failed:
+			return err
 		default:
+			return errors.Join(flushErr, readErr)
 		}
-		return errors.Join(err, readErr)
 	}
 }
 

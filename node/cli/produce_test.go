@@ -3,9 +3,10 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"math/rand"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -293,7 +294,7 @@ func readLines(t *testing.T, in io.Reader, lineMax int) ([]string, error) {
 	var got []string
 	for {
 		c, err := l.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return got, nil
 		}
 		if err != nil {
@@ -314,11 +315,12 @@ func readLines(t *testing.T, in io.Reader, lineMax int) ([]string, error) {
 
 func TestLinesDoNotDependOnHowTheInputArrives(t *testing.T) {
 	for seed := range int64(8) {
-		rng := rand.New(rand.NewSource(seed))
-		input := make([]byte, rng.Intn(3*chunkBytes))
-		rng.Read(input)
+		source := rand.NewChaCha8([32]byte{byte(seed)})
+		rng := rand.New(source)
+		input := make([]byte, rng.IntN(3*chunkBytes))
+		source.Read(input)
 		for i := range input { // newlines often enough for lines of every length
-			if input[i] < byte(1+rng.Intn(8)) {
+			if input[i] < byte(1+rng.IntN(8)) {
 				input[i] = '\n'
 			}
 		}
@@ -340,7 +342,7 @@ func TestLinesDoNotDependOnHowTheInputArrives(t *testing.T) {
 func TestAReadErrorIsNoEndOfInput(t *testing.T) {
 	in := io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(io.ErrUnexpectedEOF))
 	got, err := readLines(t, in, 100)
-	if err != io.ErrUnexpectedEOF || len(got) != 1 {
+	if !errors.Is(err, io.ErrUnexpectedEOF) || len(got) != 1 {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -361,15 +363,9 @@ func FuzzLines(f *testing.F) {
 		if err == nil && len(got) != len(want) {
 			t.Fatalf("%d lines, want %d", len(got), len(want))
 		}
-		if err != nil && (!asLineError(err, &bad) || bad.line != int64(len(got)+1) ||
+		if err != nil && (!errors.As(err, &bad) || bad.line != int64(len(got)+1) ||
 			len(want[len(got)]) <= int(lineMax)) {
 			t.Fatalf("error %v after %d lines", err, len(got))
 		}
 	})
-}
-
-func asLineError(err error, target **lineError) bool {
-	e, ok := err.(*lineError)
-	*target = e
-	return ok
 }

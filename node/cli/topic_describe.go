@@ -184,8 +184,9 @@ func sourceName(s kmsg.ConfigSource) string {
 		return "start"
 	case kmsg.ConfigSourceDefaultConfig:
 		return sourceDefault
+	default:
+		return strings.ToLower(s.String())
 	}
-	return strings.ToLower(s.String())
 }
 
 // topicID prints an id as Kafka's tools do.
