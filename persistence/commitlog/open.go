@@ -39,7 +39,9 @@ type Recovery struct {
 // batch that is not whole: what follows it, whatever it looks like, is cut off,
 // durably. No other goroutine may use the folder meanwhile.
 //
-// It fails with ErrWrongTopic, ErrBadMetadata, or an *segment.IOError.
+// It fails with ErrWrongTopic, ErrBadMetadata, an *segment.IOError, or a
+// *CorruptError when it met damage in what it was told to trust: opened again
+// with Clean false and a RecoveryPoint of 0 the log ends before the damage.
 func Open(fsys vfs.FS, dir string, o Options) (*Log, Recovery, error) {
 	rec := Recovery{TruncatedAt: messages.NoOffset}
 	if err := prepareFolder(fsys, dir, o.TopicID); err != nil {

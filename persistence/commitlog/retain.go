@@ -26,8 +26,7 @@ func (l *Log) AdvanceStart(to messages.Offset) (deleted int, err error) {
 	for n < len(st.segments)-1 && st.segments[n].Next() <= to {
 		n++
 	}
-	l.deleteOldest(n, to)
-	return n, nil
+	return l.deleteOldest(n, to), nil
 }
 
 // Retain deletes the oldest segments that the settings say to: those whose
@@ -60,8 +59,7 @@ func (l *Log) Retain(now time.Time, highWatermark messages.Offset) (deleted int,
 	if n == 0 {
 		return 0, nil
 	}
-	l.deleteOldest(n, st.segments[n].Base())
-	return n, nil
+	return l.deleteOldest(n, st.segments[n].Base()), nil
 }
 
 // rollDue reports whether the active segment is older than SegmentAge although
@@ -151,13 +149,19 @@ func belowStart(st *state) int {
 	return n
 }
 
-// deleteOldest deletes the first n segments and moves the log start.
-func (l *Log) deleteOldest(n int, start messages.Offset) {
+// deleteMax bounds how many segments one call deletes: each costs a sync of the
+// folder. Later calls of Retain delete the rest.
+const deleteMax = 64
+
+// deleteOldest deletes the first n segments and moves the log start, which is
+// not below any of them. It returns how many of them it has deleted already.
+func (l *Log) deleteOldest(n int, start messages.Offset) int {
 	st := l.state.Load()
 	start = max(start, st.start)
 	epochs := st.epochs.truncateStart(start)
 	l.epochsStale = l.epochsStale || len(epochs) != len(st.epochs) ||
 		(len(epochs) > 0 && epochs[0] != st.epochs[0])
+	n = min(n, deleteMax)
 	gone := st.segments[:n]
 	l.update(func(st *state) {
 		st.segments = append([]*segment.Segment(nil), st.segments[n:]...)
@@ -165,9 +169,13 @@ func (l *Log) deleteOldest(n int, start messages.Offset) {
 	})
 	for _, s := range gone {
 		l.discard(s)
+		// One after the other: a power cut must not take the middle of the log
+		// and bring back what was before it.
+		_ = l.fsys.SyncDir(l.dir)
 	}
 	if n > 0 {
 		first := l.state.Load().segments[0].Base()
 		l.dropSnapshots(func(at messages.Offset) bool { return at < first })
 	}
+	return n
 }

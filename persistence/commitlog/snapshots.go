@@ -63,6 +63,9 @@ func (l *Log) rebuildState() error {
 	if l.producers == nil {
 		return nil
 	}
+	if err := l.dropFutureSnapshots(); err != nil {
+		return err
+	}
 	from := l.restoreSnapshot()
 	st := l.state.Load()
 	for _, s := range st.segments {
@@ -76,10 +79,23 @@ func (l *Log) rebuildState() error {
 	return nil
 }
 
+// dropFutureSnapshots deletes, durably, the snapshots above the log end: once
+// other records stand there, one that comes back would be taken for theirs.
+func (l *Log) dropFutureSnapshots() error {
+	end, n := l.End(), len(l.snapshots)
+	l.dropSnapshots(func(at messages.Offset) bool { return at > end })
+	if len(l.snapshots) == n {
+		return nil
+	}
+	if err := l.fsys.SyncDir(l.dir); err != nil {
+		return &segment.IOError{Op: "sync folder", File: l.dir, Err: err}
+	}
+	return nil
+}
+
 // restoreSnapshot loads the newest good snapshot at or below the log end and
 // returns its offset, or that of the first record if there is none.
 func (l *Log) restoreSnapshot() messages.Offset {
-	l.dropSnapshots(func(at messages.Offset) bool { return at > l.End() })
 	for len(l.snapshots) > 0 {
 		newest := l.snapshots[len(l.snapshots)-1]
 		l.producers.Reset()

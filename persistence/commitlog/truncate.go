@@ -74,11 +74,11 @@ func readTruncation(fsys vfs.FS, dir string) (at messages.Offset, found bool, er
 }
 
 // TruncateTo removes the records from end on, whole batches: when end lies
-// inside a batch that batch goes too, so that End may come out lower. It is
-// durable when TruncateTo returns. Views of the removed records stay valid.
+// inside a batch that batch goes too, so that End may come out lower, but not
+// below Start. It is durable when TruncateTo returns. Views of the removed records stay valid.
 //
-// An end at or above End changes nothing; one below the log's first segment
-// empties the log and starts it there. After an error the log may end anywhere
+// An end at or above End changes nothing; one below Start empties the log and
+// starts it there. After an error the log may end anywhere
 // between; call it again, or open the log anew.
 func (l *Log) TruncateTo(end messages.Offset) error {
 	if err := l.writable(); err != nil {
@@ -88,13 +88,18 @@ func (l *Log) TruncateTo(end messages.Offset) error {
 	if end >= st.end() && (len(st.segments) == 0 || st.active() != nil) {
 		return nil
 	}
-	if len(st.segments) == 0 || end <= st.segments[0].Base() {
-		return l.restartAt(end, min(st.start, end))
+	if len(st.segments) == 0 || end <= st.start {
+		return l.restartAt(end)
 	}
 	i := st.holding(min(end, st.end()))
 	at, end, err := cutPoint(st.segments[i], end)
 	if err != nil {
 		return err
+	}
+	if end <= st.start {
+		// Nothing readable is left. A segment that holds only what lies below
+		// the start would look like one that lost its records.
+		return l.restartAt(st.start)
 	}
 	if err := l.noteTruncation(end, l.Durable()); err != nil {
 		return err
@@ -111,20 +116,23 @@ func (l *Log) TruncateTo(end messages.Offset) error {
 	return l.truncatedTo(end)
 }
 
-// cutPoint returns the position of the first batch of s to go, and the offset
-// the log then ends at.
-func cutPoint(s *segment.Segment, end messages.Offset) (int64, messages.Offset, error) {
+// cutPoint returns where in s the batches that end at or below end end, and the
+// offset after the last of them.
+func cutPoint(s *segment.Segment, end messages.Offset) (at int64, next messages.Offset, err error) {
 	r, err := s.Acquire()
 	if err != nil {
 		return 0, 0, err
 	}
 	defer r.Release()
-	at, err := r.Find(end)
-	if err != nil || at == r.Size() {
-		return at, min(end, r.Next()), err
-	}
-	h, err := r.Header(at)
-	return at, min(end, h.BaseOffset), err
+	next = s.Base()
+	err = r.Walk(0, func(pos int64, h segment.Header) bool {
+		if h.NextOffset() > end {
+			return false
+		}
+		at, next = pos+int64(h.Size()), h.NextOffset()
+		return true
+	})
+	return at, next, err
 }
 
 // truncating lowers what is claimed to be durable.
@@ -162,7 +170,6 @@ func (l *Log) truncatedTo(end messages.Offset) error {
 	l.update(func(st *state) {
 		n := len(st.segments)
 		st.segments = append(st.segments[:n:n], s)
-		st.start = min(st.start, end)
 	})
 	st := l.state.Load()
 	if epochs := st.epochs.truncateEnd(end); len(epochs) != len(st.epochs) {
@@ -180,23 +187,24 @@ func (l *Log) TruncateFullyAndStartAt(start messages.Offset) error {
 	if err := l.writable(); err != nil {
 		return err
 	}
-	return l.restartAt(start, start)
+	return l.restartAt(start)
 }
 
-func (l *Log) restartAt(end, start messages.Offset) error {
-	if err := l.noteTruncation(min(end, l.Durable()), l.Durable()); err != nil {
+// restartAt empties the log and begins it anew at an offset.
+func (l *Log) restartAt(start messages.Offset) error {
+	if err := l.noteTruncation(min(start, l.Durable()), l.Durable()); err != nil {
 		return err
 	}
-	l.truncating(end)
+	l.truncating(start)
 	l.retire(0)
-	l.update(func(st *state) { st.origin, st.start = end, start })
+	l.update(func(st *state) { st.origin, st.start = start, start })
 	l.dropSnapshots(func(messages.Offset) bool { return true })
 	if err := l.saveEpochs(nil); err != nil {
 		return err
 	}
-	if err := l.truncatedTo(end); err != nil {
+	if err := l.truncatedTo(start); err != nil {
 		return err
 	}
-	l.durable.Store(int64(end))
+	l.durable.Store(int64(start))
 	return nil
 }

@@ -203,8 +203,8 @@ func (r *Reader) After(t messages.Timestamp, from messages.Offset) int64 {
 
 // loadIndexes reads the index files of a sealed segment, or builds the indexes
 // anew from the log when a file is missing or wrong. It also finds the end: the
-// file may go on with batches that were truncated away, which the base of the
-// next segment tells.
+// file may go on with what was truncated away, where the base of the next
+// segment is reached.
 func (s *Segment) loadIndexes(r *Reader) (*tail, error) {
 	s.load.Lock()
 	defer s.load.Unlock()
@@ -273,45 +273,40 @@ func (s *Segment) checkTail(r *Reader, t *tail) error {
 			return r.corrupt(from, errors.New("the offset index points to another batch"))
 		}
 	}
-	size, next := t.size, t.next
+	next := t.next
 	err := r.Walk(from, func(pos int64, h record.Header) bool {
-		if h.BaseOffset >= next {
-			t.size = pos
-			return false
-		}
-		t.next = h.NextOffset()
+		t.size, t.next = pos+int64(h.Size()), h.NextOffset()
 		if h.MaxTimestamp > t.largest.Timestamp {
 			t.largest = Stamp{h.MaxTimestamp, h.LastOffset()}
 		}
-		return true
+		return t.next < next // what follows was truncated away
 	})
 	if err == nil && t.next > next {
-		err = r.corrupt(size, fmt.Errorf("batches end at offset %d, beyond %d", t.next, next))
+		err = r.corrupt(t.size, fmt.Errorf("batches end at offset %d, beyond %d", t.next, next))
 	}
 	return err
 }
 
-// rebuild makes the indexes from the batches of the first size bytes whose
-// offsets lie below next. The state of the running segment is not touched.
+// rebuild makes the indexes from the batches in the first size bytes, up to the
+// one that ends at next. The state of the running segment is not touched.
 func (s *Segment) rebuild(r *Reader, size int64, next messages.Offset) (*tail, error) {
 	walk := &Reader{s: s, m: r.m, t: &tail{size: size, next: next}, window: walkWindow,
 		hot: math.MaxInt64}
 	scratch := &Segment{base: s.base, Limits: s.Limits, dir: s.dir}
 	t := &tail{next: s.base, largest: noStamp(s.base), first: messages.NoTimestamp, loaded: true}
-	beyond := false // the file goes on with what was truncated away
+	disorder := false
 	err := walk.Walk(0, func(pos int64, h record.Header) bool {
-		beyond = h.BaseOffset >= next
-		if beyond || h.BaseOffset < t.next {
-			return false
+		disorder = h.BaseOffset < t.next || h.NextOffset() > next
+		if !disorder {
+			scratch.note(t, &h, pos)
 		}
-		scratch.note(t, &h, pos)
-		return true
+		return !disorder && t.next < next // what follows was truncated away
 	})
+	if err == nil && disorder {
+		err = r.corrupt(t.size, fmt.Errorf("offset %d is not followed by the next", t.next))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if t.size < size && !beyond {
-		return nil, r.corrupt(t.size, fmt.Errorf("offset %d does not follow", t.next))
 	}
 	scratch.noteTime(t)
 	t.next = next

@@ -51,7 +51,7 @@ func OpenActive(
 	s := newSegment(fsys, dir, base, c)
 	s.Limits = l
 	s.reserved, s.synced = size, size
-	s.indexed, s.indexSynced = true, true
+	s.indexed, s.indexSynced, s.sizeSynced = true, true, true
 	t := &tail{next: base + math.MaxInt32, size: size}
 	if size > 0 {
 		_, m, err := s.handle.pinMapped(size)
@@ -86,7 +86,7 @@ func Recover(
 ) (*Segment, Checked, error) {
 	s := newSegment(fsys, dir, base, cache)
 	s.Limits = l
-	s.reserved = size
+	s.reserved, s.sizeSynced = size, true
 	t := &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
 	found := Checked{Next: base, File: size, Epoch: c.MinEpoch}
 	if size > 0 {
@@ -222,12 +222,14 @@ func (s *Segment) MarkSynced(offset messages.Offset) error {
 type SyncPoint struct {
 	s       *Segment
 	size    int64
+	cut     bool // the file's size, too
 	indexes bool
 }
 
 // Prepare returns what Run is to make durable: all that is committed now. Owner only.
 func (s *Segment) Prepare() SyncPoint {
-	return SyncPoint{s: s, size: s.Size(), indexes: s.indexed && !s.indexSynced}
+	return SyncPoint{s: s, size: s.Size(), cut: !s.sizeSynced,
+		indexes: s.indexed && !s.indexSynced}
 }
 
 // Run makes the bytes durable, on any goroutine. A segment that was retired
@@ -268,6 +270,7 @@ func (s *Segment) syncIndexes() error {
 func (s *Segment) Synced(p SyncPoint) {
 	invariant.That(p.s == s, "sync point of %s used for %s", p.s.Name(), s.Name())
 	s.synced = max(s.synced, min(p.size, s.Size()))
+	s.sizeSynced = s.sizeSynced || p.cut
 	s.indexSynced = s.indexSynced || (p.indexes && s.indexed)
 }
 

@@ -60,6 +60,7 @@ type Segment struct {
 	cut         bool  // the file has bytes beyond the committed end which must stay there
 	indexed     bool  // the index files hold what the indexes in memory do
 	indexSynced bool
+	sizeSynced  bool // the cut at the end of the committed bytes survives a power cut
 	closed      bool // no more writes
 	gather      [][]byte
 }
@@ -95,7 +96,7 @@ func newSegment(fsys vfs.FS, dir string, base messages.Offset, c *Cache) *Segmen
 // vanish with them. On an error nothing is left behind.
 func Create(fsys vfs.FS, dir string, base messages.Offset, c *Cache, l Limits) (*Segment, error) {
 	s := newSegment(fsys, dir, base, c)
-	s.Limits = l
+	s.Limits, s.sizeSynced = l, true
 	name := s.Name()
 	f, err := fsys.Create(name)
 	if err != nil {
@@ -128,7 +129,7 @@ func noStamp(base messages.Offset) Stamp {
 func OpenSealed(fsys vfs.FS, dir string, base, next messages.Offset, size int64, c *Cache) *Segment {
 	s := newSegment(fsys, dir, base, c)
 	s.reserved, s.synced = size, size
-	s.indexed, s.indexSynced, s.closed = true, true, true
+	s.indexed, s.indexSynced, s.sizeSynced, s.closed = true, true, true, true
 	s.sealed.Store(true)
 	s.tail.Store(&tail{next: next, size: size, first: messages.NoTimestamp, largest: noStamp(base)})
 	return s
@@ -367,11 +368,11 @@ func (s *Segment) trim() error {
 	if err := f.Truncate(size); err != nil {
 		return ioError("truncate", s.Name(), size, err)
 	}
-	s.reserved, s.dirtyTail = size, false
+	s.reserved, s.dirtyTail, s.sizeSynced = size, false, false
 	return nil
 }
 
-// Cut makes at the committed end, which was reached at offset next, and seals
+// Cut makes at, where a batch ended at offset next, the committed end and seals
 // the segment there. The bytes behind it stay in the file, because they may
 // still be on their way to a reader, until the log is opened again: the next
 // segment's base tells them from the log's.
@@ -397,7 +398,7 @@ func (s *Segment) Cut(at int64, next messages.Offset) error {
 // Dirty reports whether the segment has bytes, or index files, that a power cut
 // may take.
 func (s *Segment) Dirty() bool {
-	return s.synced < s.Size() || (s.indexed && !s.indexSynced)
+	return s.synced < s.Size() || !s.sizeSynced || (s.indexed && !s.indexSynced)
 }
 
 // Retire deletes the segment's files: they get the suffix ".deleted" now and
