@@ -11,7 +11,7 @@ import (
 
 // BinaryEnv names the environment variable with the path of a troupe binary to
 // test instead of one built from this module.
-const BinaryEnv = "TROUPE_BINARY"
+const BinaryEnv = "TESTKIT_BINARY"
 
 const mainPackage = "github.com/troupelog/troupe"
 
@@ -59,7 +59,7 @@ func build() (string, error) {
 	}
 	path := filepath.Join(built.dir, "troupe")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, mainPackage)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as "make build" does
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", mainPackage, err, out)
 	}

@@ -100,9 +100,17 @@ func (o *options) command(tb testing.TB) *exec.Cmd {
 		"--data-dir", o.dir, "--kafka-addr", o.kafka, "--http-addr", "127.0.0.1:0",
 	}, o.args)
 	cmd := exec.Command(line[0], line[1:]...)
-	cmd.Env = append(os.Environ(), o.env...)
+	cmd.Env = append(environment(), o.env...)
 	cmd.SysProcAttr = childAttributes()
 	return cmd
+}
+
+// environment is the environment without settings of Troupe: what a developer
+// has set for a node of his own must not decide how a test goes.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(nameValue string) bool {
+		return strings.HasPrefix(nameValue, "TROUPE_")
+	})
 }
 
 func (n *Node) start() {
@@ -270,7 +278,7 @@ func (n *Node) Troupe(args ...string) string {
 func (n *Node) TryTroupe(stdin string, args ...string) (stdout string, err error) {
 	n.tb.Helper()
 	cmd := exec.CommandContext(n.tb.Context(), Binary(n.tb), args...)
-	cmd.Env = append(os.Environ(), "TROUPE_BROKERS="+n.Kafka)
+	cmd.Env = append(environment(), "TROUPE_BROKERS="+n.Kafka)
 	return run(cmd, stdin)
 }
 

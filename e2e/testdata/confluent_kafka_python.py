@@ -3,7 +3,14 @@ idempotent producer and reads them back in order."""
 
 import sys
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 
 bootstrap, topic = sys.argv[1:]
 PARTITIONS, EACH = 3, 1000
@@ -44,7 +51,11 @@ while sum(next_offset.values()) < PARTITIONS * EACH:
     message = consumer.poll(30)
     assert message is not None, next_offset
     if message.error():
-        raise KafkaException(message.error())
+        # librdkafka looks for the coordinator of a group even for a consumer that
+        # assigns its partitions by hand, and passes on that there is none.
+        assert message.error().code() == KafkaError.UNSUPPORTED_VERSION, message.error()
+        assert "groups are not available" in message.error().str(), message.error()
+        continue
     p, i = message.partition(), message.offset()
     assert i == next_offset[p], (p, i, next_offset)
     next_offset[p] += 1
