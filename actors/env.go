@@ -64,6 +64,8 @@ type Metrics interface {
 	LogFlushed(took time.Duration)
 	// PartitionRecovered measures opening a log after an unclean stop.
 	PartitionRecovered(took time.Duration, truncatedBytes int64)
+	// ForgetTopic drops what was counted for a topic that was deleted.
+	ForgetTopic(name string)
 }
 
 // Env is what the shells of a node share. Its fields do not change once the

@@ -176,6 +176,7 @@ func (n *node) remove(ctx actor.Context, t *messages.Topic) []string {
 	if t == nil {
 		return nil
 	}
+	n.env.Metrics.ForgetTopic(t.Name)
 	var ids []string
 	for i := range t.Partitions {
 		id := messages.PartitionID{Topic: t.ID, Partition: int32(i)}

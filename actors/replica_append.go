@@ -74,9 +74,9 @@ func (r *replica) write(ctx actor.Context) {
 // decide goes through the queue in order. It answers what is refused, and leaves
 // in written what was accepted and in batches what is to be appended, stamped.
 func (r *replica) decide(plan *producers.Plan, now time.Time) {
-	next := r.store.End()
+	next, stamp := r.store.End(), messages.Timestamp(now.UnixMilli())
 	for _, a := range r.queue {
-		verdict, err := r.admit(plan, a, next)
+		verdict, err := r.admit(plan, a, next, stamp)
 		if err != nil {
 			a.Done(r.face.refusal(err))
 			continue
@@ -91,8 +91,7 @@ func (r *replica) decide(plan *producers.Plan, now time.Time) {
 		if !verdict.Duplicate {
 			a.Batch.Stamp(next, r.leader.Epoch())
 			if r.settings.LogAppendTime {
-				p.result.LogAppendTime = messages.Timestamp(now.UnixMilli())
-				a.Batch.SetLogAppendTime(p.result.LogAppendTime)
+				a.Batch.SetLogAppendTime(stamp)
 			}
 			r.batches = append(r.batches, a.Batch)
 			next = a.Batch.NextOffset()
@@ -103,8 +102,10 @@ func (r *replica) decide(plan *producers.Plan, now time.Time) {
 	r.queue, r.queued = r.queue[:0], 0
 }
 
-// admit says whether a batch may be appended at offset next, or was before.
-func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offset) (producers.Verdict, error) {
+// admit says whether a batch may be appended at offset next and time now, or was
+// before.
+func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offset,
+	now messages.Timestamp) (producers.Verdict, error) {
 	none := producers.Verdict{}
 	if err := r.leader.CheckAppend(a.Acks); err != nil {
 		return none, err
@@ -121,6 +122,9 @@ func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offs
 	}
 	h := a.Batch.Header
 	h.BaseOffset = next
+	if r.settings.LogAppendTime {
+		h.MaxTimestamp = now // a duplicate is answered with the time of its first arrival
+	}
 	return plan.Decide(h)
 }
 

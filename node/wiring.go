@@ -157,12 +157,10 @@ func (s settings) Value(name string) string { return s.n.setting(name) }
 // Broker lists the settings the node was started with; what was changed at run
 // time stands in the metadata image.
 func (s settings) Broker() []kafka.Setting {
-	defs := configs.Brokers()
-	out := make([]kafka.Setting, 0, len(defs))
-	for _, d := range defs {
-		value, origin := s.n.cfg.Lookup(d.Name)
-		out = append(out, kafka.Setting{Name: d.Name, Value: value,
-			Static: origin == configs.OriginStatic, Default: d.Default})
+	rows := s.n.cfg.Settings()
+	out := make([]kafka.Setting, len(rows))
+	for i, r := range rows {
+		out[i] = kafka.Setting{Name: r.Name, Value: r.Value, Static: r.Static, Default: r.Default}
 	}
 	return out
 }
@@ -177,7 +175,7 @@ func (n *Node) serveKafka() {
 	n.kafka = kafka.New(kafka.Config{
 		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
 		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
-		Log: logging.Slog(n.log, slog.LevelWarn), Metrics: listenerMetrics{n.metrics},
+		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
 	}, partitions{n.client}, n.client, settings{n})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {

@@ -30,16 +30,18 @@ var brokerTable = []Def{
 		Doc: "Allow topics to be deleted."},
 	{Name: "fetch.max.bytes", Type: Int, Default: "57671680", Range: atLeast(1024), Unit: "bytes",
 		Doc: "Most record bytes in one fetch answer, whatever the client asks for."},
-	{Name: "http.listener", Type: String, Default: ":8080", Troupe: true,
+	{Name: "http.listener", Type: String, Default: "127.0.0.1:8080", Troupe: true,
 		Doc: "host:port for HTTP: health, metrics. Port 0 takes any free one, an empty value opens " +
 			"none."},
 	{Name: "http.pprof.enable", Type: Boolean, Default: "false", Troupe: true,
 		Doc: "Serve Go's profiles under /debug/pprof of the HTTP listener."},
 	{Name: "leader.imbalance.check.interval.seconds", Type: Long, Default: "300", Range: atLeast(1),
 		Unit: "seconds", Doc: "How often leaders are given back to preferred replicas."},
-	{Name: "listeners", Type: List, Default: "PLAINTEXT://:9092",
+	{Name: "listeners", Type: List, Default: "PLAINTEXT://127.0.0.1:9092",
+		KafkaDefault: "PLAINTEXT://:9092",
 		Doc: "Where the node listens to Kafka clients, as NAME://host:port. No host means every " +
-			"interface; port 0 takes any free one."},
+			"interface; port 0 takes any free one. Unlike Kafka's, the default serves this machine " +
+			"alone: clients do not prove who they are yet."},
 	{Name: "log.cleaner.delete.retention.ms", Type: Long, Default: "86400000", Range: atLeast(0),
 		Unit: "ms", Dynamic: true, Doc: "delete.retention.ms of topics that do not set it."},
 	{Name: "log.cleaner.max.compaction.lag.ms", Type: Long, Default: maxLong, Range: atLeast(1),

@@ -70,8 +70,8 @@ func TestListenersArePairedWithWhatIsAdvertised(t *testing.T) {
 		set  []string
 		want []Listener
 	}{
-		{"the default is one on every interface", nil,
-			[]Listener{{Name: "PLAINTEXT", Port: 9092}}},
+		{"the default is one for this machine alone", nil,
+			[]Listener{{Name: "PLAINTEXT", Host: "127.0.0.1", Port: 9092}}},
 		{"names of their own have a protocol by the map", []string{
 			"listeners=INTERNAL://:9092, external://0.0.0.0:9093",
 			"listener.security.protocol.map=internal:PLAINTEXT, EXTERNAL:plaintext",
@@ -132,7 +132,7 @@ func TestListenersThatCannotBeServedAreRefused(t *testing.T) {
 		{"an unknown name is advertised",
 			[]string{"advertised.listeners=X://h:1"},
 			[]string{"advertised.listeners: there is no listener X; " +
-				"listeners (default) has PLAINTEXT://:9092"}},
+				"listeners (default) has PLAINTEXT://127.0.0.1:9092"}},
 		{"one name is advertised twice",
 			[]string{"advertised.listeners=PLAINTEXT://h:1,PLAINTEXT://i:1"},
 			[]string{"advertised.listeners: PLAINTEXT is advertised twice"}},
