@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -76,7 +77,7 @@ func OpenBolt(fsys vfs.FS, name string) (*Bolt, error) {
 	}
 	if fresh { // or a power cut could take the file with all that is in it
 		if err := fsys.SyncDir(path.Dir(name)); err != nil {
-			b.abandon()
+			_ = b.release(false)
 			return nil, fmt.Errorf("open metadata file %s: %w", name, err)
 		}
 	}
@@ -98,8 +99,10 @@ func (b *Bolt) open(opener fileOpener) (epoch messages.ControllerEpoch, err erro
 		})
 		return err
 	})
+	if hasCrashed(err) {
+		_ = b.release(true)
+	}
 	if err != nil {
-		b.abandon()
 		return 0, err
 	}
 	err = guard(func() error {
@@ -109,20 +112,32 @@ func (b *Bolt) open(opener fileOpener) (epoch messages.ControllerEpoch, err erro
 		})
 	})
 	if err != nil {
-		b.abandon()
+		_ = b.release(hasCrashed(err))
 		return 0, err
 	}
 	return epoch, nil
 }
 
-// abandon lets go of a file that may be damaged. It does not close the database:
-// a panic inside bbolt may have left its locks held. The mapping, a few MiB of
-// addresses, stays until the process ends.
-func (b *Bolt) abandon() {
+// release closes the database. After a panic inside bbolt that could wait for
+// ever for a lock the panic left held, so then only the file goes: unlocked by
+// hand, because the mapping, a few MiB of addresses that stay until the process
+// ends, would keep the lock alive.
+func (b *Bolt) release(crashed bool) error {
+	db := b.db
 	b.db = nil
-	if b.file != nil {
-		_ = b.file.Close() // a second close, after bbolt's own, does nothing
+	if !crashed {
+		return db.Close()
 	}
+	if b.file == nil {
+		return nil
+	}
+	_ = syscall.Flock(int(b.file.Fd()), syscall.LOCK_UN)
+	return b.file.Close()
+}
+
+func hasCrashed(err error) bool {
+	var crash *crashError
+	return errors.As(err, &crash)
 }
 
 // Campaign implements Store. It fails only while another node id has campaigned
@@ -219,12 +234,7 @@ func (b *Bolt) Close() error {
 		return nil
 	}
 	close(b.closed)
-	if b.damaged != nil {
-		b.abandon()
-		return nil
-	}
-	err := b.db.Close()
-	b.db = nil
+	err := b.release(hasCrashed(b.damaged))
 	if err != nil {
 		return fmt.Errorf("close metadata file %s: %w", b.path, err)
 	}
@@ -284,8 +294,7 @@ func corrupt(name string, err error) error {
 
 // isDamage tells a damaged file from a failing disk or a full one.
 func isDamage(err error) bool {
-	var crash *crashError
-	return errors.As(err, &crash) || errors.Is(err, ErrCorrupt) ||
+	return hasCrashed(err) || errors.Is(err, ErrCorrupt) ||
 		errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrVersionMismatch) ||
 		errors.Is(err, berrors.ErrChecksum)
 }
