@@ -173,7 +173,6 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 		{"a header that is cut short", header(5, 0, 18, 0, 0, 1)},
 		{"a client id longer than the frame", header(10, 0, 18, 0, 0, 0, 0, 0, 1, 0, 9)},
 		{"a client id of length -2", header(10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xfe)},
-		{"bytes after the request", header(11, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := dial(t, serveFake(t, newFakeCluster(), Config{MaxRequestBytes: 1 << 20}))

@@ -44,7 +44,6 @@ var (
 	errTags       = fmt.Errorf("more than %d unknown tagged fields", unknownTagsMax)
 	errVarint     = errors.New("varint is longer than 32 bits")
 	errPresence   = errors.New("presence byte is neither 1 nor -1")
-	errTrailing   = errors.New("bytes after the last field")
 	errNoSchema   = errors.New("no schema")
 	errBodyLength = errors.New("body is longer than 2 GiB")
 )
@@ -107,9 +106,9 @@ func (s *shape) check(b []byte) (body []byte, memory int, err error) {
 	if err := w.walk(s); err != nil {
 		return nil, 0, fmt.Errorf("%d bytes before the end: %w", len(w.b), err)
 	}
-	if len(w.b) > 0 {
-		return nil, 0, fmt.Errorf("%d %w", len(w.b), errTrailing)
-	}
+	// What follows the last field is ignored, as Kafka does: librdkafka 2.11
+	// sends three bytes too many with Metadata v13.
+	body = body[:len(body)-len(w.b)]
 	return body, len(b) + (w.elements+w.unknown)*elementMemory, nil
 }
 
