@@ -30,6 +30,9 @@ type fakeCluster struct {
 
 const fakeNode messages.NodeID = 1
 
+// fakePartitionsMax bounds a topic, as a controller does.
+const fakePartitionsMax = 10000
+
 func newFakeCluster() *fakeCluster {
 	f := &fakeCluster{
 		image:      messages.NewImage(),
@@ -154,6 +157,8 @@ func (f *fakeCluster) CreateTopics(_ context.Context, topics []messages.CreateTo
 		switch {
 		case f.image.Topic(c.Name) != nil:
 			results[i].Err = fmt.Errorf("topic %q: %w", c.Name, messages.ErrTopicAlreadyExists)
+		case n > fakePartitionsMax:
+			results[i].Err = fmt.Errorf("%d partitions: %w", n, messages.ErrInvalidPartitions)
 		case c.ReplicationFactor > 1:
 			results[i].Err = fmt.Errorf("one node is alive: %w", messages.ErrInvalidReplicationFactor)
 		case !validateOnly:
@@ -215,7 +220,7 @@ func (f *fakeCluster) CreatePartitions(_ context.Context, topics []messages.Crea
 		switch {
 		case t == nil:
 			results[i].Err = messages.ErrUnknownTopicOrPartition
-		case int(c.Count) <= len(t.Partitions):
+		case int(c.Count) <= len(t.Partitions), c.Count > fakePartitionsMax:
 			results[i].Err = fmt.Errorf("topic %q has %d partitions: %w",
 				c.Topic, len(t.Partitions), messages.ErrInvalidPartitions)
 		case !validateOnly:

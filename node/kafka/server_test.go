@@ -282,3 +282,13 @@ func TestConfigNamesTheSettingThatCannotBe(t *testing.T) {
 		t.Fatalf("err = %v", err)
 	}
 }
+
+// readInto reads one response frame without allocating.
+func (w *wire) readInto(b []byte) {
+	if _, err := io.ReadFull(w, b[:4]); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(w, b[:binary.BigEndian.Uint32(b)]); err != nil {
+		w.t.Fatal(err)
+	}
+}
