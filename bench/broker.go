@@ -68,7 +68,7 @@ func start(
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the process has it too
 	b := &broker{name: name, topic: topic, ended: make(chan struct{})}
 	b.cmd = exec.Command(command[0], command[1:]...)
 	b.cmd.Stdout, b.cmd.Stderr = log, log

@@ -11,10 +11,11 @@ import (
 
 func TestHealthAndMetricsAreServed(t *testing.T) {
 	node := testkit.StartNode(t)
+	browser := http.Client{Timeout: patience}
 	for path, want := range map[string]string{
 		"/healthz": "", "/readyz": "", "/metrics": "kafka_server_replicamanager_partitioncount",
 	} {
-		resp, err := http.Get("http://" + node.HTTP + path)
+		resp, err := browser.Get("http://" + node.HTTP + path)
 		if err != nil {
 			t.Fatal(err)
 		}

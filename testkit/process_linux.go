@@ -36,7 +36,7 @@ func UsageOf(pid int) (Usage, error) {
 	if len(fields) <= rss {
 		return Usage{}, &os.PathError{Op: "parse", Path: "stat", Err: os.ErrInvalid}
 	}
-	ticks, pages := int64(0), int64(0)
+	ticks := int64(0)
 	for _, i := range []int{user, system} {
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {
@@ -44,7 +44,8 @@ func UsageOf(pid int) (Usage, error) {
 		}
 		ticks += n
 	}
-	if pages, err = strconv.ParseInt(fields[rss], 10, 64); err != nil {
+	pages, err := strconv.ParseInt(fields[rss], 10, 64)
+	if err != nil {
 		return Usage{}, err
 	}
 	return Usage{
