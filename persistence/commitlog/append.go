@@ -171,7 +171,7 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 		l.undo(pieces)
 		return err
 	}
-	if pieces[0].fresh {
+	if pieces[0].fresh && l.Segments() > 0 {
 		// The producers' state is that of the log end, which is this base.
 		_ = l.writeSnapshot(pieces[0].segment.Base(), false) // a recovery without it takes longer
 	}

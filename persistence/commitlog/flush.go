@@ -22,11 +22,26 @@ func (f *Flush) End() messages.Offset { return f.end }
 // the log takes no more appends: the kernel may have dropped what it could not
 // write, and a second sync would succeed without it.
 func (f *Flush) Run() error {
+	if err := f.run(); err != nil {
+		f.log.fail(err)
+		return err
+	}
+	return nil
+}
+
+func (f *Flush) run() error {
+	names := false
 	for _, p := range f.points {
 		if err := p.Run(); err != nil {
-			f.log.fail(err)
 			return err
 		}
+		names = names || p.NewNames()
+	}
+	if !names {
+		return nil
+	}
+	if err := f.log.fsys.SyncDir(f.log.dir); err != nil {
+		return &segment.IOError{Op: "sync folder", File: f.log.dir, Err: err}
 	}
 	return nil
 }

@@ -320,8 +320,10 @@ func (l *Log) finish() error {
 		}
 		l.Flushed(f)
 	}
-	if err := l.writeSnapshot(st.end(), true); err != nil {
-		return err
+	if len(st.segments) > 0 {
+		if err := l.writeSnapshot(st.end(), true); err != nil {
+			return err
+		}
 	}
 	if l.epochsStale {
 		if err := l.saveEpochs(st.epochs); err != nil {

@@ -35,6 +35,11 @@ func (l *Log) writeSnapshot(at messages.Offset, durable bool) error {
 	if err := segment.WriteFile(l.fsys, l.snapshotName(at), content, durable); err != nil {
 		return err
 	}
+	if durable {
+		if err := l.fsys.SyncDir(l.dir); err != nil {
+			return &segment.IOError{Op: "sync folder", File: l.dir, Err: err}
+		}
+	}
 	if i, found := slices.BinarySearch(l.snapshots, at); !found {
 		l.snapshots = slices.Insert(l.snapshots, i, at)
 	}
