@@ -69,9 +69,21 @@ type ConfigRow struct {
 // exit code. The first SIGINT or SIGTERM cancels the command's context, so that
 // it ends in good order; a second one ends the process at once.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, deps Deps) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // from here on a signal has its default effect
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case <-signals:
+			// Before anybody hears of the first signal, so that the second one
+			// surely has its default effect.
+			signal.Stop(signals)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	return run(ctx, args, stdin, stdout, stderr, deps)
 }
 

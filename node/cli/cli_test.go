@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -18,7 +21,49 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(stubbornEnv) != "" {
+		os.Exit(Main([]string{"start"}, os.Stdin, os.Stdout, os.Stderr, Deps{Start: stubborn}))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// stubbornEnv makes the test binary a node that hears a signal but does not stop.
+const stubbornEnv = "TROUPE_TEST_STUBBORN"
+
+func stubborn(ctx context.Context, o StartOptions) error {
+	io.WriteString(o.Out, "ready\n")
+	<-ctx.Done()
+	io.WriteString(o.Out, "stopping\n")
+	select {}
+}
+
+func TestTheFirstSignalCancelsAndTheSecondEndsTheProcess(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), stubbornEnv+"=1")
+	cmd.WaitDelay = time.Minute
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(out)
+	for _, want := range []string{"ready\n", "stopping\n"} {
+		if line, err := said.ReadString('\n'); line != want {
+			t.Fatalf("the process said %q (%v), want %q", line, err, want)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) ||
+		ended.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("the process ended with %v", err)
+	}
+}
 
 // newCluster is a Kafka cluster of one broker inside the test.
 func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,12 +16,16 @@ import (
 // batch whole even if it is larger (KIP-74).
 const gapBytes = 1 << 20
 
+// gapWait bounds one look for gaps, so that a cluster that is gone is still
+// noticed in time.
+const gapWait = 5 * time.Second
+
 // skipGaps moves past offsets whose records a compaction removed. The end of a
 // partition can be such a gap, and the client says nothing of batches in which
 // it finds no record, so without this the reading would wait for what is not
 // there. A partition whose leader cannot be asked stays as it is.
 func (r *reader) skipGaps(ctx context.Context) (moved bool) {
-	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	ctx, cancel := context.WithTimeout(ctx, min(r.patience, gapWait))
 	defer cancel()
 	details, err := kadm.NewClient(r.cl).ListTopics(ctx, r.topic)
 	if err != nil {

@@ -106,7 +106,7 @@ func TestLogDumpMarksDamageAndFails(t *testing.T) {
 
 func TestLogDumpOfAnotherFileSaysWhichToName(t *testing.T) {
 	index := strings.Replace(firstLog, ".log", ".index", 1)
-	dir := writePartition(t, map[string][]byte{index: {}, "note": []byte("not a batch at all, is it?")})
+	dir := writePartition(t, map[string][]byte{index: {}, "note": []byte("this is not a batch")})
 	for name, want := range map[string]string{
 		index:  "is an index or snapshot; name the segment's .log file",
 		"note": "no batch at position 0: ",

@@ -47,7 +47,7 @@ func printYAML(w io.Writer, v any) error {
 		return err
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	if err := yaml.Unmarshal(escapeForYAML(b), &doc); err != nil {
 		return err
 	}
 	blockStyle(&doc)
@@ -59,6 +59,22 @@ func printYAML(w io.Writer, v any) error {
 	}
 	_, err = w.Write(out.Bytes())
 	return err
+}
+
+// escapeForYAML escapes the few characters that may stand in JSON as they are but
+// not in YAML. In JSON text they can only be part of strings.
+func escapeForYAML(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		allowed := r == '\n' || r >= ' ' && r <= '~' || r >= 0xa0 && r <= 0xfffd && r != 0xfeff ||
+			r >= 0x10000
+		if allowed {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = fmt.Appendf(out, "\\u%04x", r)
+		}
+	}
+	return out
 }
 
 // blockStyle undoes JSON's braces and quotes; the encoder quotes what needs it.
