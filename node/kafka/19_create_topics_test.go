@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -157,6 +158,25 @@ func TestCreateTopicsBoundsTheTopicsOfARequest(t *testing.T) {
 	equal(t, "answers", len(resp.Topics), len(req.Topics))
 	equal(t, "code", resp.Topics[0].ErrorCode, codePolicyViolation)
 	equal(t, "topics in the cluster", f.Image().TopicCount(), 0)
+}
+
+func TestErrorMessagesStayShort(t *testing.T) {
+	f := newFakeCluster()
+	topic := newTopic("a", 1, 1)
+	c := kmsg.NewCreateTopicsRequestTopicConfig()
+	c.Name = strings.Repeat("\u00fc", 16000) // its value is null
+	topic.Configs = append(topic.Configs, c)
+	long := newTopic(strings.Repeat("x", 1<<15-1), 1, 1)
+	for v := int16(1); v <= 7; v++ {
+		resp := ask[*kmsg.CreateTopicsResponse](t, f, createRequest(topic, long), v)
+		for _, got := range resp.Topics {
+			if n := len(*got.ErrorMessage); n > errorMessageMax+len("...") {
+				t.Errorf("message has %d bytes", n)
+			}
+			equal(t, "is text", utf8.ValidString(*got.ErrorMessage), true)
+		}
+		equal(t, "name", resp.Topics[1].Topic, long.Topic)
+	}
 }
 
 func TestTopicNamesFollowKafkasRules(t *testing.T) {

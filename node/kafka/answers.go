@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -30,6 +31,10 @@ func waitFor(ctx context.Context, timeoutMs int32) (context.Context, context.Can
 	return context.WithTimeout(ctx, min(wait, adminWaitMax))
 }
 
+// errorMessageMax bounds an error message in bytes. Messages quote what clients
+// sent, and strings of versions that are not flexible end at 32767.
+const errorMessageMax = 1000
+
 // errorMessage is the text that goes with errorCode(err), nil for none. The
 // text of an error that is nobody's fault but ours stays inside the node.
 func errorMessage(err error) *string {
@@ -39,6 +44,9 @@ func errorMessage(err error) *string {
 	text := err.Error()
 	if errorCode(err) == codeUnknownServerError {
 		text = "the node failed unexpectedly while it served the request; see its log"
+	}
+	if len(text) > errorMessageMax {
+		text = strings.ToValidUTF8(text[:errorMessageMax], "") + "..."
 	}
 	return &text
 }
@@ -71,8 +79,8 @@ func checkTopicName(name string) error {
 	case name == "." || name == "..":
 		return fmt.Errorf("%w: %q is reserved", messages.ErrInvalidTopic, name)
 	case len(name) > topicNameMax:
-		return fmt.Errorf("%w: %q has %d characters, %d are allowed",
-			messages.ErrInvalidTopic, name, len(name), topicNameMax)
+		return fmt.Errorf("%w: a name of %d characters, %d are allowed",
+			messages.ErrInvalidTopic, len(name), topicNameMax)
 	}
 	for i := range len(name) {
 		if c := name[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
