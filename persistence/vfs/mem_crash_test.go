@@ -66,7 +66,9 @@ func TestAPowerCutTakesBytesThatWereNotSynced(t *testing.T) {
 	w, m := memWorld(t)
 	w.put("a", "hello")
 	w.check(w.SyncDir("/"))
-	seen := outcomes(m, func(after *Mem) string { return strings.TrimRight(contentOf(after, "a"), "\x00") })
+	seen := outcomes(m, func(after *Mem) string {
+		return strings.TrimRight(contentOf(after, "a"), "\x00")
+	})
 	for _, want := range []string{"", "h", "he", "hel", "hell", "hello"} {
 		if seen[want] == 0 {
 			t.Errorf("never saw %q", want)
@@ -155,7 +157,9 @@ func TestARenameOfUnsyncedBytesLeavesAnEmptyFile(t *testing.T) {
 }
 
 func TestAMoveBetweenFoldersNeedsTheSyncOfBoth(t *testing.T) {
-	state := func(after *Mem) string { return contentOf(after, "from/a") + " " + contentOf(after, "to/a") }
+	state := func(after *Mem) string {
+		return contentOf(after, "from/a") + " " + contentOf(after, "to/a")
+	}
 	for _, tt := range []struct {
 		synced []string
 		want   []string

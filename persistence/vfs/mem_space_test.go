@@ -14,7 +14,8 @@ func TestADiskFillsUpAtAnyByte(t *testing.T) {
 		m.SetCapacity(capacity)
 		f, err := w.Create("/a")
 		w.check(err)
-		n, err := f.Writev([][]byte{[]byte(strings.Repeat("x", 50)), []byte(strings.Repeat("y", size-50))}, 0)
+		bufs := [][]byte{[]byte(strings.Repeat("x", 50)), []byte(strings.Repeat("y", size-50))}
+		n, err := f.Writev(bufs, 0)
 		if n != capacity || (err != nil) != (capacity < size) {
 			t.Fatalf("with room for %d bytes, %d of %d were written, %v", capacity, n, size, err)
 		}

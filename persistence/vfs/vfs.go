@@ -37,13 +37,15 @@ type FS interface {
 	// Create makes a new, empty file for reading and writing; it fails with
 	// fs.ErrExist if the name is taken. It is durable after SyncDir of its folder.
 	Create(name string) (File, error)
-	// Remove deletes a file or an empty folder.
+	// Remove deletes a file or an empty folder; durable after SyncDir of its folder.
 	Remove(name string) error
 	// RemoveAll deletes a folder and all below it; a missing one is no error.
 	RemoveAll(name string) error
 	// Rename replaces newName atomically; durable after SyncDir of both folders.
+	// A folder is never replaced: fs.ErrExist.
 	Rename(oldName, newName string) error
-	// MkdirAll makes a folder and its parents.
+	// MkdirAll makes a folder and its parents. Each new one is durable after
+	// SyncDir of the folder it is in.
 	MkdirAll(name string) error
 	// ReadDir lists a folder, sorted by name.
 	ReadDir(name string) ([]fs.DirEntry, error)
