@@ -12,7 +12,8 @@ import (
 // admit checks a batch against the rules of its topic and compresses it anew if
 // the topic demands another codec than the producer chose. It runs on the
 // connection's reader, so that the partition's actor never decompresses.
-func admit(b record.Batch, t *configs.TopicSettings, zstd bool, now time.Time) (record.Batch, error) {
+func admit(b record.Batch, t *configs.TopicSettings, zstd bool, now time.Time,
+) (record.Batch, error) {
 	rules := record.Rules{
 		MaxBytes:      t.MaxMessageBytes,
 		Compacted:     t.CleanupCompact,

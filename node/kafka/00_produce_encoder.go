@@ -27,7 +27,9 @@ func (p *produceCall) appendResponse(b []byte) []byte {
 	return w.b
 }
 
-func (p *produceCall) appendPartition(w *encoder, t *produceTopic, o *produceOutcome, n *endpoints) {
+func (p *produceCall) appendPartition(w *encoder, t *produceTopic, o *produceOutcome,
+	nodes *endpoints,
+) {
 	w.i32(o.index)
 	w.i16(o.code)
 	w.i64(int64(o.result.BaseOffset))
@@ -50,7 +52,7 @@ func (p *produceCall) appendPartition(w *encoder, t *produceTopic, o *produceOut
 		}
 	}
 	if p.version >= 10 && o.code == codeNotLeaderOrFollower {
-		if h := leaderHint(o.result.Leader, t.topic, o.index); n.known(h) {
+		if h := leaderHint(o.result.Leader, t.topic, o.index); nodes.known(h) {
 			w.tags(1)
 			w.leaderTag(0, h)
 			return

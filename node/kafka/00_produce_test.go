@@ -152,7 +152,8 @@ func TestProduceErrors(t *testing.T) {
 		{name: "too few replicas", records: batchOf(t, "a"),
 			scene: func(f *fakeCluster) { f.replica("t", 0).err = messages.ErrNotEnoughReplicas }, code: 19},
 		{name: "a gap in the sequence", records: batchOf(t, "a"),
-			scene: func(f *fakeCluster) { f.replica("t", 0).err = messages.ErrOutOfOrderSequence }, code: 45},
+			scene: func(f *fakeCluster) { f.replica("t", 0).err = messages.ErrOutOfOrderSequence },
+			code:  45},
 		{name: "a disk that failed", records: batchOf(t, "a"),
 			scene: func(f *fakeCluster) { f.replica("t", 0).err = messages.ErrStorage }, code: 56},
 		{name: "a replica that is busy", records: batchOf(t, "a"),
@@ -183,7 +184,8 @@ func TestProduceErrors(t *testing.T) {
 				tt.version = 7
 			}
 			p := produceOne(t, f, tt.version, tt.records, tt.edit)
-			if p.ErrorCode != tt.code || p.BaseOffset != -1 || p.LogAppendTime != -1 || p.LogStartOffset != -1 {
+			if p.ErrorCode != tt.code || p.BaseOffset != -1 || p.LogAppendTime != -1 ||
+				p.LogStartOffset != -1 {
 				t.Fatalf("%+v, want code %d", p, tt.code)
 			}
 			if end := f.replica("t", 0).Offsets().LogEnd; end != 0 {
@@ -213,7 +215,7 @@ func TestProduceTellsWhereTheLeaderIs(t *testing.T) {
 		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
 			f := twoNodes()
 			topic := f.addTopic("t", 1)
-			f.change("t", func(t *messages.Topic) { t.Partitions[0].Leader, t.Partitions[0].LeaderEpoch = 2, 9 })
+			f.leadElsewhere("t")
 			w := dial(t, serveFake(t, f, Config{}))
 			req := produceTo(version, -1, map[int32][]byte{0: batchOf(t, "a")})
 			req.Topics[0].TopicID = topic.ID
@@ -246,7 +248,8 @@ func TestProduceTimesOutWhatItsLeaderHasNotAnswered(t *testing.T) {
 	req := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a"), 1: batchOf(t, "b")})
 	req.TimeoutMillis = 1
 	resp := request[*kmsg.ProduceResponse](w, req)
-	if p := resp.Topics[0].Partitions; p[0].ErrorCode != 0 || p[1].ErrorCode != 7 || p[1].BaseOffset != -1 {
+	p := resp.Topics[0].Partitions
+	if p[0].ErrorCode != 0 || p[1].ErrorCode != 7 || p[1].BaseOffset != -1 {
 		t.Fatalf("%+v", p)
 	}
 	if s.Stats().QueuedBytes == 0 {
@@ -302,5 +305,23 @@ func TestProduceKeepsTheOrderOfAConnection(t *testing.T) {
 		if got := resp.Topics[0].Partitions[0].BaseOffset; got != i {
 			t.Fatalf("request %d was appended at %d", i, got)
 		}
+	}
+}
+
+func BenchmarkProduce(b *testing.B) {
+	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			f := withTopic(1)
+			f.replica("t", 0).drop = true
+			w := dial(b, serveFake(b, f, Config{}))
+			req := frame(0, produceTo(9, 1, map[int32][]byte{0: largeBatch(b, size-200)}))
+			buf := make([]byte, 4096)
+			b.SetBytes(int64(len(req)))
+			b.ReportAllocs()
+			for b.Loop() {
+				w.raw(req)
+				w.readInto(buf)
+			}
+		})
 	}
 }

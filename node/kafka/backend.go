@@ -62,11 +62,13 @@ type Cluster interface {
 	Self() messages.NodeID
 	// CreateTopics answers when this node's image has the topics and their
 	// replicas are open. The results stand in the order of the request.
-	CreateTopics(ctx context.Context, topics []messages.CreateTopic, validateOnly bool) ([]messages.TopicResult, error)
+	CreateTopics(ctx context.Context, topics []messages.CreateTopic, validateOnly bool,
+	) ([]messages.TopicResult, error)
 	// AutoCreate makes a topic with the defaults, or finds it made by another caller.
 	AutoCreate(ctx context.Context, name string) error
 	DeleteTopics(ctx context.Context, topics []messages.TopicRef) ([]messages.TopicResult, error)
-	CreatePartitions(ctx context.Context, topics []messages.CreatePartitions, validateOnly bool) ([]messages.TopicResult, error)
+	CreatePartitions(ctx context.Context, topics []messages.CreatePartitions, validateOnly bool,
+	) ([]messages.TopicResult, error)
 	// AlterConfigs returns one error (or nil) per request, in order.
 	AlterConfigs(ctx context.Context, reqs []messages.AlterConfigs, validateOnly bool) ([]error, error)
 	// NewProducerID hands out an id that was never handed out before.

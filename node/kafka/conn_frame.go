@@ -19,7 +19,7 @@ const (
 	// bytes. Each time that is full the frame may take stepFactor times as much:
 	// a size is believed only as far as bytes have arrived.
 	firstStep  = 64 << 10
-	stepFactor = 16
+	stepFactor = 32
 	// slowestSender is the pace, in bytes per second, below which a frame under
 	// way is given up, after the grace of Config.ReadTimeout.
 	slowestSender = 32 << 10

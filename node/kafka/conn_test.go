@@ -66,7 +66,9 @@ func TestAnswersLeaveInTheOrderOfTheRequests(t *testing.T) {
 	first := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")})
 	second := produceTo(9, -1, map[int32][]byte{1: batchOf(t, "b")})
 	w.send(first, second)
-	eventually(t, "the second is appended", func() bool { return f.replica("t", 1).Offsets().LogEnd == 1 })
+	eventually(t, "the second is appended", func() bool {
+		return f.replica("t", 1).Offsets().LogEnd == 1
+	})
 	slow.resume()
 	receive[*kmsg.ProduceResponse](w, 0, first)
 	receive[*kmsg.ProduceResponse](w, 1, second)
@@ -162,7 +164,9 @@ func TestWhatIsNotServedClosesTheConnectionAfterTheAnswersBeforeIt(t *testing.T)
 }
 
 func TestBadFramesCloseTheConnection(t *testing.T) {
-	header := func(n uint32, rest ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, n), rest...) }
+	header := func(n uint32, rest ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, n), rest...)
+	}
 	for _, tt := range []struct {
 		name string
 		b    []byte
@@ -256,8 +260,9 @@ func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	receive[*kmsg.FetchResponse](fetcher, 0, fetch)
 	fetcher.expectClosed()
 	p.resume()
-	if got := receive[*kmsg.ProduceResponse](producer, 0, produce); got.Topics[0].Partitions[0].ErrorCode != 0 {
-		t.Fatalf("error %d", got.Topics[0].Partitions[0].ErrorCode)
+	got := receive[*kmsg.ProduceResponse](producer, 0, produce)
+	if code := got.Topics[0].Partitions[0].ErrorCode; code != 0 {
+		t.Fatalf("error %d", code)
 	}
 	producer.expectClosed()
 	<-stopped

@@ -58,7 +58,8 @@ func randomFetchPart(r *rand.Rand, level data.Isolation) fetchPart {
 	p.result = data.ReadResult{
 		HighWatermark: messages.Offset(r.Int64()), LastStable: messages.Offset(r.Int64()),
 		LogStart: messages.Offset(r.Int64()),
-		Leader:   data.LeaderHint{Leader: messages.NodeID(r.IntN(4) - 1), Epoch: messages.LeaderEpoch(r.IntN(9))},
+		Leader: data.LeaderHint{Leader: messages.NodeID(r.IntN(4) - 1),
+			Epoch: messages.LeaderEpoch(r.IntN(9))},
 	}
 	if r.IntN(3) == 0 && p.code == codeNone {
 		p.result.Diverging = &data.EpochEnd{Epoch: messages.LeaderEpoch(r.IntN(9)), End: 77}
