@@ -196,6 +196,19 @@ func TestChangesToOneNameKeepTheirOrder(t *testing.T) {
 		"--", "1-", "2-", "-3", "13", "23")
 }
 
+// A file that was safe stays so under one of its names, also when its old name is
+// taken again before the folder is synced.
+func TestAFileMovedOutOfTheWayIsNotLost(t *testing.T) {
+	w, m := memWorld(t)
+	w.check(w.put("a", "safe").Sync())
+	w.check(w.SyncDir("/"))
+	w.check(w.Rename("/a", "/a.old"))
+	w.check(w.put("a", "new").Sync())
+	expectOutcomes(t, outcomes(m, func(after *Mem) string {
+		return contentOf(after, "a") + " " + contentOf(after, "a.old")
+	}), "safe -", "- safe", "new safe")
+}
+
 func TestARemovedFileMayComeBackUntilItsFolderIsSynced(t *testing.T) {
 	w, m := memWorld(t)
 	w.check(w.put("a", "x").Sync())
