@@ -85,18 +85,34 @@ func (c *conn) fetch(e *exchange, req *kmsg.FetchRequest) {
 	f.minBytes = min(max(int(req.MinBytes), 0), f.maxBytes)
 	f.wait = min(time.Duration(req.MaxWaitMillis)*time.Millisecond, fetchWaitMax)
 	f.plan(req)
-	if f.readAll() || f.wait <= 0 || len(f.parts) == 0 {
+	enough := f.wait <= 0 || len(f.parts) == 0
+	f.holding(func() { enough = f.readAll() || enough })
+	if enough {
 		f.answer()
 		return
 	}
 	hurry := c.hurry // the reader's to change
+	c.parks = true
 	c.fetches.Add(1)
 	go func() {
 		defer c.fetches.Done()
 		defer c.recover("fetch")
-		f.park(hurry)
+		f.holding(func() { f.park(hurry) })
 		f.answer()
 	}()
+}
+
+// holding runs do, and gives back what was read if it panics: a bug must not
+// keep segments on disk for ever.
+func (f *fetchCall) holding(do func()) {
+	done := false
+	defer func() {
+		if !done {
+			f.release()
+		}
+	}()
+	do()
+	done = true
 }
 
 // plan lays out the topics and partitions of the request.

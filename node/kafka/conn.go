@@ -38,6 +38,7 @@ type conn struct {
 	ctx     context.Context         // ends when the connection is torn down
 	stop    context.CancelCauseFunc // ends ctx
 	hurry   chan struct{}           // the reader's; closed: what is parked answers now
+	parks   bool                    // the reader's: a Fetch was parked under hurry
 	fetches sync.WaitGroup          // goroutines of parked Fetches
 	active  atomic.Int64            // when something was last sent, Unix nanoseconds
 }
@@ -153,9 +154,9 @@ func (c *conn) readAll() (reason error) {
 
 // readOne waits for a request and starts it or answers it.
 func (c *conn) readOne(r *frameReader) error {
-	if c.pipe.pressed() {
+	if c.parks && c.pipe.pressed() {
 		close(c.hurry)
-		c.hurry = make(chan struct{})
+		c.hurry, c.parks = make(chan struct{}), false
 	}
 	if err := c.pipe.admit(c.ctx); err != nil {
 		return err

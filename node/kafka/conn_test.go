@@ -354,3 +354,22 @@ func TestAPIVersions(t *testing.T) {
 		})
 	}
 }
+
+func TestABugInAFetchGivesBackWhatItRead(t *testing.T) {
+	f := withTopic(2)
+	f.store(t, 0, batchOf(t, "a"))
+	f.store(t, 1, batchOf(t, "b"))
+	f.replica("t", 1).edit(func(p *fakePartition) {
+		p.extents = func(record.Batch) []messages.Extent { panic("a bug") }
+	})
+	w := dial(t, serveFake(t, f, Config{}))
+	w.send(fetchFrom(11, 0, 0, 1)) // holds partition 0 when partition 1 fails
+	w.expectClosed()
+}
+
+func TestWithoutBoundsNothingIsHeldBack(t *testing.T) {
+	w := dial(t, serveFake(t, newFakeCluster(), Config{MaxIdle: -1, QueuedMaxBytes: -1}))
+	for range 3 {
+		request[*kmsg.ApiVersionsResponse](w, anyAPIVersions())
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -26,12 +27,13 @@ type Config struct {
 	// (max.connections); above it, clients wait to be accepted. 0: no bound.
 	MaxConnections int
 	// MaxIdle closes connections on which nothing happened for so long
-	// (connections.max.idle.ms). Default 10 minutes.
+	// (connections.max.idle.ms). Default 10 minutes; negative: never.
 	MaxIdle time.Duration
 	// MaxRequestBytes bounds one request (socket.request.max.bytes). Default 100 MiB.
 	MaxRequestBytes int
 	// QueuedMaxBytes bounds the memory of all requests and responses under way
-	// (queued.max.request.bytes), but for one frame more. Default 256 MiB.
+	// (queued.max.request.bytes), but for one frame more. Default 256 MiB;
+	// negative: no bound.
 	QueuedMaxBytes int64
 	// ConnectionMaxBytes bounds the memory of one connection's requests and
 	// unsent responses, but for one request more. Default 16 MiB.
@@ -61,9 +63,7 @@ func (c *Config) Validate() error {
 		value int64
 	}{
 		{"max.connections", int64(c.MaxConnections)},
-		{"connections.max.idle.ms", int64(c.MaxIdle)},
 		{"socket.request.max.bytes", int64(c.MaxRequestBytes)},
-		{"queued.max.request.bytes", c.QueuedMaxBytes},
 		{"fetch.max.bytes", int64(c.FetchMaxBytes)},
 		{"bytes of a connection", c.ConnectionMaxBytes},
 		{"requests in flight", int64(c.MaxInFlight)},
@@ -92,6 +92,12 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ConnectionMaxBytes, 16<<20)
 	orDefault(&c.MaxInFlight, 64)
 	orDefault(&c.FetchMaxBytes, 55<<20)
+	if c.MaxIdle < 0 {
+		c.MaxIdle = math.MaxInt64 / 4 // a deadline that time can still be added to
+	}
+	if c.QueuedMaxBytes < 0 {
+		c.QueuedMaxBytes = math.MaxInt64 / 2
+	}
 	orDefault(&c.ReadTimeout, 30*time.Second)
 	orDefault(&c.WriteTimeout, time.Minute)
 	if c.Log == nil {
