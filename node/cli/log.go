@@ -14,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
 )
 
 func newLog(g *globals) *cobra.Command {
@@ -109,27 +110,33 @@ func (d *dumper) dump(name string) error {
 		return &failure{fmt.Sprintf("%s is an index or snapshot", name),
 			"name the segment's .log file", nil}
 	}
-	file, err := openLog(name)
+	info, err := vfs.OS{}.Stat(name)
 	if err != nil {
-		return err
+		return &failure{err.Error(), "name the segment's .log file", err}
 	}
-	defer func() { _ = file.Close() }() // it was only read
 	if d.g.output == formatTable {
 		fmt.Fprintf(d.out, dumpColumns, "POSITION", "FIRST", "LAST", "RECORDS", "BYTES", "CODEC",
 			"EPOCH", "TIME", "NOTE")
 	}
-	end, err := scanLog(file, d.batch)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if d.g.output == formatTable && end.reserved > 0 {
-		fmt.Fprintf(d.out, "%10d  %s reserved for batches to come\n", end.size+end.cut,
-			plural(end.reserved, "byte"))
-	}
 	remedy := "see \"troupe log check " + filepath.Dir(name) + "\" for what it means"
-	if end.cut > 0 {
-		return &failure{fmt.Sprintf("%s: no batch at position %d: %v", name, end.size, end.why),
-			remedy, end.why}
+	end := int64(0)
+	for found, err := range segment.Batches(vfs.OS{}, filepath.ToSlash(name)) {
+		var corrupt *segment.CorruptError
+		if errors.As(err, &corrupt) {
+			return &failure{fmt.Sprintf("%s: no batch at position %d: %v", name, corrupt.At,
+				corrupt.Err), remedy, err}
+		}
+		if err != nil {
+			return err
+		}
+		end = found.Position + int64(found.Batch.Size())
+		if err := d.batch(&found); err != nil {
+			return err
+		}
+	}
+	if d.g.output == formatTable && end < info.Size() {
+		fmt.Fprintf(d.out, "%10d  %s reserved for batches to come\n", end,
+			plural(info.Size()-end, "byte"))
 	}
 	if d.bad > 0 {
 		return &failure{fmt.Sprintf("%s: %s damaged", name, plural(int64(d.bad), "batch")),
@@ -138,8 +145,8 @@ func (d *dumper) dump(name string) error {
 	return nil
 }
 
-func (d *dumper) batch(s scanned) error {
-	problem := batchProblem(s, 0)
+func (d *dumper) batch(found *segment.Found) error {
+	s, problem := &found.Batch, found.Bad
 	if problem != nil {
 		d.bad++
 	}
@@ -147,7 +154,7 @@ func (d *dumper) batch(s scanned) error {
 		return nil
 	}
 	b := dumpedBatch{
-		Position: s.at, SizeBytes: s.Size(),
+		Position: found.Position, SizeBytes: s.Size(),
 		BaseOffset: int64(s.BaseOffset), LastOffset: int64(s.LastOffset()), Count: s.Count,
 		Codec: s.Codec().String(), LeaderEpoch: int32(s.LeaderEpoch),
 		ProducerID: int64(s.ProducerID), ProducerEpoch: int16(s.ProducerEpoch),
@@ -156,7 +163,7 @@ func (d *dumper) batch(s scanned) error {
 		Transactional: s.Transactional(), Control: s.Control(),
 	}
 	if problem == nil && d.o.records {
-		if b.Records, problem = dumpRecords(&s.Batch); problem != nil {
+		if b.Records, problem = dumpRecords(s); problem != nil {
 			d.bad++
 		}
 	}

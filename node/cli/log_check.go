@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,21 +21,31 @@ import (
 // States of a checked partition.
 const (
 	stateGood    = "good"
-	stateTail    = "unfinished" // the last batch is not whole: cut off at the next start
+	stateTail    = "unfinished" // the end is not a whole batch: cut off at the next start
 	stateDamaged = "damaged"
 )
 
 // checkedPartition is what "log check" found in one partition's folder.
 type checkedPartition struct {
-	Name        string `json:"name"`
-	Segments    int    `json:"segments"`
-	Batches     int64  `json:"batches"`
-	Records     int64  `json:"records"`
-	SizeBytes   int64  `json:"sizeBytes"` // of whole batches
-	StartOffset int64  `json:"startOffset"`
-	EndOffset   int64  `json:"endOffset"`
-	State       string `json:"state"`
-	Detail      string `json:"detail,omitempty"` // where and what, of the first problem
+	Name        string           `json:"name"`
+	TopicID     string           `json:"topicId"` // empty if the folder does not say
+	Segments    int              `json:"segments"`
+	Batches     int64            `json:"batches"`
+	Records     int64            `json:"records"`
+	SizeBytes   int64            `json:"sizeBytes"`
+	StartOffset int64            `json:"startOffset"`
+	EndOffset   int64            `json:"endOffset"` // after the last good batch in a row
+	State       string           `json:"state"`
+	Problems    []checkedProblem `json:"problems"`
+}
+
+// checkedProblem is something wrong in a partition's folder.
+type checkedProblem struct {
+	File     string `json:"file"`
+	Position int64  `json:"position"` // bytes from the start of the file
+	Offset   int64  `json:"offset"`   // -1 if none applies
+	Text     string `json:"text"`
+	Tail     bool   `json:"tail"` // an unfinished end
 }
 
 func newLogCheck(g *globals) *cobra.Command {
@@ -44,7 +53,8 @@ func newLogCheck(g *globals) *cobra.Command {
 		Use:   "check DIR",
 		Short: "Verify the log files of a data directory or a partition",
 		Long: `Check reads every batch of a data directory, or of one partition's folder, and
-verifies its checksum and that offsets only rise. It changes nothing.
+verifies checksums, that offsets follow one another, and the indexes. It changes
+nothing. Stop the node first: what it is just writing looks unfinished.
 
 A partition is "unfinished" when the end of its last segment is not a whole
 batch, as after a power cut: the node cuts it off when it starts, and what was
@@ -73,141 +83,77 @@ func checkDir(fsys vfs.FS, dir string) ([]checkedPartition, error) {
 	if err != nil {
 		return nil, &failure{err.Error(), "name a data directory or a partition's folder", err}
 	}
-	if len(logsOf(entries)) > 0 {
-		synced, err := syncedOffsets(fsys, path.Dir(dir))
-		if err != nil {
-			return nil, err
+	parent, partitions := dir, []string{}
+	for _, e := range entries {
+		_, _, kind, ok := commitlog.ParseDirName(e.Name())
+		if e.IsDir() && ok && kind != commitlog.Deleted {
+			partitions = append(partitions, path.Join(dir, e.Name()))
 		}
-		c, err := checkPartition(fsys, dir, entries, synced)
-		return []checkedPartition{c}, err
+		if _, suffix, ok := segment.ParseFileName(e.Name()); ok && suffix == segment.LogSuffix {
+			parent, partitions = path.Dir(dir), []string{dir}
+			break
+		}
 	}
-	synced, err := syncedOffsets(fsys, dir)
+	if len(partitions) == 0 {
+		return nil, &failure{fmt.Sprintf("%s holds no partition", dir),
+			"name a data directory or a partition's folder", fs.ErrNotExist}
+	}
+	synced, err := commitlog.ReadCheckpoint(fsys, path.Join(parent, datadir.RecoveryFile))
 	if err != nil {
 		return nil, err
 	}
-	found := []checkedPartition{}
-	for _, e := range entries {
-		_, _, kind, ok := commitlog.ParseDirName(e.Name())
-		if !e.IsDir() || !ok || kind == commitlog.Deleted {
-			continue
-		}
-		sub := path.Join(dir, e.Name())
-		files, err := fsys.ReadDir(sub)
+	found := make([]checkedPartition, 0, len(partitions))
+	for _, p := range partitions {
+		report, err := commitlog.Verify(fsys, p)
 		if err != nil {
 			return nil, err
 		}
-		c, err := checkPartition(fsys, sub, files, synced)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, c)
-	}
-	if _, _, _, ok := commitlog.ParseDirName(path.Base(dir)); len(found) == 0 && !ok {
-		return nil, &failure{fmt.Sprintf("%s holds no partition", dir),
-			"name a data directory or a partition's folder", fs.ErrNotExist}
+		topic, n, _, _ := commitlog.ParseDirName(path.Base(p))
+		found = append(found,
+			judge(report, synced[messages.TopicPartition{Topic: topic, Partition: n}]))
 	}
 	return found, nil
 }
 
-// syncedOffsets returns below which offsets the partitions of a data directory
-// are known to be on disk; none if the directory has no such file.
-func syncedOffsets(
-	fsys vfs.FS, dir string,
-) (map[messages.TopicPartition]messages.Offset, error) {
-	return commitlog.ReadCheckpoint(fsys, path.Join(dir, datadir.RecoveryFile))
-}
-
-// logsOf returns the base offsets of the segments among a folder's entries,
-// which are sorted by name and so by offset.
-func logsOf(entries []fs.DirEntry) []messages.Offset {
-	var bases []messages.Offset
-	for _, e := range entries {
-		base, suffix, ok := segment.ParseFileName(e.Name())
-		if ok && suffix == segment.LogSuffix {
-			bases = append(bases, base)
+// judge decides how bad a report is. What lies below synced was safely on disk,
+// so a crash cannot have torn it.
+func judge(r commitlog.Report, synced messages.Offset) checkedPartition {
+	c := checkedPartition{
+		Name: path.Base(r.Dir), Segments: r.Segments, Batches: r.Batches, Records: r.Records,
+		SizeBytes: r.Bytes, StartOffset: int64(r.Start), EndOffset: int64(r.End),
+		State: stateGood, Problems: []checkedProblem{},
+	}
+	if !r.TopicID.IsZero() {
+		c.TopicID = r.TopicID.String()
+	}
+	for _, p := range r.Problems {
+		c.Problems = append(c.Problems, checkedProblem{File: path.Base(p.File), Position: p.At,
+			Offset: int64(p.Offset), Text: p.Text, Tail: p.Tail})
+		if !p.Tail {
+			c.State = stateDamaged
+		} else if c.State == stateGood {
+			c.State = stateTail
 		}
 	}
-	return bases
+	if r.End < synced {
+		c.State = stateDamaged
+		c.Problems = append(c.Problems, checkedProblem{File: datadir.RecoveryFile,
+			Offset: int64(r.End), Text: fmt.Sprintf("the log was on disk up to offset %d", synced)})
+	}
+	return c
 }
 
-// checkPartition reads all segments of a folder. Damage is part of the result;
-// an error means the disk could not be read.
-func checkPartition(
-	fsys vfs.FS, dir string, entries []fs.DirEntry,
-	synced map[messages.TopicPartition]messages.Offset,
-) (checkedPartition, error) {
-	bases := logsOf(entries)
-	topic, partition, _, _ := commitlog.ParseDirName(path.Base(dir))
-	safe := synced[messages.TopicPartition{Topic: topic, Partition: partition}]
-	c := checkedPartition{Name: path.Base(dir), Segments: len(bases), State: stateGood}
-	if len(bases) > 0 {
-		c.StartOffset, c.EndOffset = int64(bases[0]), int64(bases[0])
+// detail is the first problem in a few words, and how many more there are.
+func (c *checkedPartition) detail() string {
+	if len(c.Problems) == 0 {
+		return ""
 	}
-	for i, base := range bases {
-		name := segment.FileName(dir, base, segment.LogSuffix)
-		if err := c.segment(fsys, name, base, i == len(bases)-1); err != nil {
-			return c, err
-		}
+	p := c.Problems[0]
+	text := fmt.Sprintf("%s at byte %d: %s", p.File, p.Position, p.Text)
+	if more := len(c.Problems) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
 	}
-	if c.State != stateDamaged && c.EndOffset < int64(safe) {
-		c.State = stateDamaged // what was synced does not tear in a crash
-		c.Detail = strings.TrimPrefix(c.Detail+
-			fmt.Sprintf("; the log was on disk up to offset %d", safe), "; ")
-	}
-	return c, nil
-}
-
-// segment reads one segment. Only the last one of a log may end in a batch that
-// is not whole.
-func (c *checkedPartition) segment(
-	fsys vfs.FS, name string, base messages.Offset, last bool,
-) error {
-	file, err := fsys.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }() // it was only read
-	if int64(base) < c.EndOffset {
-		c.found(stateDamaged, name, 0, fmt.Errorf("the segment before ends at offset %d", c.EndOffset))
-	}
-	next := base
-	var torn error // the batch before, unless another batch follows it
-	var tornAt int64
-	end, err := scanLog(file, func(s scanned) error {
-		if torn != nil {
-			c.found(stateDamaged, name, tornAt, torn)
-		}
-		torn, tornAt = batchProblem(s, next), s.at
-		if torn == nil {
-			next = s.NextOffset()
-			c.Batches++
-			c.Records += int64(s.Count)
-			c.SizeBytes += int64(s.Size())
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if torn == nil && end.cut > 0 {
-		torn, tornAt = end.why, end.size
-	}
-	if torn != nil && last {
-		c.found(stateTail, name, tornAt, torn)
-	} else if torn != nil {
-		c.found(stateDamaged, name, tornAt, torn)
-	}
-	c.EndOffset = max(c.EndOffset, int64(next))
-	return nil
-}
-
-// found notes a problem: the first one is told, the worst one counts.
-func (c *checkedPartition) found(state, name string, at int64, problem error) {
-	if c.State == stateDamaged || (c.State == state) {
-		return
-	}
-	c.State = state
-	c.Detail = fmt.Sprintf("%s at byte %d: %v", path.Base(name), at, problem)
+	return text
 }
 
 func checkTable(found []checkedPartition) *table {
@@ -216,7 +162,7 @@ func checkTable(found []checkedPartition) *table {
 	for _, c := range found {
 		t.add(c.Name, strconv.Itoa(c.Segments), count(c.Batches), count(c.Records),
 			byteSize(float64(c.SizeBytes)), strconv.FormatInt(c.StartOffset, 10),
-			strconv.FormatInt(c.EndOffset, 10), c.State, c.Detail)
+			strconv.FormatInt(c.EndOffset, 10), c.State, c.detail())
 	}
 	return t.withoutEmpty("DETAIL")
 }
@@ -228,7 +174,7 @@ func damage(dir string, found []checkedPartition) error {
 	for _, c := range found {
 		if c.State == stateDamaged {
 			if bad++; bad == 1 {
-				first = c.Name + ", " + c.Detail
+				first = c.Name + ", " + c.detail()
 			}
 		}
 	}

@@ -151,11 +151,12 @@ func TestLogCheckTellsATornEndFromDamage(t *testing.T) {
 			synced: "0\n1\norders 0 3\n"},
 		{name: "a log that ends before what was synced is damaged", end: 3, state: stateDamaged,
 			files: map[string][]byte{firstLog: first}, synced: "0\n1\norders 0 5\n"},
-		{name: "a bad batch before a good one is damage", end: 5, state: stateDamaged,
-			files: map[string][]byte{firstLog: slices.Concat(flipped(first), second)}},
-		{name: "half a batch before another segment is damage", end: 9, state: stateDamaged,
+		{name: "a bad batch in what was synced is damage", end: 0, state: stateDamaged,
+			files:  map[string][]byte{firstLog: slices.Concat(flipped(first), second)},
+			synced: "0\n1\norders 0 5\n"},
+		{name: "half a batch before another segment is damage", end: 3, state: stateDamaged,
 			files: map[string][]byte{firstLog: slices.Concat(first, second[:70]), secondLog: next}},
-		{name: "offsets that fall are damage", end: 9, state: stateDamaged,
+		{name: "offsets that fall are damage", end: 5, state: stateDamaged,
 			files: map[string][]byte{firstLog: slices.Concat(first, second, first, next)}},
 		{name: "segments that overlap are damage", end: 11, state: stateDamaged,
 			files: map[string][]byte{firstLog: slices.Concat(first, batchOf(t, 3, 8)),
@@ -210,5 +211,29 @@ func TestLogCheckOfAnotherFolderSaysWhichToName(t *testing.T) {
 		if r.code != ExitFailure || !strings.Contains(r.err, want) {
 			t.Errorf("exit %d, stderr %q", r.code, r.err)
 		}
+	}
+}
+
+func TestLogCheckHasTheseFields(t *testing.T) {
+	dir := writePartition(t, map[string][]byte{
+		firstLog: slices.Concat(batchOf(t, 0, 3), batchOf(t, 3, 2)[:70])})
+	got := succeed(t, nil, "", "log", "check", dir, "-o", "yaml")
+	want := "- name: orders-0\n" +
+		"  topicId: \"\"\n" +
+		"  segments: 1\n" +
+		"  batches: 1\n" +
+		"  records: 3\n" +
+		"  sizeBytes: 115\n" +
+		"  startOffset: 0\n" +
+		"  endOffset: 3\n" +
+		"  state: unfinished\n" +
+		"  problems:\n" +
+		"    - file: 00000000000000000000.log\n" +
+		"      position: 115\n" +
+		"      offset: 3\n" +
+		"      text: '70 of 97 bytes: batch is cut short: corrupt record batch'\n" +
+		"      tail: true\n"
+	if got != want {
+		t.Errorf("printed\n%s\nwant\n%s", got, want)
 	}
 }
