@@ -102,12 +102,15 @@ func TestEveryReadEqualsASlowTwins(t *testing.T) {
 		for _, limit := range []messages.Offset{from, from + 1, from + 4, 60, 61, 62, l.End()} {
 			for _, maxBytes := range []int{0, 1, 700, 1500, 5000, 1 << 20} {
 				var want []messages.Offset
-				left := maxBytes
+				left, more := maxBytes, false
 				for _, b := range all {
 					if b.LastOffset() < from || from >= limit {
 						continue
 					}
-					if b.NextOffset() > limit || (len(b.Bytes) > left && len(want) > 0) {
+					if b.NextOffset() > limit {
+						break
+					}
+					if more = len(b.Bytes) > left && len(want) > 0; more {
 						break
 					}
 					want = append(want, b.BaseOffset)
@@ -118,8 +121,9 @@ func TestEveryReadEqualsASlowTwins(t *testing.T) {
 					t.Fatal(err)
 				}
 				b, _ := v.AppendTo(nil)
+				gotMore := v.More
 				v.Release()
-				if got := bases(mustBatches(t, b)); !slices.Equal(got, want) {
+				if got := bases(mustBatches(t, b)); !slices.Equal(got, want) || gotMore != more {
 					t.Fatalf("from %d limit %d max %d: %d, want %d", from, limit, maxBytes, got, want)
 				}
 			}

@@ -64,7 +64,7 @@ func (l *Log) read(
 	v := &lease{}
 	for i := st.holding(from); i < len(st.segments); i++ {
 		s := st.segments[i]
-		if s.Base() >= limit || (maxBytes <= 0 && !minOne) {
+		if s.Base() >= limit {
 			break
 		}
 		n, whole, err := v.take(s, from, limit, maxBytes, minOne)
@@ -94,6 +94,7 @@ type lease struct {
 	extents []messages.Extent
 	readers []*segment.Reader
 	bytes   int
+	more    bool // maxBytes left something out
 }
 
 // take adds what s has of the range. whole is true if that reaches the
@@ -105,7 +106,8 @@ func (v *lease) take(
 	if err != nil {
 		return 0, false, err
 	}
-	start, end, err := r.Range(from, limit, maxBytes, minOne)
+	start, end, full, err := r.Range(from, limit, maxBytes, minOne)
+	v.more = v.more || end < full
 	if err != nil || start == end {
 		atEnd := err == nil && start == r.Size()
 		r.Release()
@@ -132,9 +134,9 @@ func (v *lease) take(
 
 func (v *lease) view() messages.View {
 	if v.bytes == 0 {
-		return messages.View{}
+		return messages.View{More: v.more}
 	}
-	return messages.View{Extents: v.extents, Bytes: v.bytes, Done: v.release}
+	return messages.View{Extents: v.extents, Bytes: v.bytes, More: v.more, Done: v.release}
 }
 
 func (v *lease) release() {

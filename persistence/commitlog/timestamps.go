@@ -50,8 +50,12 @@ func firstSinceIn(s *segment.Segment, t messages.Timestamp, start messages.Offse
 		return found, false, err
 	}
 	defer r.Release()
+	from, err := r.After(t, start)
+	if err != nil {
+		return found, false, err
+	}
 	var failed error
-	err = r.Walk(r.After(t, start), func(pos int64, h record.Header) bool {
+	err = r.Walk(from, func(pos int64, h record.Header) bool {
 		if h.MaxTimestamp < t || h.LastOffset() < start {
 			return true
 		}

@@ -191,11 +191,15 @@ func (v *verifier) batch(name string, found *segment.Found, last bool) {
 	case b.BaseOffset < v.next || (b.BaseOffset > v.next && !v.gaps && !v.broken):
 		p.Text = fmt.Sprintf("offset %d where %d is due", b.BaseOffset, v.next)
 		v.problem(p)
+		v.broken = true
+		return // its offsets say nothing of the next batch's
 	case b.LeaderEpoch < v.epoch:
 		p.Text = fmt.Sprintf("leader epoch falls from %d to %d", v.epoch, b.LeaderEpoch)
 		v.problem(p)
 	}
-	v.next, v.epoch = b.NextOffset(), max(v.epoch, b.LeaderEpoch)
+	if found.Bad == nil {
+		v.next, v.epoch, v.broken = b.NextOffset(), max(v.epoch, b.LeaderEpoch), false
+	}
 	r := &v.report
 	r.Batches++
 	r.Records += int64(b.Count)

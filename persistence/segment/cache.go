@@ -2,6 +2,7 @@ package segment
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,8 @@ const DefaultOpenFiles = 1024
 // All methods are safe for concurrent use.
 type Cache struct {
 	max int
+
+	count atomic.Int64 // len(open)
 
 	mu   sync.Mutex
 	open []*handle // every open file
@@ -38,11 +41,10 @@ func NewCache(maxOpen int) *Cache {
 }
 
 // Open returns how many files are open.
-func (c *Cache) Open() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
-}
+func (c *Cache) Open() int { return int(c.count.Load()) }
+
+// over reports whether more files are open than should be.
+func (c *Cache) over() bool { return c.count.Load() > int64(c.max) }
 
 // Close stops the background deletion and waits for it. Files whose time had
 // not come keep their ".deleted" name; opening their log removes them. Logs
@@ -59,6 +61,7 @@ func (c *Cache) admit(h *handle) {
 	defer c.mu.Unlock()
 	h.slot = len(c.open)
 	c.open = append(c.open, h)
+	c.count.Add(1)
 	// Two rounds: the first may only clear the marks of recent use.
 	for tries := 2 * len(c.open); len(c.open) > c.max && tries > 0; tries-- {
 		c.hand %= len(c.open)
@@ -84,6 +87,7 @@ func (c *Cache) remove(h *handle) {
 	c.open[h.slot].slot = h.slot
 	c.open[last] = nil
 	c.open = c.open[:last]
+	c.count.Add(-1)
 }
 
 // reaper deletes retired files: one goroutine that lives while there are any.

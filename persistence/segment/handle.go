@@ -129,7 +129,7 @@ func (h *handle) unpin(m *mapping) {
 	h.pins--
 	invariant.That(h.pins >= 0, "%s was released more often than taken", h.name)
 	wake := h.doomed && h.pins == 0
-	if h.dead && !h.doomed {
+	if h.pins == 0 && !h.doomed && (h.dead || h.cache.over()) {
 		h.releaseLocked()
 	}
 	h.mu.Unlock()

@@ -94,23 +94,24 @@ func DecodeTimes(b []byte, next int64) ([]TimeEntry, error) {
 	return entries, nil
 }
 
-// positionFor returns the position to start a walk from to find the batch that
-// holds the relative offset: that of the last entry at or below it, 0 if none.
-func positionFor(entries []OffsetEntry, offset int64) int64 {
+// entryFor returns the entry to start a walk from to find the batch that holds
+// the relative offset: the last one at or below it; false if there is none.
+func entryFor(entries []OffsetEntry, offset int64) (OffsetEntry, bool) {
 	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].Offset) > offset })
 	if i == 0 {
-		return 0
+		return OffsetEntry{}, false
 	}
-	return int64(entries[i-1].Position)
+	return entries[i-1], true
 }
 
-// positionBelow returns the largest indexed position at or below pos, 0 if none.
-func positionBelow(entries []OffsetEntry, pos int64) int64 {
+// entryBelow returns the last entry at or below position pos; false if there is
+// none.
+func entryBelow(entries []OffsetEntry, pos int64) (OffsetEntry, bool) {
 	i := sort.Search(len(entries), func(i int) bool { return int64(entries[i].Position) > pos })
 	if i == 0 {
-		return 0
+		return OffsetEntry{}, false
 	}
-	return int64(entries[i-1].Position)
+	return entries[i-1], true
 }
 
 // offsetFor returns the relative offset to start from to find a record as late

@@ -149,36 +149,84 @@ func (r *Reader) Find(offset messages.Offset) (int64, error) {
 	if offset >= r.t.next {
 		return r.t.size, nil
 	}
+	from, err := r.start(offset)
+	if err != nil {
+		return 0, err
+	}
 	found := r.t.size
-	err := r.Walk(positionFor(r.t.offsets, int64(offset-r.s.base)),
-		func(pos int64, h record.Header) bool {
-			if h.LastOffset() >= offset {
-				found = pos
-				return false
-			}
-			return true
-		})
+	err = r.Walk(from, func(pos int64, h record.Header) bool {
+		if h.LastOffset() >= offset {
+			found = pos
+			return false
+		}
+		return true
+	})
 	return found, err
+}
+
+// start returns where to begin a walk to the batch that holds offset.
+func (r *Reader) start(offset messages.Offset) (int64, error) {
+	return r.indexed(func(t *tail) (OffsetEntry, bool) {
+		return entryFor(t.offsets, int64(offset-r.s.base))
+	})
+}
+
+// indexed looks up an index entry and returns its position, 0 if there is none.
+// An index file is believed only where the log agrees: if another batch stands
+// at the entry's position, the indexes are built anew.
+func (r *Reader) indexed(lookup func(*tail) (OffsetEntry, bool)) (int64, error) {
+	e, ok := lookup(r.t)
+	if !ok {
+		return 0, nil
+	}
+	if r.agrees(e) {
+		return int64(e.Position), nil
+	}
+	fresh, err := r.s.rebuild(r, r.t.size, r.t.next)
+	if err != nil {
+		return 0, err
+	}
+	// If the owner has changed the segment meanwhile, the new indexes serve
+	// this Reader alone.
+	r.s.tail.CompareAndSwap(r.t, fresh)
+	r.t = fresh
+	e, _ = lookup(fresh)
+	return int64(e.Position), nil
+}
+
+func (r *Reader) agrees(e OffsetEntry) (ok bool) {
+	err := guard(r, func() error {
+		h, err := r.Header(int64(e.Position))
+		ok = err == nil && h.LastOffset() == r.s.base+messages.Offset(e.Offset)
+		return nil
+	})
+	return ok && err == nil
 }
 
 // Range returns the positions of the whole batches from the one that holds from
 // up to those that end at or below limit, at most maxBytes long; the first
-// batch is included even when it is longer if minOne is set.
+// batch is included even when it is longer if minOne is set. full is where the
+// range would end without maxBytes.
 func (r *Reader) Range(from, limit messages.Offset, maxBytes int64, minOne bool) (
-	start, end int64, err error,
+	start, end, full int64, err error,
 ) {
 	if start, err = r.Find(from); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
-	if end, err = r.Find(limit); err != nil {
-		return 0, 0, err
+	if full, err = r.Find(limit); err != nil {
+		return 0, 0, 0, err
 	}
-	if end <= start || end-start <= maxBytes {
-		return start, max(start, end), nil
+	full = max(start, full)
+	if full-start <= maxBytes {
+		return start, full, full, nil
 	}
-	full, top := end, start+maxBytes
+	top := start + maxBytes
+	near, err := r.indexed(func(t *tail) (OffsetEntry, bool) { return entryBelow(t.offsets, top) })
+	if err != nil {
+		return 0, 0, 0, err
+	}
 	end = start
-	err = r.Walk(max(start, positionBelow(r.t.offsets, top)), func(pos int64, h record.Header) bool {
+	err = r.Walk(max(start, near), func(pos int64, h record.Header) bool {
 		end = pos
 		if after := pos + int64(h.Size()); after <= top && after <= full {
 			end = after
@@ -191,14 +239,13 @@ func (r *Reader) Range(from, limit messages.Offset, maxBytes int64, minOne bool)
 		h, err = r.Header(start)
 		end = start + int64(h.Size())
 	}
-	return start, end, err
+	return start, end, full, err
 }
 
 // After returns the position from which a search for a record as late as t, and
 // at or above offset from, must start.
-func (r *Reader) After(t messages.Timestamp, from messages.Offset) int64 {
-	offset := max(offsetFor(r.t.times, t), int64(from-r.s.base), 0)
-	return positionFor(r.t.offsets, offset)
+func (r *Reader) After(t messages.Timestamp, from messages.Offset) (int64, error) {
+	return r.start(max(r.s.base+messages.Offset(offsetFor(r.t.times, t)), from))
 }
 
 // loadIndexes reads the index files of a sealed segment, or builds the indexes

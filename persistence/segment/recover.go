@@ -66,7 +66,8 @@ func OpenActive(
 			return nil, err
 		}
 		t = full
-		s.sinceIndex = int(size - positionBelow(t.offsets, size))
+		last, _ := entryBelow(t.offsets, size)
+		s.sinceIndex = int(size) - int(last.Position)
 	} else {
 		t = &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
 	}
