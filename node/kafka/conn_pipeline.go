@@ -43,15 +43,6 @@ type cut struct {
 	view int // index of views
 }
 
-// size is how many bytes the answer has on the wire.
-func (a *answer) size() int {
-	n := len(a.head)
-	for i := range a.views {
-		n += a.views[i].Bytes
-	}
-	return n
-}
-
 // pipeline is the order in which a connection's answers leave: a bounded FIFO
 // with the reader at one end, the writer at the other, and handlers finishing
 // in any order in between.

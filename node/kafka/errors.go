@@ -18,7 +18,6 @@ const (
 	codeNotLeaderOrFollower        int16 = 6
 	codeRequestTimedOut            int16 = 7
 	codeMessageTooLarge            int16 = 10
-	codeCoordinatorNotAvailable    int16 = 15
 	codeInvalidTopic               int16 = 17
 	codeRecordListTooLarge         int16 = 18
 	codeNotEnoughReplicas          int16 = 19

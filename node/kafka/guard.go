@@ -44,7 +44,6 @@ var (
 	errTags       = fmt.Errorf("more than %d unknown tagged fields", unknownTagsMax)
 	errVarint     = errors.New("varint is longer than 32 bits")
 	errPresence   = errors.New("presence byte is neither 1 nor -1")
-	errNoSchema   = errors.New("no schema")
 	errBodyLength = errors.New("body is longer than 2 GiB")
 )
 
