@@ -29,6 +29,7 @@ type Extent struct {
 type View struct {
 	Extents []Extent
 	Bytes   int    // sum of the extents' lengths
+	More    bool   // the reader's byte limit left out batches that it may see
 	Done    func() // nil, or called by Release
 }
 
@@ -38,7 +39,7 @@ func (v *View) Release() {
 		v.Done()
 		v.Done = nil
 	}
-	v.Extents, v.Bytes = nil, 0
+	v.Extents, v.Bytes, v.More = nil, 0, false
 }
 
 // AppendTo appends the view's bytes to b: for small views, for TLS, and for tests.

@@ -197,7 +197,7 @@ func (f *fetchCall) readAll() (enough bool) {
 			enough = true
 		}
 		left -= p.result.View.Bytes
-		total += p.result.View.Bytes
+		total += p.available()
 	}
 	return enough || total >= f.minBytes
 }
@@ -211,6 +211,16 @@ func (f *fetchCall) readPart(p *fetchPart) (urgent bool) {
 		p.fail(codeUnsupportedCompressionType, messages.ErrUnsupportedCompression)
 	}
 	return p.code != codeNone || p.result.Diverging != nil
+}
+
+// available is how many bytes a partition has for the reader, up to what it
+// asked for, as Kafka counts them for min_bytes: whole batches seldom fill a
+// limit to the byte, and a consumer whose minimum is its limit must not wait.
+func (p *fetchPart) available() int {
+	if p.result.View.More {
+		return max(p.result.View.Bytes, p.maxBytes)
+	}
+	return p.result.View.Bytes
 }
 
 // zstdTopic reports whether a topic's own codec is zstd, which clients before

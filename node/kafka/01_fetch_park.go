@@ -86,7 +86,7 @@ func (f *fetchCall) promising() bool {
 				urgent = f.readPart(p) || urgent
 			}
 		}
-		total += p.result.View.Bytes
+		total += p.available()
 	}
 	return f.minBytes <= 1 || urgent || total >= f.minBytes
 }

@@ -296,6 +296,18 @@ func TestFetchWaits(t *testing.T) {
 			t.Fatalf("after %v: %+v", time.Since(start), p)
 		}
 	})
+	t.Run("not when whole batches cannot fill the minimum to the byte", func(t *testing.T) {
+		f := withTopic(1)
+		first := bytes.Clone(f.store(t, 0, batchOf(t, "a")))
+		f.store(t, 0, batchOf(t, "b"))
+		req := fetchFrom(11, time.Minute, 0)
+		limit := int32(len(first) + 10)
+		req.MinBytes, req.MaxBytes, req.Topics[0].Partitions[0].PartitionMaxBytes = limit, limit, limit
+		p := fetchOne(t, f, req).Topics[0].Partitions[0]
+		if !bytes.Equal(p.RecordBatches, first) {
+			t.Fatalf("%+v", p)
+		}
+	})
 	t.Run("until the partitions together have min_bytes", func(t *testing.T) {
 		f := withTopic(2)
 		w := dial(t, serveFake(t, f, Config{}))

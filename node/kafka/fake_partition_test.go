@@ -187,7 +187,11 @@ func (p *fakePartition) collectLocked(r data.Read, res *data.ReadResult) {
 		}
 		size := len(b.Bytes)
 		fits := res.View.Bytes+size <= r.MaxBytes || r.MinOne && res.View.Bytes == 0
-		if b.NextOffset() > limit || !fits {
+		if b.NextOffset() > limit {
+			break
+		}
+		if !fits {
+			res.View.More = true
 			break
 		}
 		extents := []messages.Extent{{Mem: b.Bytes, Len: size}}
