@@ -82,12 +82,13 @@ type Env struct {
 	Client   *Client
 	Metrics  Metrics
 
-	replicas  sync.Map // messages.PartitionID -> *Replica
-	recovery  chan struct{}
-	lives     atomic.Int64 // replica actors made, to tell one instance from the next
-	depths    map[string]*depth
-	nodeAgent atomic.Pointer[actor.PID]
-	storage   atomic.Pointer[actor.PID]
+	replicas   sync.Map // messages.PartitionID -> *Replica
+	recovery   chan struct{}
+	lives      atomic.Int64 // replica actors made, to tell one instance from the next
+	depths     map[string]*depth
+	dispatcher *dispatcher
+	nodeAgent  atomic.Pointer[actor.PID]
+	storage    atomic.Pointer[actor.PID]
 }
 
 // Init readies an Env whose exported fields are set. recoveries bounds how many
@@ -98,7 +99,11 @@ func (e *Env) Init(recoveries int) {
 	for _, kind := range depthKinds {
 		e.depths[kind] = &depth{}
 	}
+	e.dispatcher = newDispatcher()
 }
+
+// Close ends what Init started, after the last actor stopped.
+func (e *Env) Close() { e.dispatcher.close() }
 
 // Replica returns the published face of the replica of a partition on this
 // node, or nil. Any goroutine may call it.

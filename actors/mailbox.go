@@ -33,5 +33,6 @@ func (e *Env) props(kind string) []actor.PropsOption {
 	return []actor.PropsOption{
 		actor.WithReceiverMiddleware(logPanics(e.Log)),
 		actor.WithMailbox(actor.Unbounded(e.depths[kind])),
+		actor.WithDispatcher(e.dispatcher),
 	}
 }

@@ -215,6 +215,7 @@ func (n *Node) stopActors() error {
 		}
 	}
 	n.cluster.Stop()
+	n.env.Close()
 	n.files.Close()
 	return err
 }
