@@ -59,10 +59,10 @@ func (l *Log) admit(batches []record.Batch) error {
 	end, epochs, gap := st.end(), st.epochs, false
 	for i := range batches {
 		b := &batches[i]
-		invariant.That(b.BaseOffset >= end, "%s: append at %d, log ends at %d", l.name,
-			b.BaseOffset, end)
-		invariant.That(b.LastOffsetDelta >= 0 && b.Size() == len(b.Bytes),
-			"%s: batch of %d bytes says it has %d", l.name, len(b.Bytes), b.Size())
+		if b.BaseOffset < end || b.LastOffsetDelta < 0 || b.Size() != len(b.Bytes) {
+			invariant.That(false, "%s: append of offsets %d to %d in %d bytes of %d, log ends at %d",
+				l.name, b.BaseOffset, b.LastOffset(), len(b.Bytes), b.Size(), end)
+		}
 		if int64(len(b.Bytes)) > l.cfg.SegmentBytes {
 			return fmt.Errorf("%s: batch of %d bytes, segment.bytes is %d: %w", l.name,
 				len(b.Bytes), l.cfg.SegmentBytes, messages.ErrBatchLargerThanSegment)

@@ -178,7 +178,8 @@ func TestAFailedSyncEndsAllWriting(t *testing.T) {
 		t.Fatalf("flush: %v", err)
 	}
 	rule.Remove()
-	if err := l.Append(noon, batchesOf(batch(t, 10, 0, 1, 10, noon))); !errors.Is(err, messages.ErrStorage) {
+	err := l.Append(noon, batchesOf(batch(t, 10, 0, 1, 10, noon)))
+	if !errors.Is(err, messages.ErrStorage) {
 		t.Errorf("append after a failed sync: %v", err)
 	}
 	if l.Durable() != 0 {
@@ -213,11 +214,13 @@ func TestTheOrderOfFileOperations(t *testing.T) {
 	want := []string{
 		// open
 		"mkdirall .",
-		"remove partition.metadata.tmp", "create partition.metadata.tmp", "write partition.metadata.tmp 0+44",
+		"remove partition.metadata.tmp", "create partition.metadata.tmp",
+		"write partition.metadata.tmp 0+44",
 		"sync partition.metadata.tmp", "rename partition.metadata.tmp to partition.metadata",
 		"syncdir .", "syncdir data",
 		// assign the epoch
-		"remove leader-epoch-checkpoint.tmp", "create leader-epoch-checkpoint.tmp", "write leader-epoch-checkpoint.tmp 0+8",
+		"remove leader-epoch-checkpoint.tmp", "create leader-epoch-checkpoint.tmp",
+		"write leader-epoch-checkpoint.tmp 0+8",
 		"sync leader-epoch-checkpoint.tmp",
 		"rename leader-epoch-checkpoint.tmp to leader-epoch-checkpoint", "syncdir .",
 		// the first append creates the first segment

@@ -32,8 +32,8 @@ type DirKind int
 const (
 	Live    DirKind = iota // <topic>-<partition>
 	Deleted                // <topic>-<partition>.<id>-delete: remove it
-	Stray                  // <topic>-<partition>.<id>-stray: set aside, for the operator to decide
-	Future                 // <topic>-<partition>.<id>-future: a copy that was being moved between disks
+	Stray                  // <topic>-<partition>.<id>-stray: set aside for the operator
+	Future                 // <topic>-<partition>.<id>-future: a copy between two disks
 )
 
 // ErrBadMetadata means a partition.metadata file is not one of version 0.

@@ -66,17 +66,23 @@ func TestReadRanges(t *testing.T) {
 		want        []messages.Offset
 		more        bool
 	}{
-		{"an offset inside a batch gets the whole batch", 7, 400, size, false, []messages.Offset{5}, true},
-		{"the limit keeps out a batch that ends above it", 0, 14, 1 << 20, true, []messages.Offset{0, 5}, false},
-		{"the limit at a batch's end lets it in", 0, 15, 1 << 20, true, []messages.Offset{0, 5, 10}, false},
+		{"an offset inside a batch gets the whole batch",
+			7, 400, size, false, []messages.Offset{5}, true},
+		{"the limit keeps out a batch that ends above it",
+			0, 14, 1 << 20, true, []messages.Offset{0, 5}, false},
+		{"the limit at a batch's end lets it in",
+			0, 15, 1 << 20, true, []messages.Offset{0, 5, 10}, false},
 		{"a batch too large is not returned", 10, 400, size - 1, false, nil, true},
-		{"a batch too large is returned if one is asked for", 10, 400, 1, true, []messages.Offset{10}, true},
+		{"a batch too large is returned if one is asked for",
+			10, 400, 1, true, []messages.Offset{10}, true},
 		{"no bytes and not one wanted is empty", 10, 400, 0, false, nil, true},
-		{"only whole batches fill the size", 10, 400, 3*size - 1, true, []messages.Offset{10, 15}, true},
+		{"only whole batches fill the size",
+			10, 400, 3*size - 1, true, []messages.Offset{10, 15}, true},
 		{"the batch above the limit is no exception to one", 10, 12, 1, true, nil, false},
 		{"at the limit there is nothing", 20, 20, 1 << 20, true, nil, false},
 		{"above the limit there is nothing", 30, 20, 1 << 20, true, nil, false},
-		{"a limit above the end is the end", 390, 9999, 1 << 20, true, []messages.Offset{390, 395}, false},
+		{"a limit above the end is the end",
+			390, 9999, 1 << 20, true, []messages.Offset{390, 395}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v, err := l.Read(tt.from, tt.limit, tt.max, tt.minOne)

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,7 +153,7 @@ func (o *opening) list() error {
 			indexes = append(indexes, base)
 		}
 	}
-	slices.SortFunc(o.found, func(a, b foundSegment) int { return int(min(max(a.base-b.base, -1), 1)) })
+	slices.SortFunc(o.found, func(a, b foundSegment) int { return cmp.Compare(a.base, b.base) })
 	slices.Sort(l.snapshots)
 	for _, base := range indexes {
 		if !logs[base] {

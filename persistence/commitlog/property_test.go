@@ -37,7 +37,9 @@ func (s *listState) Observe(h record.Header) error {
 	return nil
 }
 
-func (s *listState) ObserveMarker(h record.Header, _ bool, _ int32) error { return s.Observe(h) }
+func (s *listState) ObserveMarker(h record.Header, _ bool, _ int32) error {
+	return s.Observe(h)
+}
 
 func (s *listState) Snapshot() []byte {
 	b := []byte{1} // so that zeros are no snapshot
@@ -48,7 +50,8 @@ func (s *listState) Snapshot() []byte {
 }
 
 func (s *listState) Restore(b []byte) error {
-	if len(b) < 5 || b[0] != 1 || crc32.ChecksumIEEE(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+	if len(b) < 5 || b[0] != 1 ||
+		crc32.ChecksumIEEE(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return errors.New("torn snapshot")
 	}
 	for b = b[1 : len(b)-4]; len(b) > 0; b = b[8:] {

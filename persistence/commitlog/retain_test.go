@@ -21,16 +21,18 @@ func TestRetentionByTimeDeletesWholeSegmentsBelowTheHighWatermark(t *testing.T) 
 		highWatermark messages.Offset
 		wantStart     func(bases []messages.Offset) messages.Offset
 	}{
-		{"nothing is old enough", time.Hour, 0, 300, func(b []messages.Offset) messages.Offset { return 0 }},
+		{"nothing is old enough", time.Hour, 0, 300,
+			func(b []messages.Offset) messages.Offset { return 0 }},
 		{"the negative age keeps all", -1, 1000 * time.Hour, 300,
 			func(b []messages.Offset) messages.Offset { return 0 }},
-		{"old ones go", 100 * time.Second, 300 * time.Second, 300, func(b []messages.Offset) messages.Offset {
-			i := 0 // the records of offset o were written o seconds after noon
-			for i+1 < len(b) && b[i+1] < 200 {
-				i++
-			}
-			return b[i]
-		}},
+		{"old ones go", 100 * time.Second, 300 * time.Second, 300,
+			func(b []messages.Offset) messages.Offset {
+				i := 0 // the records of offset o were written o seconds after noon
+				for i+1 < len(b) && b[i+1] < 200 {
+					i++
+				}
+				return b[i]
+			}},
 		{"the high watermark holds them", time.Second, 300 * time.Hour, 1,
 			func(b []messages.Offset) messages.Offset { return 0 }},
 		{"all go, and an empty segment stays", time.Second, 300 * time.Hour, 300,

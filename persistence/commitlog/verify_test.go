@@ -18,7 +18,9 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	}{
 		{name: "a closed log has no problem", harm: func(*testing.T, *vfs.Mem, []string) {}},
 		{name: "zeros reserved at the end are none", harm: func(t *testing.T, m *vfs.Mem, logs []string) {
-			edit(t, m, logs[len(logs)-1], func(f vfs.File, size int64) error { return f.Allocate(size + 500) })
+			edit(t, m, logs[len(logs)-1], func(f vfs.File, size int64) error {
+				return f.Allocate(size + 500)
+			})
 		}},
 		{name: "a flipped bit in the middle is named", want: "crc does not match",
 			harm: func(t *testing.T, m *vfs.Mem, logs []string) {
@@ -29,7 +31,9 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 			}},
 		{name: "a torn tail is told from damage", want: "cut short", tail: true,
 			harm: func(t *testing.T, m *vfs.Mem, logs []string) {
-				edit(t, m, logs[len(logs)-1], func(f vfs.File, size int64) error { return f.Truncate(size - 1) })
+				edit(t, m, logs[len(logs)-1], func(f vfs.File, size int64) error {
+					return f.Truncate(size - 1)
+				})
 			}},
 		{name: "a missing segment is a hole", want: "are missing",
 			harm: func(t *testing.T, m *vfs.Mem, logs []string) {

@@ -127,7 +127,9 @@ func (h *handle) unpin(m *mapping) {
 		h.drop(m)
 	}
 	h.pins--
-	invariant.That(h.pins >= 0, "%s was released more often than taken", h.name)
+	if h.pins < 0 {
+		invariant.That(false, "%s was released more often than taken", h.name)
+	}
 	wake := h.doomed && h.pins == 0
 	if h.pins == 0 && !h.doomed && (h.dead || h.cache.over()) {
 		h.releaseLocked()

@@ -340,7 +340,7 @@ func (s *Segment) rebuild(r *Reader, size int64, next messages.Offset) (*tail, e
 	walk := &Reader{s: s, m: r.m, t: &tail{size: size, next: next}, window: walkWindow,
 		hot: math.MaxInt64}
 	scratch := &Segment{base: s.base, Limits: s.Limits, dir: s.dir}
-	t := &tail{next: s.base, largest: noStamp(s.base), first: messages.NoTimestamp, loaded: true}
+	t := emptyTail(s.base)
 	disorder := false
 	err := walk.Walk(0, func(pos int64, h record.Header) bool {
 		disorder = h.BaseOffset < t.next || h.NextOffset() > next

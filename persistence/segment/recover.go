@@ -1,12 +1,10 @@
 package segment
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
 	"github.com/troupelog/troupe/messages"
-	"github.com/troupelog/troupe/messages/invariant"
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -69,7 +67,7 @@ func OpenActive(
 		last, _ := entryBelow(t.offsets, size)
 		s.sinceIndex = int(size) - int(last.Position)
 	} else {
-		t = &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
+		t = emptyTail(base)
 	}
 	s.warmFrom.Store(t.size)
 	s.tail.Store(t)
@@ -88,7 +86,7 @@ func Recover(
 	s := newSegment(fsys, dir, base, cache)
 	s.Limits = l
 	s.reserved, s.sizeSynced = size, true
-	t := &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
+	t := emptyTail(base)
 	found := Checked{Next: base, File: size, Epoch: c.MinEpoch}
 	if size > 0 {
 		_, m, err := s.handle.pinMapped(size)
@@ -217,74 +215,4 @@ func (s *Segment) MarkSynced(offset messages.Offset) error {
 	defer r.Release()
 	s.synced, err = r.Find(offset)
 	return err
-}
-
-// SyncPoint is how much of a segment a sync is going to make durable.
-type SyncPoint struct {
-	s       *Segment
-	size    int64
-	cut     bool // the file's size, too
-	indexes bool
-}
-
-// Prepare returns what Run is to make durable: all that is committed now. Owner only.
-func (s *Segment) Prepare() SyncPoint {
-	return SyncPoint{s: s, size: s.Size(), cut: !s.sizeSynced,
-		indexes: s.indexed && !s.indexSynced}
-}
-
-// NewNames reports whether files were created whose names in the folder the
-// caller must sync after Run.
-func (p SyncPoint) NewNames() bool { return p.indexes }
-
-// Run makes the bytes durable, on any goroutine. A segment that was retired
-// meanwhile is no error: nothing of it counts any more.
-func (p SyncPoint) Run() error {
-	s := p.s
-	f, err := s.handle.pin()
-	if err == nil {
-		err = ioError("sync", s.Name(), 0, f.Sync())
-		s.handle.unpin(nil)
-	}
-	if err == nil && p.indexes {
-		err = s.syncIndexes()
-	}
-	if errors.Is(err, ErrRetired) || s.handle.retired() {
-		return nil
-	}
-	return err
-}
-
-func (s *Segment) syncIndexes() error {
-	for _, suffix := range []string{IndexSuffix, TimeIndexSuffix} {
-		name := FileName(s.dir, s.base, suffix)
-		f, err := s.fsys.OpenWrite(name)
-		if err != nil {
-			return ioError("open", name, 0, err)
-		}
-		err = f.Sync()
-		_ = f.Close()
-		if err != nil {
-			return ioError("sync", name, 0, err)
-		}
-	}
-	return nil
-}
-
-// Synced notes that Run succeeded. Owner only.
-func (s *Segment) Synced(p SyncPoint) {
-	invariant.That(p.s == s, "sync point of %s used for %s", p.s.Name(), s.Name())
-	s.synced = max(s.synced, min(p.size, s.Size()))
-	s.sizeSynced = s.sizeSynced || p.cut
-	s.indexSynced = s.indexSynced || (p.indexes && s.indexed)
-}
-
-// Sync is Prepare, Run and Synced in one, for when nothing else waits.
-func (s *Segment) Sync() error {
-	p := s.Prepare()
-	if err := p.Run(); err != nil {
-		return err
-	}
-	s.Synced(p)
-	return nil
 }

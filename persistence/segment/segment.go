@@ -2,16 +2,13 @@ package segment
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/invariant"
-	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
 
@@ -115,8 +112,12 @@ func Create(fsys vfs.FS, dir string, base messages.Offset, c *Cache, l Limits) (
 		return nil, err
 	}
 	s.handle.adopt(f)
-	s.tail.Store(&tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true})
+	s.tail.Store(emptyTail(base))
 	return s, nil
+}
+
+func emptyTail(base messages.Offset) *tail {
+	return &tail{next: base, first: messages.NoTimestamp, largest: noStamp(base), loaded: true}
 }
 
 func noStamp(base messages.Offset) Stamp {
@@ -126,7 +127,9 @@ func noStamp(base messages.Offset) Stamp {
 // OpenSealed takes up an existing file that will not be written again. Nothing
 // is read: size is the file's and next the base of the following segment; the
 // first reader checks both and loads the indexes.
-func OpenSealed(fsys vfs.FS, dir string, base, next messages.Offset, size int64, c *Cache) *Segment {
+func OpenSealed(
+	fsys vfs.FS, dir string, base, next messages.Offset, size int64, c *Cache,
+) *Segment {
 	s := newSegment(fsys, dir, base, c)
 	s.reserved, s.synced = size, size
 	s.indexed, s.indexSynced, s.sizeSynced, s.closed = true, true, true, true
@@ -154,172 +157,6 @@ func (s *Segment) IndexEntries() int { return len(s.tail.Load().offsets) }
 // FirstTimestamp is the largest timestamp of the segment's first batch, which
 // stands for its age; NoTimestamp when it is empty or not known yet.
 func (s *Segment) FirstTimestamp() messages.Timestamp { return s.tail.Load().first }
-
-// Fits reports whether a batch can be stored: its offsets and position are kept
-// in 31 bits.
-func (s *Segment) Fits(b *record.Batch) bool {
-	return b.LastOffset()-s.base <= math.MaxInt32 && s.Size()+int64(len(b.Bytes)) <= math.MaxInt32
-}
-
-// Write stores batches behind the committed end, in one or more gathered
-// writes. They become visible with Commit. It returns an *IOError, and then the
-// segment is as before: what part reached the file is cut off again, now or
-// before the next Write.
-func (s *Segment) Write(batches []record.Batch) error {
-	at := s.Size()
-	end := at
-	for i := range batches {
-		end += int64(len(batches[i].Bytes))
-	}
-	if end > math.MaxInt32 {
-		return fmt.Errorf("%s: %w", s.Name(), ErrOffsetSpace)
-	}
-	f, err := s.handle.pin()
-	if err != nil {
-		return err
-	}
-	defer s.handle.unpin(nil)
-	if err := s.clean(f, at); err != nil {
-		return err
-	}
-	if err := s.reserve(f, end); err != nil {
-		return err
-	}
-	if err := s.writev(f, batches, at); err != nil {
-		s.dirtyTail = true
-		_ = s.clean(f, at) // else before the next write, which reports it
-		return err
-	}
-	return nil
-}
-
-// Discard takes back a Write that is not going to be committed.
-func (s *Segment) Discard() {
-	s.dirtyTail = true
-	if f, err := s.handle.pin(); err == nil {
-		_ = s.clean(f, s.Size()) // else before the next write, which reports it
-		s.handle.unpin(nil)
-	}
-}
-
-// Closed reports whether the segment takes no more writes. Owner only.
-func (s *Segment) Closed() bool { return s.closed }
-
-// clean cuts off what a failed write left behind the committed end. No reader
-// was ever given those bytes.
-func (s *Segment) clean(f vfs.File, at int64) error {
-	if !s.dirtyTail {
-		return nil
-	}
-	if err := f.Truncate(at); err != nil {
-		return ioError("truncate", s.Name(), at, err)
-	}
-	s.reserved, s.dirtyTail = at, false
-	return nil
-}
-
-func (s *Segment) writev(f vfs.File, batches []record.Batch, at int64) error {
-	for len(batches) > 0 {
-		size := 0
-		bufs := s.gather[:0]
-		for len(batches) > 0 && len(bufs) < gatherBuffers {
-			b := batches[0].Bytes
-			if len(bufs) > 0 && size+len(b) > gatherMax {
-				break
-			}
-			bufs, size, batches = append(bufs, b), size+len(b), batches[1:]
-		}
-		n, err := f.Writev(bufs, at)
-		clear(bufs)
-		s.gather = bufs[:0]
-		if err != nil {
-			return ioError("append", s.Name(), at+n, err)
-		}
-		at += int64(size)
-	}
-	return nil
-}
-
-// reserve makes the file at least need bytes long, in growing steps. When the
-// disk cannot give a whole step the bytes needed now are tried alone.
-func (s *Segment) reserve(f vfs.File, need int64) error {
-	if need <= s.reserved {
-		return nil
-	}
-	want := s.reserved + min(max(s.reserved, firstStep), maxStep)
-	if s.Preallocate {
-		want = s.Bytes
-	}
-	want = max(need, min(want, s.Bytes))
-	err := f.Allocate(want)
-	if errors.Is(err, vfs.ErrNoSpace) && want > need {
-		want = need
-		err = f.Allocate(want)
-	}
-	if err != nil {
-		return ioError("allocate", s.Name(), want, err)
-	}
-	s.reserved = want
-	return nil
-}
-
-// Commit makes the batches of the last Write visible. It cannot fail.
-func (s *Segment) Commit(batches []record.Batch) {
-	t := *s.tail.Load()
-	from := t.size
-	for i := range batches {
-		s.note(&t, &batches[i].Header, t.size)
-	}
-	invariant.That(t.size <= s.reserved, "%s: committed %d of %d bytes", s.Name(), t.size, s.reserved)
-	s.indexed, s.indexSynced = false, false
-	s.sinceWrite += t.size - from
-	s.tail.Store(&t)
-	s.writeBehind(t.size)
-}
-
-// note adds a batch at the end of t, whose slices only grow.
-func (s *Segment) note(t *tail, h *record.Header, at int64) {
-	invariant.That(h.BaseOffset >= t.next, "%s: batch at offset %d after %d", s.Name(),
-		h.BaseOffset, t.next)
-	if at == 0 {
-		t.first = h.MaxTimestamp
-	}
-	if h.MaxTimestamp > t.largest.Timestamp {
-		t.largest = Stamp{h.MaxTimestamp, h.LastOffset()}
-	}
-	if s.sinceIndex > s.IndexInterval {
-		last := int32(h.LastOffset() - s.base)
-		t.offsets = append(t.offsets, OffsetEntry{Offset: last, Position: int32(at)})
-		s.noteTime(t)
-		s.sinceIndex = 0
-	}
-	s.sinceIndex += h.Size()
-	t.size = at + int64(h.Size())
-	t.next = h.NextOffset()
-}
-
-func (s *Segment) noteTime(t *tail) {
-	last := messages.NoTimestamp
-	if n := len(t.times); n > 0 {
-		last = t.times[n-1].Timestamp
-	}
-	if t.largest.Timestamp > last {
-		e := TimeEntry{Timestamp: t.largest.Timestamp, Offset: int32(t.largest.Offset - s.base)}
-		t.times = append(t.times, e)
-	}
-}
-
-// writeBehind starts write-out every few MiB, so that a later Sync is short.
-func (s *Segment) writeBehind(end int64) {
-	if s.sinceWrite < writeBehindStep {
-		return
-	}
-	if f, err := s.handle.pin(); err == nil {
-		f.WriteBehind(end-s.sinceWrite, s.sinceWrite)
-		s.handle.unpin(nil)
-	}
-	s.sinceWrite = 0
-}
 
 // Seal ends the writing: next is the base of the following segment. It cuts the
 // reserved rest off the file and writes the indexes out. After an error the

@@ -110,11 +110,17 @@ func TestIndexesAreKafkas(t *testing.T) {
 func TestASealedSegmentIsFoundWithDamagedOrMissingIndexes(t *testing.T) {
 	for _, suffix := range []string{IndexSuffix, TimeIndexSuffix} {
 		for harm, change := range map[string]func(f vfs.File, size int64) error{
-			"none":      func(vfs.File, int64) error { return nil },
-			"empty":     func(f vfs.File, _ int64) error { return f.Truncate(0) },
-			"cut":       func(f vfs.File, size int64) error { return f.Truncate(size - 3) },
-			"zeros":     func(f vfs.File, size int64) error { _, err := f.WriteAt(make([]byte, size), 0); return err },
-			"elsewhere": func(f vfs.File, size int64) error { _, err := f.WriteAt([]byte{9}, size-1); return err },
+			"none":  func(vfs.File, int64) error { return nil },
+			"empty": func(f vfs.File, _ int64) error { return f.Truncate(0) },
+			"cut":   func(f vfs.File, size int64) error { return f.Truncate(size - 3) },
+			"zeros": func(f vfs.File, size int64) error {
+				_, err := f.WriteAt(make([]byte, size), 0)
+				return err
+			},
+			"elsewhere": func(f vfs.File, size int64) error {
+				_, err := f.WriteAt([]byte{9}, size-1)
+				return err
+			},
 		} {
 			t.Run(suffix+" "+harm, func(t *testing.T) {
 				m := newMem(t)
