@@ -14,7 +14,9 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Deps{Start: start, Config: settings}))
+	os.Exit(
+		cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Deps{Start: start, Config: settings}),
+	)
 }
 
 // start runs a node until ctx ends.

@@ -139,7 +139,10 @@ func call[R any](ctx context.Context, c *Client, kind, identity string,
 }
 
 // admin runs a command on the controller and waits until this node shows its outcome.
-func (c *Client) admin(ctx context.Context, command func(reply func(adminResult)) any) (adminResult, error) {
+func (c *Client) admin(
+	ctx context.Context,
+	command func(reply func(adminResult)) any,
+) (adminResult, error) {
 	r, err := call(ctx, c, KindController, KindController, command,
 		func(r adminResult) bool { return errors.Is(r.err, messages.ErrNotController) })
 	if err != nil {
@@ -193,7 +196,10 @@ func (c *Client) AutoCreate(ctx context.Context, name string) error {
 }
 
 // DeleteTopics deletes topics and their data.
-func (c *Client) DeleteTopics(ctx context.Context, refs []messages.TopicRef) ([]messages.TopicResult, error) {
+func (c *Client) DeleteTopics(
+	ctx context.Context,
+	refs []messages.TopicRef,
+) ([]messages.TopicResult, error) {
 	r, err := c.admin(ctx, func(reply func(adminResult)) any {
 		return &deleteTopics{topics: refs, reply: reply}
 	})
@@ -201,7 +207,11 @@ func (c *Client) DeleteTopics(ctx context.Context, refs []messages.TopicRef) ([]
 }
 
 // CreatePartitions grows topics.
-func (c *Client) CreatePartitions(ctx context.Context, reqs []messages.CreatePartitions, validateOnly bool) (
+func (c *Client) CreatePartitions(
+	ctx context.Context,
+	reqs []messages.CreatePartitions,
+	validateOnly bool,
+) (
 	[]messages.TopicResult, error) {
 	r, err := c.admin(ctx, func(reply func(adminResult)) any {
 		return &createPartitions{topics: reqs, validateOnly: validateOnly, reply: reply}
@@ -210,7 +220,11 @@ func (c *Client) CreatePartitions(ctx context.Context, reqs []messages.CreatePar
 }
 
 // AlterConfigs changes configurations; the errors stand in the order of the requests.
-func (c *Client) AlterConfigs(ctx context.Context, reqs []messages.AlterConfigs, validateOnly bool) ([]error, error) {
+func (c *Client) AlterConfigs(
+	ctx context.Context,
+	reqs []messages.AlterConfigs,
+	validateOnly bool,
+) ([]error, error) {
 	r, err := c.admin(ctx, func(reply func(adminResult)) any {
 		return &alterConfigs{reqs: reqs, validateOnly: validateOnly, reply: reply}
 	})
@@ -230,7 +244,9 @@ func (c *Client) NewProducerID(ctx context.Context) (messages.ProducerID, error)
 	defer c.ids.Unlock()
 	if c.idsLeft == 0 {
 		b, err := call(ctx, c, KindController, KindController, func(reply func(idBlock)) any {
-			return &reserveProducerIDs{reply: func(first messages.ProducerID, err error) { reply(idBlock{first, err}) }}
+			return &reserveProducerIDs{
+				reply: func(first messages.ProducerID, err error) { reply(idBlock{first, err}) },
+			}
 		}, func(b idBlock) bool { return errors.Is(b.err, messages.ErrNotController) })
 		if err != nil {
 			return 0, err

@@ -19,7 +19,11 @@ type dispatcher struct {
 }
 
 func newDispatcher() *dispatcher {
-	d := &dispatcher{work: make(chan func()), slots: make(chan struct{}, warmWorkers), quit: make(chan struct{})}
+	d := &dispatcher{
+		work:  make(chan func()),
+		slots: make(chan struct{}, warmWorkers),
+		quit:  make(chan struct{}),
+	}
 	for range warmWorkers {
 		d.slots <- struct{}{}
 	}

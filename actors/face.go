@@ -112,7 +112,12 @@ func visibleEnd(o data.Offsets, isolation data.Isolation) messages.Offset {
 // Read returns what is there now; see data.Read.
 func (r *Replica) Read(q data.Read) (res data.ReadResult) {
 	none := messages.NoOffset
-	res = data.ReadResult{HighWatermark: none, LastStable: none, LogStart: none, Leader: *r.hint.Load()}
+	res = data.ReadResult{
+		HighWatermark: none,
+		LastStable:    none,
+		LogStart:      none,
+		Leader:        *r.hint.Load(),
+	}
 	l, log := r.leads.Load(), r.log.Load()
 	if l == nil || log == nil {
 		res.Err = r.notLeading()
@@ -230,7 +235,11 @@ func (r *Replica) Size() int64 {
 
 // Await calls notify once when a reader at that isolation would see more than
 // visible, or should look again; see node/kafka's Partition.
-func (r *Replica) Await(isolation data.Isolation, visible messages.Offset, notify func()) (cancel func()) {
+func (r *Replica) Await(
+	isolation data.Isolation,
+	visible messages.Offset,
+	notify func(),
+) (cancel func()) {
 	w := &waiter{isolation, visible, notify}
 	r.waiting.add(w)
 	// What changed before the wait was registered is seen here, what changes

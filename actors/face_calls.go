@@ -52,7 +52,10 @@ func (r *Replica) ByTimestamp(_ context.Context, t messages.Timestamp, isolation
 
 // DeleteRecords moves the log start up to before, or to the high watermark for
 // NoOffset, durably. It returns the new log start.
-func (r *Replica) DeleteRecords(ctx context.Context, before messages.Offset) (messages.Offset, error) {
+func (r *Replica) DeleteRecords(
+	ctx context.Context,
+	before messages.Offset,
+) (messages.Offset, error) {
 	type outcome struct {
 		start messages.Offset
 		err   error
@@ -61,7 +64,10 @@ func (r *Replica) DeleteRecords(ctx context.Context, before messages.Offset) (me
 	r.gate.RLock()
 	open := !r.closed && r.leads.Load() != nil
 	if open {
-		r.root.Send(r.pid, &deleteRecords{before, func(o messages.Offset, err error) { done <- outcome{o, err} }})
+		r.root.Send(
+			r.pid,
+			&deleteRecords{before, func(o messages.Offset, err error) { done <- outcome{o, err} }},
+		)
 	}
 	r.gate.RUnlock()
 	if !open {

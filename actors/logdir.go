@@ -88,7 +88,10 @@ func (d *dirHandle) boundsOf(tp messages.TopicPartition) logBounds {
 
 // closed records the bounds of a log that was closed (err: not cleanly).
 func (d *dirHandle) closed(tp messages.TopicPartition, log *commitlog.Log, err error) {
-	d.bounds.Store(tp, logBounds{recovery: log.Durable(), start: log.Start(), watermark: log.End(), err: err})
+	d.bounds.Store(
+		tp,
+		logBounds{recovery: log.Durable(), start: log.Start(), watermark: log.End(), err: err},
+	)
 }
 
 // removed forgets a deleted partition: a new topic of the same name must not
@@ -147,7 +150,13 @@ func newLogDir(env *Env, handle *dirHandle) *actor.Props {
 	strategy := newSupervisor(env, KindReplica, func(child *actor.PID, reason any) {
 		// On the log dir's own goroutine: the child is one of its replicas.
 		if face := l.faces[child.Id]; face != nil {
-			err := fmt.Errorf("%s-%d failed too often (%v): %w", face.topic, face.id.Partition, reason, messages.ErrStorage)
+			err := fmt.Errorf(
+				"%s-%d failed too often (%v): %w",
+				face.topic,
+				face.id.Partition,
+				reason,
+				messages.ErrStorage,
+			)
 			face.fault.Store(&err)
 			env.tellNode(replicaOpened{face.id.PartitionID})
 		}
@@ -330,7 +339,11 @@ func (l *logDir) fail(ctx actor.Context, err error) {
 	if l.handle.offline.Load() != nil {
 		return
 	}
-	err = fmt.Errorf("data directory %s is offline, replace the disk and restart the node: %w", l.handle.dir.Path, err)
+	err = fmt.Errorf(
+		"data directory %s is offline, replace the disk and restart the node: %w",
+		l.handle.dir.Path,
+		err,
+	)
 	l.handle.offline.Store(&err)
 	l.log.Error().Err(err).Msg("data directory failed and is offline")
 	for _, face := range l.faces {

@@ -137,14 +137,21 @@ func (n *node) askSnapshot(ctx actor.Context) {
 
 // assign makes the replicas of this node follow d, and returns those that have
 // yet to open.
-func (n *node) assign(ctx actor.Context, old *messages.Image, d *messages.Delta) map[messages.PartitionID]struct{} {
+func (n *node) assign(
+	ctx actor.Context,
+	old *messages.Image,
+	d *messages.Delta,
+) map[messages.PartitionID]struct{} {
 	waiting := map[messages.PartitionID]struct{}{}
 	var start, moved []string
 	for _, t := range d.Topics {
 		before := old.TopicByID(t.ID)
 		for i := range t.Partitions {
 			id := messages.PartitionID{Topic: t.ID, Partition: int32(i)}
-			n.env.IDs.Forget(KindPartition, messages.TopicPartition{Topic: t.Name, Partition: int32(i)}.String())
+			n.env.IDs.Forget(
+				KindPartition,
+				messages.TopicPartition{Topic: t.Name, Partition: int32(i)}.String(),
+			)
 			replica := messages.ReplicaID{PartitionID: id, Node: n.env.Self}
 			if !slices.Contains(t.Partitions[i].Replicas, n.env.Self) {
 				if before != nil && i < len(before.Partitions) &&

@@ -78,7 +78,10 @@ func (r *replica) deleteRecords(_ actor.Context, m *deleteRecords) {
 		to = hw
 	}
 	if to > hw || to < 0 {
-		m.reply(messages.NoOffset, fmt.Errorf("offset %d is not in 0..%d: %w", to, hw, messages.ErrOffsetOutOfRange))
+		m.reply(
+			messages.NoOffset,
+			fmt.Errorf("offset %d is not in 0..%d: %w", to, hw, messages.ErrOffsetOutOfRange),
+		)
 		return
 	}
 	if to > r.store.Start() {

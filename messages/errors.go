@@ -49,7 +49,8 @@ var (
 	ErrInvalidRecord = errors.New("invalid record")
 	// ErrInvalidTimestamp: a record's time is outside what the topic allows. INVALID_TIMESTAMP.
 	ErrInvalidTimestamp = errors.New("record timestamp out of range")
-	// ErrUnsupportedCompression: a codec the request's version may not carry. UNSUPPORTED_COMPRESSION_TYPE.
+	// ErrUnsupportedCompression: a codec the request's version may not carry.
+	// UNSUPPORTED_COMPRESSION_TYPE.
 	ErrUnsupportedCompression = errors.New("unsupported compression type")
 	// ErrBatchTooLarge: larger than max.message.bytes. MESSAGE_TOO_LARGE.
 	ErrBatchTooLarge = errors.New("record batch is larger than max.message.bytes")

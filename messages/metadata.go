@@ -44,8 +44,9 @@ type Image struct {
 	ControllerEpoch ControllerEpoch
 	Controller      NodeID
 	ClusterID       string
-	Nodes           []Node            // alive, by id
-	NodeConfigs     map[NodeID]Config // dynamic overrides by node; NoNode holds the cluster-wide defaults
+	Nodes           []Node // alive, by id
+	// NodeConfigs are dynamic overrides by node; NoNode holds those of all nodes.
+	NodeConfigs map[NodeID]Config
 
 	byName map[string]*Topic
 	byID   map[TopicID]*Topic
@@ -79,11 +80,13 @@ func NewImage() *Image {
 // does not follow the image's version: ask for a snapshot then. An image never
 // goes back: a snapshot older than the image is refused too.
 func (im *Image) Apply(d *Delta) (next *Image, ok bool) {
-	if !d.Snapshot && d.From != im.Version || d.To < im.Version || d.ControllerEpoch < im.ControllerEpoch {
+	if !d.Snapshot && d.From != im.Version || d.To < im.Version ||
+		d.ControllerEpoch < im.ControllerEpoch {
 		return nil, false
 	}
 	n := *im
-	n.Version, n.ControllerEpoch, n.Controller, n.ClusterID = d.To, d.ControllerEpoch, d.Controller, d.ClusterID
+	n.Version, n.ControllerEpoch = d.To, d.ControllerEpoch
+	n.Controller, n.ClusterID = d.Controller, d.ClusterID
 	if d.Snapshot {
 		n.byName, n.byID = map[string]*Topic{}, map[TopicID]*Topic{}
 	} else if len(d.Topics)+len(d.Removed) > 0 {
@@ -118,12 +121,19 @@ func (im *Image) TopicCount() int { return len(im.byName) }
 
 // Topics returns all topics sorted by name.
 func (im *Image) Topics() []*Topic {
-	return slices.SortedFunc(maps.Values(im.byName), func(a, b *Topic) int { return strings.Compare(a.Name, b.Name) })
+	return slices.SortedFunc(
+		maps.Values(im.byName),
+		func(a, b *Topic) int { return strings.Compare(a.Name, b.Name) },
+	)
 }
 
 // Node returns the live node of that id, or nil.
 func (im *Image) Node(id NodeID) *Node {
-	i, ok := slices.BinarySearchFunc(im.Nodes, id, func(n Node, id NodeID) int { return int(n.ID) - int(id) })
+	i, ok := slices.BinarySearchFunc(
+		im.Nodes,
+		id,
+		func(n Node, id NodeID) int { return int(n.ID) - int(id) },
+	)
 	if !ok {
 		return nil
 	}

@@ -47,7 +47,10 @@ func (n *Node) openDirs() error {
 		}
 	}
 	if len(n.dirs) == 0 {
-		return fmt.Errorf("log.dirs names no data directory; set it, or use --data-dir: %w", messages.ErrInvalidConfig)
+		return fmt.Errorf(
+			"log.dirs names no data directory; set it, or use --data-dir: %w",
+			messages.ErrInvalidConfig,
+		)
 	}
 	return nil
 }

@@ -61,7 +61,12 @@ func (n *Node) snapshot() metrics.Snapshot {
 func logDirs(dirs []messages.LogDir) []metrics.LogDir {
 	out := make([]metrics.LogDir, len(dirs))
 	for i, d := range dirs {
-		out[i] = metrics.LogDir{Path: d.Path, TotalBytes: d.TotalBytes, FreeBytes: d.UsableBytes, Online: d.Err == nil}
+		out[i] = metrics.LogDir{
+			Path:       d.Path,
+			TotalBytes: d.TotalBytes,
+			FreeBytes:  d.UsableBytes,
+			Online:     d.Err == nil,
+		}
 		for _, r := range d.Replicas {
 			out[i].UsedBytes += r.Bytes
 		}

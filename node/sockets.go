@@ -34,7 +34,12 @@ func listen(cfg *config.Config) (*sockets, error) {
 			s.close()
 			return nil, err
 		}
-		k := kafka.Listener{Listener: ln, Name: l.Name, AdvertisedHost: advertised(l), AdvertisedPort: l.AdvertisedPort}
+		k := kafka.Listener{
+			Listener:       ln,
+			Name:           l.Name,
+			AdvertisedHost: advertised(l),
+			AdvertisedPort: l.AdvertisedPort,
+		}
 		if k.AdvertisedPort == 0 {
 			k.AdvertisedPort = int32(ln.Addr().(*net.TCPAddr).Port)
 		}
@@ -64,8 +69,12 @@ func advertised(l config.Listener) string {
 func bind(what, addr, flag string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %s: the port is in use; stop the other program or choose another port with %s",
-			what, addr, flag)
+		return nil, fmt.Errorf(
+			"%s %s: the port is in use; stop the other program or choose another port with %s",
+			what,
+			addr,
+			flag,
+		)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w; choose another address with %s", what, addr, err, flag)

@@ -96,7 +96,8 @@ func leaderReplica(v *cluster.View, identity string) (kind, target string, ok bo
 		return "", "", false
 	}
 	t := v.Image.Topic(tp.Topic)
-	if t == nil || int(tp.Partition) >= len(t.Partitions) || t.Partitions[tp.Partition].Leader == messages.NoNode {
+	if t == nil || int(tp.Partition) >= len(t.Partitions) ||
+		t.Partitions[tp.Partition].Leader == messages.NoNode {
 		return "", "", false
 	}
 	r := messages.ReplicaID{

@@ -33,7 +33,12 @@ type Leader struct {
 
 // NewLeader returns the leader of a partition from the state the controller
 // decided, the own log's bounds, and the highest high watermark known so far.
-func NewLeader(self messages.NodeID, p *messages.Partition, minISR int, logStart, hw, end messages.Offset) *Leader {
+func NewLeader(
+	self messages.NodeID,
+	p *messages.Partition,
+	minISR int,
+	logStart, hw, end messages.Offset,
+) *Leader {
 	invariant.That(p.Leader == self, "node %d is told to lead a partition of node %d", self, p.Leader)
 	l := &Leader{
 		self: self, epoch: p.LeaderEpoch, min: minISR, isr: slices.Clone(p.ISR),
@@ -134,7 +139,13 @@ func Fence(ours, theirs messages.LeaderEpoch) error {
 // CheckFetchOffset says whether a reader may start at an offset.
 func CheckFetchOffset(from, logStart, logEnd messages.Offset) error {
 	if from < logStart || from > logEnd {
-		return fmt.Errorf("offset %d is not in %d..%d: %w", from, logStart, logEnd, messages.ErrOffsetOutOfRange)
+		return fmt.Errorf(
+			"offset %d is not in %d..%d: %w",
+			from,
+			logStart,
+			logEnd,
+			messages.ErrOffsetOutOfRange,
+		)
 	}
 	return nil
 }

@@ -27,7 +27,10 @@ func TestALeaderAloneSeesItsWritesAtOnce(t *testing.T) {
 func TestTheHighWatermarkWaitsForTheSlowestInSyncReplica(t *testing.T) {
 	l := NewLeader(1, partition(0, 1, 2, 3), 1, 0, 4, 10)
 	if l.HighWatermark() != 4 {
-		t.Fatalf("a new leader that has heard of nobody moved the high watermark to %d", l.HighWatermark())
+		t.Fatalf(
+			"a new leader that has heard of nobody moved the high watermark to %d",
+			l.HighWatermark(),
+		)
 	}
 	l.Fetched(2, 9)
 	if l.HighWatermark() != 4 {
@@ -123,7 +126,8 @@ func TestDiverges(t *testing.T) {
 		ours data.EpochEnd
 		want bool
 	}{
-		{"a reader that does not say never diverges", 9, messages.NoEpoch, data.EpochEnd{Epoch: 1, End: 5}, false},
+		{"a reader that does not say never diverges", 9, messages.NoEpoch,
+			data.EpochEnd{Epoch: 1, End: 5}, false},
 		{"the same history", 5, 1, data.EpochEnd{Epoch: 1, End: 9}, false},
 		{"at the very end of its epoch", 9, 1, data.EpochEnd{Epoch: 1, End: 9}, false},
 		{"beyond where the epoch ends here", 10, 1, data.EpochEnd{Epoch: 1, End: 9}, true},

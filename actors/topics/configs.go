@@ -19,7 +19,11 @@ func (p *Plan) AlterConfigs(a messages.AlterConfigs) error {
 	case messages.ConfigBroker:
 		return p.alterBroker(a)
 	}
-	return fmt.Errorf("resources of type %d cannot be configured: %w", a.Resource.Type, messages.ErrInvalidRequest)
+	return fmt.Errorf(
+		"resources of type %d cannot be configured: %w",
+		a.Resource.Type,
+		messages.ErrInvalidRequest,
+	)
 }
 
 func (p *Plan) alterTopic(a messages.AlterConfigs) error {

@@ -12,7 +12,10 @@ import (
 // be able to tell (KIP-320). Leaderless partitions that it is in sync with get
 // it as their leader.
 func (p *Plan) RegisterNode(n messages.Node) {
-	nodes := slices.DeleteFunc(slices.Clone(p.aliveNodes()), func(o messages.Node) bool { return o.ID == n.ID })
+	nodes := slices.DeleteFunc(
+		slices.Clone(p.aliveNodes()),
+		func(o messages.Node) bool { return o.ID == n.ID },
+	)
 	nodes = append(nodes, n)
 	slices.SortFunc(nodes, func(a, b messages.Node) int { return int(a.ID) - int(b.ID) })
 	p.nodes = nodes

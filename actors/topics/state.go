@@ -103,10 +103,13 @@ func (p *Plan) Delta(to messages.MetadataVersion, controller messages.NodeID,
 		ControllerEpoch: epoch, Controller: controller, ClusterID: clusterID,
 		Removed: slices.Clone(p.removed), Nodes: p.nodes, NodeConfigs: p.configs,
 	}
-	for _, t := range p.topics {
+	for _, t := range p.topics { // any order: they are sorted below
 		d.Topics = append(d.Topics, t)
 	}
-	slices.SortFunc(d.Topics, func(a, b *messages.Topic) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(
+		d.Topics,
+		func(a, b *messages.Topic) int { return strings.Compare(a.Name, b.Name) },
+	)
 	return d
 }
 
@@ -214,7 +217,11 @@ func CheckName(name string) error {
 	case name == "":
 		return fmt.Errorf("the name is empty: %w", messages.ErrInvalidTopic)
 	case name == "." || name == "..":
-		return fmt.Errorf("the name %q is a folder of the file system: %w", name, messages.ErrInvalidTopic)
+		return fmt.Errorf(
+			"the name %q is a folder of the file system: %w",
+			name,
+			messages.ErrInvalidTopic,
+		)
 	case len(name) > maxNameLength:
 		return fmt.Errorf("the name has %d characters, at most %d are allowed: %w",
 			len(name), maxNameLength, messages.ErrInvalidTopic)
@@ -222,8 +229,12 @@ func CheckName(name string) error {
 	for _, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 		if !letter && c != '.' && c != '_' && c != '-' {
-			return fmt.Errorf("the name %q contains %q; only letters, digits, '.', '_' and '-' are allowed: %w",
-				name, string(rune(c)), messages.ErrInvalidTopic)
+			return fmt.Errorf(
+				"the name %q contains %q; only letters, digits, '.', '_' and '-' are allowed: %w",
+				name,
+				string(rune(c)),
+				messages.ErrInvalidTopic,
+			)
 		}
 	}
 	return nil
@@ -250,7 +261,12 @@ func (p *Plan) assignment(c messages.CreateTopic) ([][]messages.NodeID, error) {
 
 func checkCount(count int32) error {
 	if count < 1 || count > MaxPartitions {
-		return fmt.Errorf("%d partitions; a topic has 1 to %d: %w", count, MaxPartitions, messages.ErrInvalidPartitions)
+		return fmt.Errorf(
+			"%d partitions; a topic has 1 to %d: %w",
+			count,
+			MaxPartitions,
+			messages.ErrInvalidPartitions,
+		)
 	}
 	return nil
 }
@@ -267,7 +283,11 @@ func (p *Plan) manualAssignment(c messages.CreateTopic) ([][]messages.NodeID, er
 	for i := range out {
 		replicas, ok := c.Assignment[int32(i)]
 		if !ok {
-			return nil, fmt.Errorf("the assignment leaves out partition %d: %w", i, messages.ErrInvalidReplicaAssignment)
+			return nil, fmt.Errorf(
+				"the assignment leaves out partition %d: %w",
+				i,
+				messages.ErrInvalidReplicaAssignment,
+			)
 		}
 		if err := p.checkReplicas(replicas, len(c.Assignment[0])); err != nil {
 			return nil, fmt.Errorf("partition %d: %w", i, err)

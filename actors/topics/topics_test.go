@@ -17,7 +17,14 @@ type world struct {
 }
 
 func newWorld(t *testing.T, nodes int) *world {
-	w := &world{t: t, state: New(messages.NewImage(), 0, Defaults{Partitions: 3, ReplicationFactor: 1, DeleteTopics: true})}
+	w := &world{
+		t: t,
+		state: New(
+			messages.NewImage(),
+			0,
+			Defaults{Partitions: 3, ReplicationFactor: 1, DeleteTopics: true},
+		),
+	}
 	for i := 1; i <= nodes; i++ {
 		p := w.state.Plan()
 		p.RegisterNode(messages.Node{ID: messages.NodeID(i), Host: "h", Port: 9092})
@@ -36,35 +43,70 @@ func (w *world) adopt(p *Plan) {
 	w.state.Adopt(p, p.Delta(w.state.Image().Version+1, 1, 1, "c"))
 }
 
-func (w *world) create(name string, partitions int32, configs messages.Config) messages.TopicResult {
+func (w *world) create(
+	name string,
+	partitions int32,
+	configs messages.Config,
+) messages.TopicResult {
 	p := w.state.Plan()
-	r := p.CreateTopic(messages.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 1, Configs: configs}, w.id())
+	r := p.CreateTopic(
+		messages.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: 1, Configs: configs},
+		w.id(),
+	)
 	w.adopt(p)
 	return r
 }
 
+// plain asks for a topic, manual for one placed by hand.
+func plain(name string, partitions int32, factor int16) messages.CreateTopic {
+	return messages.CreateTopic{Name: name, Partitions: partitions, ReplicationFactor: factor}
+}
+
+func manual(count int32, assignment map[int32][]messages.NodeID) messages.CreateTopic {
+	return messages.CreateTopic{
+		Name: "t", Partitions: count, ReplicationFactor: -1, Assignment: assignment,
+	}
+}
+
+func configured(key, value string) messages.CreateTopic {
+	c := plain("t", 1, 1)
+	c.Configs = messages.Config{key: value}
+	return c
+}
+
 func TestCreateTopicRefuses(t *testing.T) {
+	type nodes = []messages.NodeID
+	type assignment = map[int32][]messages.NodeID
+	badAssignment := messages.ErrInvalidReplicaAssignment
 	for _, tt := range []struct {
 		name string
 		when messages.CreateTopic
 		want error
 	}{
-		{"a name that is taken", messages.CreateTopic{Name: "taken.topic", Partitions: 1, ReplicationFactor: 1}, messages.ErrTopicAlreadyExists},
-		{"a name that differs only in dots and underscores", messages.CreateTopic{Name: "taken_topic", Partitions: 1, ReplicationFactor: 1}, messages.ErrInvalidTopic},
-		{"an empty name", messages.CreateTopic{Partitions: 1, ReplicationFactor: 1}, messages.ErrInvalidTopic},
-		{"a name of 250 characters", messages.CreateTopic{Name: strings.Repeat("x", 250), Partitions: 1, ReplicationFactor: 1}, messages.ErrInvalidTopic},
-		{"a name with a slash", messages.CreateTopic{Name: "a/b", Partitions: 1, ReplicationFactor: 1}, messages.ErrInvalidTopic},
-		{"the name of a parent folder", messages.CreateTopic{Name: "..", Partitions: 1, ReplicationFactor: 1}, messages.ErrInvalidTopic},
-		{"no partitions", messages.CreateTopic{Name: "t", Partitions: 0, ReplicationFactor: 1}, messages.ErrInvalidPartitions},
-		{"more partitions than the bound", messages.CreateTopic{Name: "t", Partitions: MaxPartitions + 1, ReplicationFactor: 1}, messages.ErrInvalidPartitions},
-		{"more replicas than nodes", messages.CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 3}, messages.ErrInvalidReplicationFactor},
-		{"an unknown setting", messages.CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 1, Configs: messages.Config{"retention.mz": "1"}}, messages.ErrInvalidConfig},
-		{"a value out of bounds", messages.CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: 1, Configs: messages.Config{"retention.ms": "-7"}}, messages.ErrInvalidConfig},
-		{"a manual assignment with a count", messages.CreateTopic{Name: "t", Partitions: 1, ReplicationFactor: -1, Assignment: map[int32][]messages.NodeID{0: {1}}}, messages.ErrInvalidRequest},
-		{"a manual assignment with a gap", messages.CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]messages.NodeID{0: {1}, 2: {1}}}, messages.ErrInvalidReplicaAssignment},
-		{"a manual assignment to a node that is not there", messages.CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]messages.NodeID{0: {9}}}, messages.ErrInvalidReplicaAssignment},
-		{"a manual assignment that names a node twice", messages.CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]messages.NodeID{0: {1, 1}}}, messages.ErrInvalidReplicaAssignment},
-		{"unequal numbers of replicas", messages.CreateTopic{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]messages.NodeID{0: {1, 2}, 1: {1}}}, messages.ErrInvalidReplicaAssignment},
+		{"a name that is taken",
+			plain("taken.topic", 1, 1), messages.ErrTopicAlreadyExists},
+		{"a name that differs only in dots and underscores",
+			plain("taken_topic", 1, 1), messages.ErrInvalidTopic},
+		{"an empty name", plain("", 1, 1), messages.ErrInvalidTopic},
+		{"a name of 250 characters",
+			plain(strings.Repeat("x", 250), 1, 1), messages.ErrInvalidTopic},
+		{"a name with a slash", plain("a/b", 1, 1), messages.ErrInvalidTopic},
+		{"the name of a parent folder", plain("..", 1, 1), messages.ErrInvalidTopic},
+		{"no partitions", plain("t", 0, 1), messages.ErrInvalidPartitions},
+		{"more partitions than the bound",
+			plain("t", MaxPartitions+1, 1), messages.ErrInvalidPartitions},
+		{"more replicas than nodes", plain("t", 1, 3), messages.ErrInvalidReplicationFactor},
+		{"an unknown setting", configured("retention.mz", "1"), messages.ErrInvalidConfig},
+		{"a value out of bounds", configured("retention.ms", "-7"), messages.ErrInvalidConfig},
+		{"a manual assignment with a count",
+			manual(1, assignment{0: {1}}), messages.ErrInvalidRequest},
+		{"a manual assignment with a gap", manual(-1, assignment{0: {1}, 2: {1}}), badAssignment},
+		{"a manual assignment to a node that is not there",
+			manual(-1, assignment{0: {9}}), badAssignment},
+		{"a manual assignment that names a node twice",
+			manual(-1, assignment{0: {1, 1}}), badAssignment},
+		{"unequal numbers of replicas",
+			manual(-1, assignment{0: nodes{1, 2}, 1: nodes{1}}), badAssignment},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, 2)
@@ -104,7 +146,10 @@ func TestCommandsOfOnePlanSeeEachOther(t *testing.T) {
 	w.create("old", 1, nil)
 	p := w.state.Plan()
 	create := func(name string) error {
-		return p.CreateTopic(messages.CreateTopic{Name: name, Partitions: 1, ReplicationFactor: 1}, w.id()).Err
+		return p.CreateTopic(
+			messages.CreateTopic{Name: name, Partitions: 1, ReplicationFactor: 1},
+			w.id(),
+		).Err
 	}
 	if err := create("twin"); err != nil {
 		t.Fatal(err)
@@ -115,7 +160,10 @@ func TestCommandsOfOnePlanSeeEachOther(t *testing.T) {
 	if r := p.DeleteTopic(messages.TopicRef{Name: "old"}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	if r := p.DeleteTopic(messages.TopicRef{Name: "old"}); !errors.Is(r.Err, messages.ErrUnknownTopicOrPartition) {
+	if r := p.DeleteTopic(messages.TopicRef{Name: "old"}); !errors.Is(
+		r.Err,
+		messages.ErrUnknownTopicOrPartition,
+	) {
 		t.Fatalf("deleted twice: %v", r.Err)
 	}
 	if err := create("old"); err != nil {
@@ -159,7 +207,10 @@ func TestADeletedNameDoesNotCollideAnyMore(t *testing.T) {
 
 func TestDeletionCanBeForbidden(t *testing.T) {
 	s := New(messages.NewImage(), 0, Defaults{})
-	if r := s.Plan().DeleteTopic(messages.TopicRef{Name: "t"}); !errors.Is(r.Err, messages.ErrTopicDeletionDisabled) {
+	if r := s.Plan().DeleteTopic(messages.TopicRef{Name: "t"}); !errors.Is(
+		r.Err,
+		messages.ErrTopicDeletionDisabled,
+	) {
 		t.Fatal(r.Err)
 	}
 }
@@ -169,18 +220,25 @@ func TestCreatePartitionsOnlyGrows(t *testing.T) {
 	w.create("t", 4, nil)
 	for _, count := range []int32{4, 3, 0, -1} {
 		p := w.state.Plan()
-		if r := p.CreatePartitions(messages.CreatePartitions{Topic: "t", Count: count}); !errors.Is(r.Err, messages.ErrInvalidPartitions) {
+		if r := p.CreatePartitions(messages.CreatePartitions{Topic: "t", Count: count}); !errors.Is(
+			r.Err,
+			messages.ErrInvalidPartitions,
+		) {
 			t.Errorf("to %d: %v", count, r.Err)
 		}
 	}
 	before := w.state.Image().Topic("t")
 	p := w.state.Plan()
-	if r := p.CreatePartitions(messages.CreatePartitions{Topic: "t", Count: 6, Assignment: [][]messages.NodeID{{2}, {1}}}); r.Err != nil {
+	r := p.CreatePartitions(messages.CreatePartitions{
+		Topic: "t", Count: 6, Assignment: [][]messages.NodeID{{2}, {1}},
+	})
+	if r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	w.adopt(p)
 	after := w.state.Image().Topic("t")
-	if len(after.Partitions) != 6 || after.Partitions[4].Leader != 2 || after.Partitions[5].Leader != 1 {
+	if len(after.Partitions) != 6 || after.Partitions[4].Leader != 2 ||
+		after.Partitions[5].Leader != 1 {
 		t.Fatalf("%+v", after.Partitions)
 	}
 	if after.ID != before.ID || len(before.Partitions) != 4 {
@@ -200,19 +258,30 @@ func TestAlterConfigs(t *testing.T) {
 		want    messages.Config
 		err     error
 	}{
-		{name: "a value is set beside the others", changes: []messages.ConfigChange{set("retention.ms", "5")},
-			want: messages.Config{"segment.bytes": "1048576", "retention.ms": "5"}},
-		{name: "a value is deleted", changes: []messages.ConfigChange{op(messages.ConfigDelete, "segment.bytes", "")},
-			want: messages.Config{}},
-		{name: "the old API replaces the whole set", replace: true, changes: []messages.ConfigChange{set("retention.ms", "5")},
-			want: messages.Config{"retention.ms": "5"}},
-		{name: "an element is appended to the default of a list", changes: []messages.ConfigChange{op(messages.ConfigAppend, "cleanup.policy", "compact")},
-			want: messages.Config{"segment.bytes": "1048576", "cleanup.policy": "delete,compact"}},
-		{name: "an element is appended once", changes: []messages.ConfigChange{op(messages.ConfigAppend, "cleanup.policy", "delete")},
-			want: messages.Config{"segment.bytes": "1048576", "cleanup.policy": "delete"}},
-		{name: "a number cannot be appended to", changes: []messages.ConfigChange{op(messages.ConfigAppend, "retention.ms", "5")}, err: messages.ErrInvalidConfig},
-		{name: "an unknown name", changes: []messages.ConfigChange{set("nope", "5")}, err: messages.ErrInvalidConfig},
-		{name: "one bad change spoils all", changes: []messages.ConfigChange{set("retention.ms", "5"), set("segment.bytes", "x")}, err: messages.ErrInvalidConfig},
+		{name: "a value is set beside the others",
+			changes: []messages.ConfigChange{set("retention.ms", "5")},
+			want:    messages.Config{"segment.bytes": "1048576", "retention.ms": "5"}},
+		{name: "a value is deleted",
+			changes: []messages.ConfigChange{op(messages.ConfigDelete, "segment.bytes", "")},
+			want:    messages.Config{}},
+		{name: "the old API replaces the whole set", replace: true,
+			changes: []messages.ConfigChange{set("retention.ms", "5")},
+			want:    messages.Config{"retention.ms": "5"}},
+		{name: "an element is appended to the default of a list",
+			changes: []messages.ConfigChange{op(messages.ConfigAppend, "cleanup.policy", "compact")},
+			want: messages.Config{
+				"segment.bytes": "1048576", "cleanup.policy": "delete,compact"}},
+		{name: "an element is appended once",
+			changes: []messages.ConfigChange{op(messages.ConfigAppend, "cleanup.policy", "delete")},
+			want:    messages.Config{"segment.bytes": "1048576", "cleanup.policy": "delete"}},
+		{name: "a number cannot be appended to",
+			changes: []messages.ConfigChange{op(messages.ConfigAppend, "retention.ms", "5")},
+			err:     messages.ErrInvalidConfig},
+		{name: "an unknown name",
+			changes: []messages.ConfigChange{set("nope", "5")}, err: messages.ErrInvalidConfig},
+		{name: "one bad change spoils all",
+			changes: []messages.ConfigChange{set("retention.ms", "5"), set("segment.bytes", "x")},
+			err:     messages.ErrInvalidConfig},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, 1)

@@ -20,7 +20,10 @@ func nodes(racks ...string) []messages.Node {
 
 func TestMoreReplicasThanNodesAreRefused(t *testing.T) {
 	for _, factor := range []int{0, -1, 4} {
-		if _, err := Assign(nodes("", "", ""), 1, factor, 0); !errors.Is(err, messages.ErrInvalidReplicationFactor) {
+		if _, err := Assign(nodes("", "", ""), 1, factor, 0); !errors.Is(
+			err,
+			messages.ErrInvalidReplicationFactor,
+		) {
 			t.Errorf("factor %d: got %v", factor, err)
 		}
 	}

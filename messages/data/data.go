@@ -62,7 +62,8 @@ type Read struct {
 	MinOne       bool // return the first batch even when it is larger than MaxBytes (KIP-74)
 	Isolation    Isolation
 	CurrentEpoch messages.LeaderEpoch // NoEpoch: do not check (KIP-320)
-	LastEpoch    messages.LeaderEpoch // epoch of the record before From; NoEpoch: do not check (KIP-595)
+	// LastEpoch is the epoch of the record before From; NoEpoch: do not check (KIP-595).
+	LastEpoch messages.LeaderEpoch
 }
 
 // ReadResult is what a partition has for a reader. On error the watermarks are

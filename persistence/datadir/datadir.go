@@ -196,7 +196,10 @@ func (d *Dir) classify(e fs.DirEntry, fresh bool) (leftover bool, err error) {
 		if err != nil {
 			return false, d.fail("partition folder "+name+" cannot be read", err)
 		}
-		d.Partitions = append(d.Partitions, Partition{Dir: full, Topic: topic, Partition: partition, TopicID: id})
+		d.Partitions = append(
+			d.Partitions,
+			Partition{Dir: full, Topic: topic, Partition: partition, TopicID: id},
+		)
 	}
 	return false, nil
 }
@@ -209,7 +212,10 @@ func (d *Dir) emptyFolder(full string) (bool, error) {
 	for _, e := range inside {
 		if strings.HasSuffix(e.Name(), ".log") {
 			return false, &Error{Dir: d.Path,
-				Wrong:  fmt.Sprintf("partition folder %s has records but no partition.metadata", path.Base(full)),
+				Wrong: fmt.Sprintf(
+					"partition folder %s has records but no partition.metadata",
+					path.Base(full),
+				),
 				Remedy: "restore the file, or move the folder away"}
 		}
 	}
@@ -263,7 +269,11 @@ func (d *Dir) readMeta() error {
 	if err != nil {
 		return d.damagedMeta("node.id is not a number")
 	}
-	d.Meta = Meta{ClusterID: values["cluster.id"], Node: messages.NodeID(node), DirectoryID: values["directory.id"]}
+	d.Meta = Meta{
+		ClusterID:   values["cluster.id"],
+		Node:        messages.NodeID(node),
+		DirectoryID: values["directory.id"],
+	}
 	if d.Meta.ClusterID == "" {
 		return d.damagedMeta("cluster.id is missing")
 	}
@@ -271,12 +281,22 @@ func (d *Dir) readMeta() error {
 }
 
 func (d *Dir) damagedMeta(wrong string) error {
-	return &Error{Dir: d.Path, Wrong: MetaFile + ": " + wrong, Remedy: "restore the file from a backup"}
+	return &Error{
+		Dir:    d.Path,
+		Wrong:  MetaFile + ": " + wrong,
+		Remedy: "restore the file from a backup",
+	}
 }
 
 func (d *Dir) writeMeta() error {
-	text := fmt.Sprintf("# Written by Troupe. Do not change.\nversion=1\ntroupe.format=%d\ncluster.id=%s\nnode.id=%d\n"+
-		"directory.id=%s\n", Format, d.Meta.ClusterID, d.Meta.Node, d.Meta.DirectoryID)
+	text := fmt.Sprintf(
+		"# Written by Troupe. Do not change.\nversion=1\ntroupe.format=%d\ncluster.id=%s\nnode.id=%d\n"+
+			"directory.id=%s\n",
+		Format,
+		d.Meta.ClusterID,
+		d.Meta.Node,
+		d.Meta.DirectoryID,
+	)
 	return vfs.WriteFileAtomic(d.fs, path.Join(d.Path, MetaFile), []byte(text))
 }
 
@@ -310,13 +330,20 @@ func (d *Dir) takeCleanMarker(entries []fs.DirEntry) error {
 }
 
 // WriteCheckpoint replaces one of the three checkpoint files, durably.
-func (d *Dir) WriteCheckpoint(file string, offsets map[messages.TopicPartition]messages.Offset) error {
+func (d *Dir) WriteCheckpoint(
+	file string,
+	offsets map[messages.TopicPartition]messages.Offset,
+) error {
 	return commitlog.WriteCheckpoint(d.fs, path.Join(d.Path, file), offsets)
 }
 
 // MarkClean writes the clean-shutdown marker: all logs are closed and synced.
 func (d *Dir) MarkClean() error {
-	return vfs.WriteFileAtomic(d.fs, path.Join(d.Path, CleanFile), []byte(`{"version":0,"brokerEpoch":-1}`))
+	return vfs.WriteFileAtomic(
+		d.fs,
+		path.Join(d.Path, CleanFile),
+		[]byte(`{"version":0,"brokerEpoch":-1}`),
+	)
 }
 
 // SetAside moves a partition folder out of the way of the node, keeping its
