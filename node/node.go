@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	n := &Node{cfg: cfg, log: log, fs: vfs.OS{}, metrics: metrics.New(o.Build),
 		health: newHealth(), faults: make(chan error, 8)}
 	if err := n.start(ctx, o); err != nil {
-		n.stop()
+		_ = n.stop() // why it did not start says more than what is wrong with the ruins
 		return err
 	}
 	select {

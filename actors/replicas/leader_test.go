@@ -2,7 +2,7 @@ package replicas
 
 import (
 	"errors"
-	"math/rand"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
@@ -65,22 +65,22 @@ func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
 }
 
 func TestTheHighWatermarkNeverFalls(t *testing.T) {
-	rng := rand.New(rand.NewSource(7))
+	rng := rand.New(rand.NewPCG(7, 0))
 	for range 200 {
-		l := NewLeader(1, partition(0, 1, 2, 3), 1+rng.Intn(3), 0, 0, 0)
+		l := NewLeader(1, partition(0, 1, 2, 3), 1+rng.IntN(3), 0, 0, 0)
 		end, before := messages.Offset(0), messages.Offset(0)
 		for range 100 {
-			switch rng.Intn(4) {
+			switch rng.IntN(4) {
 			case 0:
-				end += messages.Offset(rng.Intn(5))
+				end += messages.Offset(rng.IntN(5))
 				l.Appended(end)
 			case 1:
-				l.Fetched(messages.NodeID(2+rng.Intn(2)), messages.Offset(rng.Int63n(int64(end)+1)))
+				l.Fetched(messages.NodeID(2+rng.IntN(2)), messages.Offset(rng.Int64N(int64(end)+1)))
 			case 2:
 				sets := [][]messages.NodeID{{1}, {1, 2}, {1, 3}, {1, 2, 3}}
-				l.SetISR(sets[rng.Intn(len(sets))])
+				l.SetISR(sets[rng.IntN(len(sets))])
 			case 3:
-				l.SetMinISR(1 + rng.Intn(3))
+				l.SetMinISR(1 + rng.IntN(3))
 			}
 			if hw := l.HighWatermark(); hw < before || hw > end {
 				t.Fatalf("high watermark went from %d to %d, log end %d", before, hw, end)

@@ -3,7 +3,7 @@ package placement
 import (
 	"errors"
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -30,16 +30,16 @@ func TestMoreReplicasThanNodesAreRefused(t *testing.T) {
 }
 
 func TestAssignmentsAreEvenDistinctAndSpreadOverRacks(t *testing.T) {
-	rng := rand.New(rand.NewSource(1))
+	rng := rand.New(rand.NewPCG(1, 0))
 	for range 300 {
-		n := 1 + rng.Intn(9)
+		n := 1 + rng.IntN(9)
 		racks := make([]string, n)
 		for i := range racks {
-			racks[i] = fmt.Sprintf("r%d", i%(1+rng.Intn(3)))
+			racks[i] = fmt.Sprintf("r%d", i%(1+rng.IntN(3)))
 		}
 		members := nodes(racks...)
-		factor, count := 1+rng.Intn(n), 1+rng.Intn(60)
-		got, err := Assign(members, count, factor, rng.Intn(100))
+		factor, count := 1+rng.IntN(n), 1+rng.IntN(60)
+		got, err := Assign(members, count, factor, rng.IntN(100))
 		if err != nil {
 			t.Fatal(err)
 		}

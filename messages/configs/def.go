@@ -152,6 +152,7 @@ func (d *Def) refuse(v string) string {
 		if d.OneOf != nil && !slices.Contains(d.OneOf, v) {
 			return "one of " + strings.Join(d.OneOf, ", ")
 		}
+	default: // classes and passwords are any text
 	}
 	if allowed == "" && d.check != nil {
 		allowed = d.check(v)

@@ -136,7 +136,7 @@ func TestZstdFramesOfAllKindsAreRead(t *testing.T) {
 		}
 		out.release()
 	}
-	for cut := range len(stream) {
+	for cut := range stream {
 		if cut%97 == 0 || cut > len(stream)-8 {
 			if _, err := inflate(Zstd, stream[:cut], InflateLimit); err == nil && cut > 0 {
 				t.Errorf("the first %d of %d bytes pass for a frame", cut, len(stream))

@@ -62,12 +62,10 @@ func TestDeleteTopicsDeletesByID(t *testing.T) {
 	a, b := f.addTopic("a", 1), f.addTopic("b", 1)
 	c := f.addTopic("c", 1)
 	req := deleteRequest(6, "b")
-	for _, topic := range []kmsg.DeleteTopicsRequestTopic{
+	req.Topics = append(req.Topics, []kmsg.DeleteTopicsRequestTopic{
 		{TopicID: a.ID}, {TopicID: [16]byte{9}}, {}, {Topic: ptr("c"), TopicID: c.ID},
 		{TopicID: b.ID}, // named already
-	} {
-		req.Topics = append(req.Topics, topic)
-	}
+	}...)
 	resp := ask[*kmsg.DeleteTopicsResponse](t, f, req, 6)
 	equal(t, "outcomes", deleted(resp), []string{"b:42", "a:0", "null:100", "null:42", "c:42", "b:42"})
 	equal(t, "id of a", resp.Topics[1].TopicID, [16]byte(a.ID))

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"syscall"
@@ -124,4 +125,4 @@ func (s *sender) sendfileChunk(file int, pos *int64, size int) error {
 	return nil
 }
 
-func again(err error) bool { return err == unix.EAGAIN }
+func again(err error) bool { return errors.Is(err, unix.EAGAIN) }

@@ -144,7 +144,7 @@ func TestGuardRefusesEveryTruncation(t *testing.T) {
 		shape := schemas[a.key].shape(version)
 		for range 10 {
 			_, b := randomRequest(r, a.key, version)
-			for n := range len(b) {
+			for n := range b {
 				if _, _, err := shape.check(b[:n]); err == nil {
 					t.Fatalf("accepted %d of %d bytes of %x", n, len(b), b)
 				}

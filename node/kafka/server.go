@@ -175,7 +175,7 @@ func New(config Config, partitions Partitions, cluster Cluster, settings Setting
 // Serve accepts connections until Shutdown, and then returns ErrServerClosed.
 // It may be called for several listeners. The listener is closed when it returns.
 func (s *Server) Serve(l Listener) error {
-	defer l.Close() //nolint:errcheck // nothing can be done about a listener that does not close
+	defer l.Close() // nothing can be done about a listener that does not close
 	if !s.addListener(l) {
 		return ErrServerClosed
 	}

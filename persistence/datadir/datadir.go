@@ -185,6 +185,7 @@ func (d *Dir) classify(e fs.DirEntry, fresh bool) (leftover bool, err error) {
 	switch kind {
 	case commitlog.Deleted:
 		return true, nil
+	case commitlog.Stray, commitlog.Future: // an operator's to look at, or never finished
 	case commitlog.Live:
 		full := path.Join(d.Path, name)
 		id, err := commitlog.ReadMetadata(d.fs, full)

@@ -83,8 +83,9 @@ func (c Call) String() string {
 		return fmt.Sprintf("%v %s %d+%d", c.Op, c.Name, c.Off, c.Len)
 	case OpAllocate, OpTruncate, OpMap:
 		return fmt.Sprintf("%v %s %d", c.Op, c.Name, c.Len)
+	default:
+		return fmt.Sprintf("%v %s", c.Op, c.Name)
 	}
-	return fmt.Sprintf("%v %s", c.Op, c.Name)
 }
 
 // Rule says which calls meet which fault.

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"syscall"
@@ -118,7 +119,7 @@ func TestAMappingIsSpoiledWhenItEnds(t *testing.T) {
 	w.check(err)
 	late := m.Bytes()
 	w.check(m.Unmap())
-	if strings.ContainsAny(string(late), "helo") {
+	if bytes.ContainsAny(late, "helo") {
 		t.Errorf("a reader who comes too late still sees %q", late)
 	}
 	_, err = f.WriteAt([]byte("again"), 0)
