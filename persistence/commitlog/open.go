@@ -108,6 +108,7 @@ func (o *opening) run() error {
 		if err := l.TruncateFullyAndStartAt(st.start); err != nil {
 			return err
 		}
+		l.epochsStale = true // the file has none now; the latest must be in it again
 	}
 	if err := o.settleEpochs(); err != nil {
 		return err
@@ -351,7 +352,7 @@ func (o *opening) settleEpochs() error {
 	epochs := o.epochs.truncateEnd(st.end() + 1).truncateStart(st.start)
 	l.epochsStale = l.epochsStale || !slices.Equal(epochs, o.epochs)
 	l.update(func(s *state) { s.epochs = epochs })
-	if l.epochsStale && !o.clean {
+	if l.epochsStale {
 		return l.saveEpochs(epochs)
 	}
 	return nil

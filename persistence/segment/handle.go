@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/invariant"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -99,17 +100,28 @@ func (h *handle) pinMapped(n int64) (vfs.File, *mapping, error) {
 	return f, h.mapped, nil
 }
 
+// mapTries bounds how often the file may be cut while it is being mapped: the
+// owner does that when it seals the segment and after a failed write.
+const mapTries = 4
+
 func (h *handle) remap(f vfs.File, n int64) error {
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	if size < n {
-		return &CorruptError{File: h.name, At: size, Offset: -1, Err: errShrunk}
-	}
-	var m vfs.Mapping = noMapping{}
-	if size > 0 { // nothing cannot be mapped
-		if m, err = f.Map(size); err != nil {
+	var m vfs.Mapping
+	for try := 1; ; try++ {
+		size, err := f.Size()
+		if err != nil {
+			return err
+		}
+		if size < n {
+			return &CorruptError{File: h.name, At: size, Offset: messages.NoOffset, Err: errShrunk}
+		}
+		if size == 0 { // nothing cannot be mapped
+			m = noMapping{}
+			break
+		}
+		if m, err = f.Map(size); err == nil {
+			break
+		}
+		if now, sizeErr := f.Size(); sizeErr != nil || now >= size || try == mapTries {
 			return err
 		}
 	}
