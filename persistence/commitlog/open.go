@@ -21,7 +21,7 @@ const damagedSuffix = ".damaged"
 // Recovery says what Open found and did.
 type Recovery struct {
 	ScannedBytes   int64           // whose CRC was checked
-	TruncatedBytes int64           // of the tail that was cut off
+	TruncatedBytes int64           // of files that were cut off, with what was reserved there
 	TruncatedAt    messages.Offset // the log end after that; NoOffset: nothing was cut off
 	Reason         string          // why the tail was cut off, "" if it was not
 	// Damaged: the tail that was lost had been durable. This is no crash's

@@ -1,0 +1,141 @@
+package commitlog
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
+)
+
+func TestAFollowersGapsSurviveACrash(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	next := messages.Offset(0)
+	for i := range 60 {
+		b := batch(t, next, 1, 3, 100, noon)
+		mustAppend(t, l, b)
+		next = b.NextOffset() + messages.Offset(i%3*10)
+	}
+	want := readAll(t, l, 0)
+	end := l.End()
+	again, rec := mustOpen(t, m.CrashClone(1, vfs.KeepAll), testOptions())
+	if again.End() != end || !bytes.Equal(readAll(t, again, 0), want) || rec.Reason != "" {
+		t.Errorf("log ends at %d, had %d: %+v", again.End(), end, rec)
+	}
+	v, err := again.Read(end-40, end, 1<<20, true) // an offset that may lie in a gap
+	if err != nil || v.Bytes == 0 {
+		t.Errorf("read: %d bytes, %v", v.Bytes, err)
+	}
+	v.Release()
+	if r, err := Verify(m, testDir); err != nil || len(r.Problems) > 0 {
+		t.Errorf("verify: %+v %v", r.Problems, err)
+	}
+}
+
+// A log of several segments, all synced, with a flipped bit in the second one.
+func TestDamageBelowTheRecoveryPointIsReportedAndWhatFollowsIsKeptAside(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 200, 5, 100)
+	mustFlush(t, l)
+	want := readAll(t, l, 0)
+	second := l.state.Load().segments[1]
+	edit(t, m, second.Name(), func(f vfs.File, size int64) error {
+		_, err := f.WriteAt([]byte{0x55, 0xaa}, size-20)
+		return err
+	})
+	crashed := m.CrashClone(1, vfs.KeepAll)
+
+	// Scanned from its start, the log ends before the damage.
+	again, rec := mustOpen(t, crashed, testOptions())
+	got := readAll(t, again, 0)
+	if !bytes.HasPrefix(want, got) || again.End() < second.Base() || again.End() >= second.Next() {
+		t.Errorf("log ends at %d", again.End())
+	}
+	if rec.Damaged || !strings.Contains(rec.Reason, "crc") || rec.TruncatedAt != again.End() ||
+		rec.TruncatedBytes < int64(len(want)-len(got)) {
+		t.Errorf("recovery %+v", rec)
+	}
+
+	// If the whole log is said to be synced, only its last segment is looked at.
+	crashed = m.CrashClone(1, vfs.KeepAll)
+	o := testOptions()
+	o.RecoveryPoint = 200
+	again, rec = mustOpen(t, crashed, o)
+	if again.End() != 200 || rec.Reason != "" {
+		t.Errorf("log ends at %d: %+v", again.End(), rec)
+	}
+	again.Abandon()
+
+	// A recovery point inside the damaged segment: what is lost had been synced.
+	crashed = m.CrashClone(1, vfs.KeepAll)
+	o.RecoveryPoint = second.Next() - 1
+	again, rec = mustOpen(t, crashed, o)
+	if !rec.Damaged || len(rec.SetAside) == 0 {
+		t.Errorf("recovery %+v", rec)
+	}
+	for _, name := range rec.SetAside {
+		if _, err := crashed.Stat(name); err != nil {
+			t.Errorf("%s was not kept: %v", name, err)
+		}
+	}
+	fill(t, again, 300, 5, 100)
+	mustBatches(t, readAll(t, again, 0))
+}
+
+func TestZerosAtTheEndAreTheNormalEnd(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 20, 5, 100)
+	name := l.state.Load().segments[0].Name()
+	before, err := m.Stat(name)
+	if err != nil || before.Size() <= l.Size() {
+		t.Fatalf("no space is reserved: %v", err)
+	}
+	crashed := m.CrashClone(1, vfs.KeepAll)
+	again, rec := mustOpen(t, crashed, testOptions())
+	if rec.Reason != "" || rec.TruncatedBytes != 0 || again.End() != 20 {
+		t.Errorf("recovery %+v", rec)
+	}
+	if after, err := crashed.Stat(name); err != nil || after.Size() != again.Size() {
+		t.Errorf("%d bytes of %d used are left: %v", after.Size(), again.Size(), err)
+	}
+	if names := fileNames(t, crashed); len(names) != 3 {
+		t.Errorf("files %q", names)
+	}
+}
+
+func TestOpenRemovesLeftoversAndLeavesUnknownFilesAlone(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 20, 5, 100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gone := []string{
+		"00000000000000000007.log" + segment.DeletedSuffix, "leader-epoch-checkpoint.tmp",
+		"00000000000000000999.index", "00000000000000000999.timeindex",
+	}
+	kept := []string{"notes.txt", "12.log"}
+	for _, name := range append(gone, kept...) {
+		if err := segment.WriteFile(m, testDir+"/"+name, []byte("x"), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, _ := mustOpen(t, m, testOptions())
+	mustBatches(t, readAll(t, again, 0))
+	names := strings.Join(fileNames(t, m), " ") + " "
+	for _, name := range gone {
+		if strings.Contains(names, name+" ") {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	for _, name := range kept {
+		if !strings.Contains(names, name+" ") {
+			t.Errorf("%s is gone", name)
+		}
+	}
+}
