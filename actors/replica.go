@@ -87,6 +87,8 @@ type replica struct {
 	life       int64          // of this instance, to tell its flushes from an earlier one's
 	leaving    bool
 	remove     bool // delete the data when leaving
+	inside     bool // a message is being handled, or its handling panicked
+	broken     bool // a message was not handled to its end: trust nothing but the disk
 }
 
 func newReplica(env *Env, face *Replica, dir *dirHandle, folder string) *actor.Props {
@@ -100,6 +102,13 @@ func (r *replica) Receive(ctx actor.Context) {
 	// A fault in the mapping becomes a panic of this actor alone. The setting
 	// holds for the goroutine, and every run of a mailbox has a new one.
 	debug.SetPanicOnFault(true)
+	r.broken = r.broken || r.inside
+	r.inside = true
+	r.handle(ctx)
+	r.inside = false
+}
+
+func (r *replica) handle(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *data.Append:
 		r.append(ctx, m)
@@ -335,8 +344,12 @@ func (r *replica) leave(ctx actor.Context, remove bool) {
 	ctx.Poison(ctx.Self())
 }
 
-// stopped closes or deletes the log after the last message.
+// stopped closes or deletes the log after the last message. The log of an
+// instance that failed is left as it is, for the next start to recover.
 func (r *replica) stopped() {
+	if r.broken {
+		r.abandon()
+	}
 	r.leader = nil
 	r.face.publish(nil)
 	r.face.log.Store(nil)
