@@ -176,6 +176,7 @@ func (r *replica) open() {
 	r.face.log.Store(log)
 	r.face.fault.Store(nil)
 	r.become(*part)
+	log.Idle() // a recovery has the whole log mapped; nobody may ever ask for it
 }
 
 // report logs what recovery did, if it did anything worth knowing.
