@@ -63,6 +63,33 @@ var (
 	// ErrRequestTimedOut: the deadline passed; what was appended stays. REQUEST_TIMED_OUT.
 	ErrRequestTimedOut = errors.New("request timed out")
 
+	// ErrStaleNodeEpoch: a node speaks under a registration that is not its
+	// latest, or was fenced: it registers again. STALE_BROKER_EPOCH.
+	ErrStaleNodeEpoch = errors.New("node epoch is stale")
+	// ErrUnknownNode: no node of that id is registered. BROKER_ID_NOT_REGISTERED.
+	ErrUnknownNode = errors.New("node is not registered")
+	// ErrDuplicateNode: a live node has this id. DUPLICATE_BROKER_REGISTRATION.
+	ErrDuplicateNode = errors.New("a live node has this id")
+	// ErrInvalidUpdateVersion: the partition changed meanwhile. INVALID_UPDATE_VERSION.
+	ErrInvalidUpdateVersion = errors.New("partition epoch is stale")
+	// ErrIneligibleReplica: a proposed ISR has a node that is not fit for it. INELIGIBLE_REPLICA.
+	ErrIneligibleReplica = errors.New("replica is not eligible for the in-sync set")
+	// ErrNewLeaderElected: the proposal was accepted and made another node
+	// leader. NEW_LEADER_ELECTED.
+	ErrNewLeaderElected = errors.New("another leader was elected")
+	// ErrPreferredLeaderNotAvailable: it is fenced or not in sync.
+	// PREFERRED_LEADER_NOT_AVAILABLE.
+	ErrPreferredLeaderNotAvailable = errors.New("preferred leader is not available")
+	// ErrEligibleLeadersNotAvailable: no replica may be elected. ELIGIBLE_LEADERS_NOT_AVAILABLE.
+	ErrEligibleLeadersNotAvailable = errors.New("no replica is eligible as leader")
+	// ErrElectionNotNeeded: the right leader leads already. ELECTION_NOT_NEEDED.
+	ErrElectionNotNeeded = errors.New("election is not needed")
+	// ErrNoReassignmentInProgress: nothing to cancel. NO_REASSIGNMENT_IN_PROGRESS.
+	ErrNoReassignmentInProgress = errors.New("no reassignment is in progress")
+	// ErrOffsetNotAvailable: a new leader's high watermark is still behind what
+	// the one before it showed. OFFSET_NOT_AVAILABLE.
+	ErrOffsetNotAvailable = errors.New("offset is not available yet")
+
 	// ErrOutOfOrderSequence: a gap in a producer's sequence. OUT_OF_ORDER_SEQUENCE_NUMBER.
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	// ErrInvalidProducerEpoch: an older life of the producer. INVALID_PRODUCER_EPOCH.

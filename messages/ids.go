@@ -42,6 +42,15 @@ type PartitionEpoch int32
 // carries it and is refused once a higher one is known.
 type ControllerEpoch int64
 
+// NodeEpoch tells one registration of a node from the next (Kafka's broker epoch,
+// KIP-903): the metadata version that took it in. What a node asks under an
+// earlier epoch is refused, and a replica is taken into an in-sync set only under
+// the epoch it fetched with.
+type NodeEpoch int64
+
+// NoNodeEpoch is the epoch of a node that is not registered.
+const NoNodeEpoch NodeEpoch = -1
+
 // MetadataVersion counts committed metadata transactions. Deltas apply in order.
 type MetadataVersion int64
 

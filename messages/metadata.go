@@ -6,13 +6,34 @@ import (
 	"strings"
 )
 
-// Node is a member of the cluster as clients see it.
+// Node is a registered member of the cluster.
 type Node struct {
 	ID   NodeID
 	Host string // advertised host of the Kafka listener
 	Port int32
 	Rack string // "" when not set
+
+	// Epoch is that of its latest registration; see NodeEpoch.
+	Epoch NodeEpoch
+	// Incarnation is the process life that registered.
+	Incarnation string
+	// Directory is the id of its data: another one means that the disk was
+	// replaced and what the node once had is gone.
+	Directory string
+	// Fenced: not alive, or not known to be. It leads nothing, is in no in-sync
+	// set, and clients do not see it.
+	Fenced bool
+	// Leaving: it asked to be stopped; its leaderships move away.
+	Leaving bool
+	// Draining: an operator wants it empty; nothing new is placed on it.
+	Draining bool
 }
+
+// Usable reports whether new replicas and leaderships may go to the node.
+func (n *Node) Usable() bool { return !n.Fenced && !n.Leaving && !n.Draining }
+
+// MayLead reports whether the node may lead what it is in sync with.
+func (n *Node) MayLead() bool { return !n.Fenced && !n.Leaving }
 
 // Partition is the state of one partition that the controller decides.
 type Partition struct {
@@ -21,6 +42,23 @@ type Partition struct {
 	PartitionEpoch PartitionEpoch
 	Replicas       []NodeID // the first is the preferred leader
 	ISR            []NodeID
+	// ELR are the replicas outside the ISR that still have everything that was
+	// acknowledged: they left it while the ISR was at min.insync.replicas or
+	// below, and the high watermark stands still since (KIP-966).
+	ELR []NodeID
+	// Adding and Removing are the replicas a reassignment in progress brings
+	// and takes; both are part of Replicas. Nil: none is in progress.
+	Adding, Removing []NodeID
+}
+
+// Reassigning reports whether a reassignment is in progress.
+func (p *Partition) Reassigning() bool { return len(p.Adding)+len(p.Removing) > 0 }
+
+// Target returns the replicas once the reassignment in progress is done.
+func (p *Partition) Target() []NodeID {
+	return slices.DeleteFunc(slices.Clone(p.Replicas), func(n NodeID) bool {
+		return slices.Contains(p.Removing, n)
+	})
 }
 
 // Topic is one topic with all its partitions, indexed by partition number.
@@ -44,7 +82,7 @@ type Image struct {
 	ControllerEpoch ControllerEpoch
 	Controller      NodeID
 	ClusterID       string
-	Nodes           []Node // alive, by id
+	Nodes           []Node // registered, alive or not, by id
 	// NodeConfigs are dynamic overrides by node; NoNode holds those of all nodes.
 	NodeConfigs map[NodeID]Config
 
@@ -127,7 +165,12 @@ func (im *Image) Topics() []*Topic {
 	)
 }
 
-// Node returns the live node of that id, or nil.
+// Live returns the nodes that are not fenced, by id.
+func (im *Image) Live() []Node {
+	return slices.DeleteFunc(slices.Clone(im.Nodes), func(n Node) bool { return n.Fenced })
+}
+
+// Node returns the registered node of that id, alive or not, or nil.
 func (im *Image) Node(id NodeID) *Node {
 	i, ok := slices.BinarySearchFunc(
 		im.Nodes,

@@ -115,3 +115,35 @@ const (
 	TimestampEarliestLocal messages.Timestamp = -4
 	TimestampLatestTiered  messages.Timestamp = -5
 )
+
+// ReplicaFetch is a follower's request for what comes after its log. Offset is
+// also its acknowledgement of everything below. The leader answers at once when
+// it has something to say, else the request stays parked with it: there is no
+// polling. A follower has at most one under way for a partition.
+type ReplicaFetch struct {
+	Partition     messages.PartitionID
+	Follower      messages.NodeID
+	FollowerEpoch messages.NodeEpoch   // of the follower's registration
+	LeaderEpoch   messages.LeaderEpoch // under which the follower follows
+	Offset        messages.Offset      // the follower's log end
+	LastEpoch     messages.LeaderEpoch // of the record before Offset; NoEpoch: there is none
+	LogStart      messages.Offset      // the follower's
+	MaxBytes      int                  // the first batch comes whole all the same
+}
+
+// ReplicaFetched answers a ReplicaFetch.
+//
+// On the leader's node View holds the batches; whoever sends them releases it. On
+// the follower's node Records does, whole batches, valid until Release, which is
+// called exactly once; nil means that there is nothing to release.
+type ReplicaFetched struct {
+	Err           error // ErrNotLeader, an epoch error, ErrOffsetOutOfRange, ErrStorage, ErrUnavailable
+	LeaderEpoch   messages.LeaderEpoch
+	HighWatermark messages.Offset
+	LogStart      messages.Offset // the leader's
+	LogEnd        messages.Offset // the leader's
+	Diverging     *EpochEnd       // set: truncate to it and ask again; no records
+	View          messages.View
+	Records       []byte
+	Release       func()
+}
