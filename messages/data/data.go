@@ -137,7 +137,8 @@ type ReplicaFetch struct {
 // the follower's node Records does, whole batches, valid until Release, which is
 // called exactly once; nil means that there is nothing to release.
 type ReplicaFetched struct {
-	Err           error // ErrNotLeader, an epoch error, ErrOffsetOutOfRange, ErrStorage, ErrUnavailable
+	// Err is ErrNotLeader, an epoch error, ErrOffsetOutOfRange, ErrStorage or ErrUnavailable.
+	Err           error
 	LeaderEpoch   messages.LeaderEpoch
 	HighWatermark messages.Offset
 	LogStart      messages.Offset // the leader's
