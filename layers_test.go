@@ -42,10 +42,13 @@ var layers = []layer{
 	{"persistence/datadir", []string{"messages/...", "persistence/vfs", "persistence/commitlog"}},
 	{"persistence/registry", []string{"messages", "messages/invariant", "persistence/vfs"}},
 
+	{"netio", []string{"messages"}},
+
 	{"cluster", []string{"messages/...", "cluster/placement", "persistence/registry"}},
+	{"cluster/bulk", []string{"messages/...", "netio"}},
 	{"actors", []string{"messages/...", "actors/...", "cluster/placement", "persistence/..."}},
 
-	{"node/kafka", []string{"messages/..."}},
+	{"node/kafka", []string{"messages/...", "netio"}},
 	{"node/metrics", []string{"messages/..."}},
 	{"node/logging", []string{"messages/..."}},
 	{"node/admin", []string{"messages/..."}},
@@ -79,7 +82,7 @@ var outside = map[string][]string{
 	"github.com/rs/zerolog": {
 		"node", "node/logging", "node/admin", "node/config", "actors",
 	},
-	"golang.org/x/sys":              {"persistence/vfs", "node/kafka", "node", "bench", "testkit"},
+	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
 	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster"},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},

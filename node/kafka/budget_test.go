@@ -134,26 +134,3 @@ func TestManyFramesAgainstASmallBudgetAllComplete(t *testing.T) {
 		t.Fatalf("%d bytes are used", used)
 	}
 }
-
-func TestBufferClasses(t *testing.T) {
-	last := -1
-	for n := 1; n <= bufferMax; n += 1 + n/50 {
-		class, size := bufferClass(n)
-		if size < n || n > bufferMin && size > n+n/4+1 {
-			t.Fatalf("%d bytes get %d", n, size)
-		}
-		if class < last || class >= bufferClasses {
-			t.Fatalf("%d bytes are of class %d after %d", n, class, last)
-		}
-		if again, _ := bufferClass(size); again != class {
-			t.Fatalf("class %d has the size %d, which is of class %d", class, size, again)
-		}
-		last = class
-	}
-	if class, size := bufferClass(bufferMax); class != bufferClasses-1 || size != bufferMax {
-		t.Fatalf("the largest class is %d of %d bytes", class, size)
-	}
-	if class, size := bufferClass(bufferMax + 1); class != -1 || size != bufferMax+1 {
-		t.Fatalf("above the pool: class %d of %d bytes", class, size)
-	}
-}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/netio"
 )
 
 // conn is one client connection. Two goroutines serve it:
@@ -304,17 +306,17 @@ func (c *conn) respond(e *exchange, resp kmsg.Response) {
 // the correlation id: the header's tag section, if the version has one, and the
 // body.
 func (c *conn) respondWith(e *exchange, encode func([]byte) []byte) {
-	buf := c.s.buffers.get(bufferMin)
-	b := append(buf.b[:0], 0, 0, 0, 0)
+	buf := c.s.buffers.Get(netio.BufferMin)
+	b := append(buf.B[:0], 0, 0, 0, 0)
 	b = encode(binary.BigEndian.AppendUint32(b, uint32(e.header.correlation)))
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	c.finish(e, answer{frame: c.s.buffers.adopt(buf, b), head: b})
+	c.finish(e, answer{frame: c.s.buffers.Adopt(buf, b), head: b})
 }
 
 // finish charges an answer to the budgets and hands it to the writer.
 func (c *conn) finish(e *exchange, a answer) {
 	if a.frame != nil {
-		n := int64(len(a.frame.b))
+		n := int64(len(a.frame.B))
 		c.s.budget.charge(n)
 		c.pipe.charge(n)
 	}
@@ -328,18 +330,21 @@ func (c *conn) drop(e *exchange) {
 		a.views[i].Release()
 	}
 	if a.frame != nil {
-		n := int64(len(a.frame.b))
-		c.s.buffers.put(a.frame)
+		n := int64(len(a.frame.B))
+		c.s.buffers.Put(a.frame)
 		c.s.budget.charge(-n)
 		c.pipe.charge(-n)
 	}
 	*a = answer{}
 }
 
+// sendfileMin is the size, in bytes, from which a file extent goes out by
+// sendfile.
+const sendfileMin = 64 << 10
+
 // write is the writer: it sends answers until the pipeline is drained.
 func (c *conn) write() {
-	out := &sender{nc: c.nc, raw: rawConnOf(c.nc), timeout: c.s.config.WriteTimeout,
-		pool: &c.s.buffers}
+	out := netio.NewSender(c.nc, &c.s.buffers, c.s.config.WriteTimeout, sendfileMin)
 	var ready []*exchange
 	for {
 		ready = c.pipe.take(c.ctx, ready[:0])
@@ -360,9 +365,10 @@ func (c *conn) write() {
 }
 
 // send sends the answers of some exchanges and lets go of them, whatever happens.
-func (c *conn) send(out *sender, ready []*exchange) error {
+func (c *conn) send(out *netio.Sender, ready []*exchange) error {
+	before := out.Sent()
 	defer func() {
-		out.rest()
+		out.Rest()
 		for _, e := range ready {
 			c.drop(e)
 		}
@@ -373,18 +379,17 @@ func (c *conn) send(out *sender, ready []*exchange) error {
 			fatal = true
 			break
 		}
-		if err := out.answer(&e.answer); err != nil {
+		if err := sendAnswer(out, &e.answer); err != nil {
 			return err
 		}
 	}
-	if err := out.flush(); err != nil {
+	if err := out.Flush(); err != nil {
 		return err
 	}
 	now := time.Now()
 	c.active.Store(now.UnixNano())
 	m := c.s.config.Metrics
-	m.BytesOut(int(out.bytes))
-	out.bytes = 0
+	m.BytesOut(int(out.Sent() - before))
 	for _, e := range ready {
 		m.Request(e.header.key, e.header.version, now.Sub(e.started))
 	}
@@ -392,4 +397,19 @@ func (c *conn) send(out *sender, ready []*exchange) error {
 		return errClosed
 	}
 	return nil
+}
+
+// sendAnswer sends one answer. What it gathered may be left for Flush.
+func sendAnswer(out *netio.Sender, a *answer) error {
+	at := 0
+	for _, c := range a.cuts {
+		if err := out.Memory(a.head[at:c.at]); err != nil {
+			return err
+		}
+		at = c.at
+		if err := out.View(&a.views[c.view]); err != nil {
+			return err
+		}
+	}
+	return out.Memory(a.head[at:])
 }

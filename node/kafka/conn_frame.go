@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/troupelog/troupe/netio"
 )
 
 // Bounds of reading a frame.
@@ -28,16 +30,16 @@ const (
 // requestMemory is a frame's bytes and its share of the budgets. It has one
 // owner at a time, who releases it once.
 type requestMemory struct {
-	pool  *bufferPool
+	pool  *netio.Buffers
 	pipe  *pipeline
-	buf   *buffer
+	buf   *netio.Buffer
 	claim claim
 	bytes []byte // the frame without its size
 }
 
 // release gives the frame's memory back; its bytes must not be used any more.
 func (m *requestMemory) release() {
-	m.pool.put(m.buf)
+	m.pool.Put(m.buf)
 	held := m.claim.held
 	m.buf, m.bytes = nil, nil
 	m.claim.release()
@@ -53,20 +55,20 @@ func (m *requestMemory) charge(n int64) {
 // resize moves what was read into a buffer of at least n bytes, and returns it.
 // It waits for room in the budget until ctx ends.
 func (m *requestMemory) resize(ctx context.Context, read, n int) error {
-	_, size := bufferClass(n)
+	size := netio.SizeFor(n)
 	if err := m.claim.grow(ctx, int64(size)); err != nil {
 		return err
 	}
 	m.pipe.charge(int64(size))
 	old := m.buf
-	m.buf = m.pool.get(n)
+	m.buf = m.pool.Get(n)
 	if old == nil {
 		return nil
 	}
-	copy(m.buf.b, old.b[:read])
-	m.claim.shrink(int64(len(old.b)))
-	m.pipe.charge(-int64(len(old.b)))
-	m.pool.put(old)
+	copy(m.buf.B, old.B[:read])
+	m.claim.shrink(int64(len(old.B)))
+	m.pipe.charge(-int64(len(old.B)))
+	m.pool.Put(old)
 	return nil
 }
 
@@ -125,12 +127,12 @@ func (r *frameReader) body(ctx context.Context, m *requestMemory, n int) error {
 		if err := m.resize(ctx, read, min(step, n)); err != nil {
 			return err
 		}
-		for end := min(len(m.buf.b), n); read < end; {
+		for end := min(len(m.buf.B), n); read < end; {
 			started := time.Now()
 			if err := r.nc.SetReadDeadline(started.Add(left)); err != nil {
 				return err
 			}
-			k, err := r.buf.Read(m.buf.b[read:end])
+			k, err := r.buf.Read(m.buf.B[read:end])
 			if err != nil {
 				return err
 			}
@@ -140,6 +142,6 @@ func (r *frameReader) body(ctx context.Context, m *requestMemory, n int) error {
 		}
 	}
 	m.claim.complete()
-	m.bytes = m.buf.b[:n]
+	m.bytes = m.buf.B[:n]
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/netio"
 )
 
 // exchange is one request of a connection and the answer to it. The reader
@@ -30,7 +31,7 @@ type exchange struct {
 // answer is what the writer sends for an exchange. The zero answer is nothing
 // at all (Produce with acks=0).
 type answer struct {
-	frame *buffer         // nil: no response
+	frame *netio.Buffer   // nil: no response
 	head  []byte          // the frame's bytes without the records of cuts
 	cuts  []cut           // records to send between the bytes of head, by position
 	views []messages.View // released once the writer is done with them

@@ -5,6 +5,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/netio"
 )
 
 // respondFetch finishes the exchange of a Fetch. The frame's metadata is
@@ -12,8 +13,8 @@ import (
 // its pieces. All views were taken before, so the frame's size is known before
 // its first byte leaves.
 func (c *conn) respondFetch(f *fetchCall) {
-	buf := c.s.buffers.get(bufferMin)
-	b := append(buf.b[:0], 0, 0, 0, 0)
+	buf := c.s.buffers.Get(netio.BufferMin)
+	b := append(buf.B[:0], 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.e.header.correlation))
 	var a answer
 	a.head, a.cuts, a.views = f.appendResponse(b)
@@ -22,7 +23,7 @@ func (c *conn) respondFetch(f *fetchCall) {
 		records += a.views[i].Bytes
 	}
 	binary.BigEndian.PutUint32(a.head, uint32(len(a.head)-4+records))
-	a.frame = c.s.buffers.adopt(buf, a.head)
+	a.frame = c.s.buffers.Adopt(buf, a.head)
 	c.finish(f.e, a)
 }
 

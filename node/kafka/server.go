@@ -19,6 +19,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/troupelog/troupe/netio"
 )
 
 // Config holds the bounds of a Server. Zero values mean the defaults.
@@ -129,7 +131,7 @@ type Server struct {
 	settings   Settings
 	apis       apiTable
 	shapes     [keyMax + 1][]*shape // by key, and version from api.accepts
-	buffers    bufferPool
+	buffers    netio.Buffers
 	budget     *budget
 
 	ctx      context.Context         // of everything the server does

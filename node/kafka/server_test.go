@@ -36,7 +36,7 @@ func serveFake(t testing.TB, f *fakeCluster, config Config) *testServer {
 	s := &testServer{Server: New(config, f, f, f), addr: ln.Addr().String(),
 		served: make(chan error, 1)}
 	_, measured := t.(*testing.B)
-	s.buffers.poison = !measured
+	s.buffers.Poison = !measured
 	go func() {
 		s.served <- s.Serve(Listener{Listener: ln, Name: "PLAINTEXT", AdvertisedHost: "127.0.0.1",
 			AdvertisedPort: int32(ln.Addr().(*net.TCPAddr).Port)})

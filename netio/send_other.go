@@ -1,6 +1,6 @@
 //go:build !linux
 
-package kafka
+package netio
 
 import (
 	"net"
@@ -14,4 +14,4 @@ type rawConn = *struct{}
 func rawConnOf(net.Conn) rawConn { return nil }
 
 // file copies: sendfile with a position and MSG_MORE is Linux's.
-func (s *sender) file(e *messages.Extent) error { return s.copied(e) }
+func (s *Sender) file(e *messages.Extent) error { return s.copied(e) }

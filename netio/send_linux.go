@@ -1,4 +1,4 @@
-package kafka
+package netio
 
 import (
 	"errors"
@@ -31,7 +31,7 @@ func rawConnOf(nc net.Conn) rawConn {
 
 // file sends what was gathered and then an extent of a file, without a copy in
 // user space. Files that have no descriptor are copied.
-func (s *sender) file(e *messages.Extent) error {
+func (s *Sender) file(e *messages.Extent) error {
 	var err error
 	if ok := e.File.Control(func(fd uintptr) {
 		if err = s.flushMore(); err == nil {
@@ -46,7 +46,7 @@ func (s *sender) file(e *messages.Extent) error {
 // flushMore is flush with the promise that more follows at once, so that the
 // kernel puts the header and the first records into one segment although
 // TCP_NODELAY is on.
-func (s *sender) flushMore() error {
+func (s *Sender) flushMore() error {
 	if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *sender) flushMore() error {
 }
 
 // consume drops the first n bytes of what was gathered.
-func (s *sender) consume(n int) {
+func (s *Sender) consume(n int) {
 	s.bytes += int64(n)
 	s.size -= n
 	for n > 0 {
@@ -87,7 +87,7 @@ func (s *sender) consume(n int) {
 
 // sendfile sends size bytes of a file from pos. The position is explicit: many
 // connections share the descriptor, and its own position with it.
-func (s *sender) sendfile(file int, pos int64, size int) error {
+func (s *Sender) sendfile(file int, pos int64, size int) error {
 	for size > 0 {
 		n := min(size, sendChunk)
 		if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
@@ -101,7 +101,7 @@ func (s *sender) sendfile(file int, pos int64, size int) error {
 	return nil
 }
 
-func (s *sender) sendfileChunk(file int, pos *int64, size int) error {
+func (s *Sender) sendfileChunk(file int, pos *int64, size int) error {
 	for size > 0 {
 		var n int
 		var sendErr error
