@@ -9,16 +9,17 @@ import (
 	"github.com/troupelog/troupe/messages"
 )
 
-// FromCreateTopics returns the command that creates topics.
-func FromCreateTopics(topics []messages.CreateTopic) *CreateTopics {
+// FromCreateTopics returns the command that creates topics with these ids.
+func FromCreateTopics(topics []messages.CreateTopic, ids []messages.TopicID) *CreateTopics {
 	w := &CreateTopics{}
-	for _, t := range topics {
+	for i, t := range topics {
 		w.Topics = append(w.Topics, &CreateTopic{
 			Name:              t.Name,
 			Partitions:        t.Partitions,
 			ReplicationFactor: int32(t.ReplicationFactor),
 			Assignment:        fromAssignment(t.Assignment),
 			Configs:           FromConfig(t.Configs),
+			TopicId:           ids[i][:],
 		})
 	}
 	return w
@@ -26,23 +27,30 @@ func FromCreateTopics(topics []messages.CreateTopic) *CreateTopics {
 
 // ToCreateTopics reads what FromCreateTopics wrote. Whether the topics can be
 // created is the controller's to say.
-func ToCreateTopics(w *CreateTopics) ([]messages.CreateTopic, error) {
+func ToCreateTopics(w *CreateTopics) ([]messages.CreateTopic, []messages.TopicID, error) {
 	topics := make([]messages.CreateTopic, len(w.GetTopics()))
+	ids := make([]messages.TopicID, len(topics))
 	for i, wt := range w.GetTopics() {
 		t := messages.CreateTopic{Name: wt.GetName(), Partitions: wt.GetPartitions()}
 		var err error
 		if t.ReplicationFactor, err = toReplicationFactor(wt.GetReplicationFactor()); err != nil {
-			return nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
+			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
 		}
 		if t.Assignment, err = toAssignment(wt.GetAssignment()); err != nil {
-			return nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
+			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
 		}
 		if t.Configs, err = ToConfig(wt.GetConfigs()); err != nil {
-			return nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
+			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
+		}
+		if ids[i], err = toTopicID(wt.GetTopicId()); err == nil && ids[i].IsZero() {
+			err = malformed("topic id is zero")
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
 		}
 		topics[i] = t
 	}
-	return topics, nil
+	return topics, ids, nil
 }
 
 // FromDeleteTopics returns the command that deletes topics.

@@ -134,6 +134,56 @@ func (ConfigOp) EnumDescriptor() ([]byte, []int) {
 	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// ElectionType says who may be elected.
+type ElectionType int32
+
+const (
+	ElectionType_ELECTION_TYPE_UNSPECIFIED ElectionType = 0
+	ElectionType_ELECTION_TYPE_PREFERRED   ElectionType = 1
+	ElectionType_ELECTION_TYPE_UNCLEAN     ElectionType = 2
+)
+
+// Enum value maps for ElectionType.
+var (
+	ElectionType_name = map[int32]string{
+		0: "ELECTION_TYPE_UNSPECIFIED",
+		1: "ELECTION_TYPE_PREFERRED",
+		2: "ELECTION_TYPE_UNCLEAN",
+	}
+	ElectionType_value = map[string]int32{
+		"ELECTION_TYPE_UNSPECIFIED": 0,
+		"ELECTION_TYPE_PREFERRED":   1,
+		"ELECTION_TYPE_UNCLEAN":     2,
+	}
+)
+
+func (x ElectionType) Enum() *ElectionType {
+	p := new(ElectionType)
+	*p = x
+	return p
+}
+
+func (x ElectionType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ElectionType) Descriptor() protoreflect.EnumDescriptor {
+	return file_troupe_wire_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (ElectionType) Type() protoreflect.EnumType {
+	return &file_troupe_wire_v1_control_proto_enumTypes[2]
+}
+
+func (x ElectionType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ElectionType.Descriptor instead.
+func (ElectionType) EnumDescriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
 // ErrorCode is the meaning of an Error: one code for each sentinel error of
 // package messages. Codes are appended, never renumbered.
 type ErrorCode int32
@@ -144,40 +194,51 @@ const (
 	// An error without a sentinel: only its text crosses.
 	ErrorCode_ERROR_CODE_OTHER ErrorCode = 1
 	// The receiver is older than the command.
-	ErrorCode_ERROR_CODE_UNSUPPORTED                ErrorCode = 2
-	ErrorCode_ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION ErrorCode = 3
-	ErrorCode_ERROR_CODE_UNKNOWN_TOPIC_ID           ErrorCode = 4
-	ErrorCode_ERROR_CODE_TOPIC_ALREADY_EXISTS       ErrorCode = 5
-	ErrorCode_ERROR_CODE_INVALID_TOPIC              ErrorCode = 6
-	ErrorCode_ERROR_CODE_INVALID_PARTITIONS         ErrorCode = 7
-	ErrorCode_ERROR_CODE_INVALID_REPLICATION_FACTOR ErrorCode = 8
-	ErrorCode_ERROR_CODE_INVALID_REPLICA_ASSIGNMENT ErrorCode = 9
-	ErrorCode_ERROR_CODE_INVALID_CONFIG             ErrorCode = 10
-	ErrorCode_ERROR_CODE_INVALID_REQUEST            ErrorCode = 11
-	ErrorCode_ERROR_CODE_POLICY_VIOLATION           ErrorCode = 12
-	ErrorCode_ERROR_CODE_TOPIC_DELETION_DISABLED    ErrorCode = 13
-	ErrorCode_ERROR_CODE_NOT_LEADER                 ErrorCode = 14
-	ErrorCode_ERROR_CODE_FENCED_LEADER_EPOCH        ErrorCode = 15
-	ErrorCode_ERROR_CODE_UNKNOWN_LEADER_EPOCH       ErrorCode = 16
-	ErrorCode_ERROR_CODE_NOT_CONTROLLER             ErrorCode = 17
-	ErrorCode_ERROR_CODE_FENCED_CONTROLLER          ErrorCode = 18
-	ErrorCode_ERROR_CODE_OFFSET_OUT_OF_RANGE        ErrorCode = 19
-	ErrorCode_ERROR_CODE_CORRUPT_BATCH              ErrorCode = 20
-	ErrorCode_ERROR_CODE_INVALID_RECORD             ErrorCode = 21
-	ErrorCode_ERROR_CODE_INVALID_TIMESTAMP          ErrorCode = 22
-	ErrorCode_ERROR_CODE_UNSUPPORTED_COMPRESSION    ErrorCode = 23
-	ErrorCode_ERROR_CODE_BATCH_TOO_LARGE            ErrorCode = 24
-	ErrorCode_ERROR_CODE_BATCH_LARGER_THAN_SEGMENT  ErrorCode = 25
-	ErrorCode_ERROR_CODE_INVALID_REQUIRED_ACKS      ErrorCode = 26
-	ErrorCode_ERROR_CODE_NOT_ENOUGH_REPLICAS        ErrorCode = 27
-	ErrorCode_ERROR_CODE_REQUEST_TIMED_OUT          ErrorCode = 28
-	ErrorCode_ERROR_CODE_OUT_OF_ORDER_SEQUENCE      ErrorCode = 29
-	ErrorCode_ERROR_CODE_INVALID_PRODUCER_EPOCH     ErrorCode = 30
-	ErrorCode_ERROR_CODE_INVALID_TXN_STATE          ErrorCode = 31
-	ErrorCode_ERROR_CODE_STORAGE                    ErrorCode = 32
-	ErrorCode_ERROR_CODE_DISK_FULL                  ErrorCode = 33
-	ErrorCode_ERROR_CODE_UNAVAILABLE                ErrorCode = 34
-	ErrorCode_ERROR_CODE_OVERLOADED                 ErrorCode = 35
+	ErrorCode_ERROR_CODE_UNSUPPORTED                    ErrorCode = 2
+	ErrorCode_ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION     ErrorCode = 3
+	ErrorCode_ERROR_CODE_UNKNOWN_TOPIC_ID               ErrorCode = 4
+	ErrorCode_ERROR_CODE_TOPIC_ALREADY_EXISTS           ErrorCode = 5
+	ErrorCode_ERROR_CODE_INVALID_TOPIC                  ErrorCode = 6
+	ErrorCode_ERROR_CODE_INVALID_PARTITIONS             ErrorCode = 7
+	ErrorCode_ERROR_CODE_INVALID_REPLICATION_FACTOR     ErrorCode = 8
+	ErrorCode_ERROR_CODE_INVALID_REPLICA_ASSIGNMENT     ErrorCode = 9
+	ErrorCode_ERROR_CODE_INVALID_CONFIG                 ErrorCode = 10
+	ErrorCode_ERROR_CODE_INVALID_REQUEST                ErrorCode = 11
+	ErrorCode_ERROR_CODE_POLICY_VIOLATION               ErrorCode = 12
+	ErrorCode_ERROR_CODE_TOPIC_DELETION_DISABLED        ErrorCode = 13
+	ErrorCode_ERROR_CODE_NOT_LEADER                     ErrorCode = 14
+	ErrorCode_ERROR_CODE_FENCED_LEADER_EPOCH            ErrorCode = 15
+	ErrorCode_ERROR_CODE_UNKNOWN_LEADER_EPOCH           ErrorCode = 16
+	ErrorCode_ERROR_CODE_NOT_CONTROLLER                 ErrorCode = 17
+	ErrorCode_ERROR_CODE_FENCED_CONTROLLER              ErrorCode = 18
+	ErrorCode_ERROR_CODE_OFFSET_OUT_OF_RANGE            ErrorCode = 19
+	ErrorCode_ERROR_CODE_CORRUPT_BATCH                  ErrorCode = 20
+	ErrorCode_ERROR_CODE_INVALID_RECORD                 ErrorCode = 21
+	ErrorCode_ERROR_CODE_INVALID_TIMESTAMP              ErrorCode = 22
+	ErrorCode_ERROR_CODE_UNSUPPORTED_COMPRESSION        ErrorCode = 23
+	ErrorCode_ERROR_CODE_BATCH_TOO_LARGE                ErrorCode = 24
+	ErrorCode_ERROR_CODE_BATCH_LARGER_THAN_SEGMENT      ErrorCode = 25
+	ErrorCode_ERROR_CODE_INVALID_REQUIRED_ACKS          ErrorCode = 26
+	ErrorCode_ERROR_CODE_NOT_ENOUGH_REPLICAS            ErrorCode = 27
+	ErrorCode_ERROR_CODE_REQUEST_TIMED_OUT              ErrorCode = 28
+	ErrorCode_ERROR_CODE_OUT_OF_ORDER_SEQUENCE          ErrorCode = 29
+	ErrorCode_ERROR_CODE_INVALID_PRODUCER_EPOCH         ErrorCode = 30
+	ErrorCode_ERROR_CODE_INVALID_TXN_STATE              ErrorCode = 31
+	ErrorCode_ERROR_CODE_STORAGE                        ErrorCode = 32
+	ErrorCode_ERROR_CODE_DISK_FULL                      ErrorCode = 33
+	ErrorCode_ERROR_CODE_UNAVAILABLE                    ErrorCode = 34
+	ErrorCode_ERROR_CODE_OVERLOADED                     ErrorCode = 35
+	ErrorCode_ERROR_CODE_STALE_NODE_EPOCH               ErrorCode = 36
+	ErrorCode_ERROR_CODE_UNKNOWN_NODE                   ErrorCode = 37
+	ErrorCode_ERROR_CODE_DUPLICATE_NODE                 ErrorCode = 38
+	ErrorCode_ERROR_CODE_INVALID_UPDATE_VERSION         ErrorCode = 39
+	ErrorCode_ERROR_CODE_INELIGIBLE_REPLICA             ErrorCode = 40
+	ErrorCode_ERROR_CODE_NEW_LEADER_ELECTED             ErrorCode = 41
+	ErrorCode_ERROR_CODE_PREFERRED_LEADER_NOT_AVAILABLE ErrorCode = 42
+	ErrorCode_ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE ErrorCode = 43
+	ErrorCode_ERROR_CODE_ELECTION_NOT_NEEDED            ErrorCode = 44
+	ErrorCode_ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS    ErrorCode = 45
+	ErrorCode_ERROR_CODE_OFFSET_NOT_AVAILABLE           ErrorCode = 46
 )
 
 // Enum value maps for ErrorCode.
@@ -219,44 +280,66 @@ var (
 		33: "ERROR_CODE_DISK_FULL",
 		34: "ERROR_CODE_UNAVAILABLE",
 		35: "ERROR_CODE_OVERLOADED",
+		36: "ERROR_CODE_STALE_NODE_EPOCH",
+		37: "ERROR_CODE_UNKNOWN_NODE",
+		38: "ERROR_CODE_DUPLICATE_NODE",
+		39: "ERROR_CODE_INVALID_UPDATE_VERSION",
+		40: "ERROR_CODE_INELIGIBLE_REPLICA",
+		41: "ERROR_CODE_NEW_LEADER_ELECTED",
+		42: "ERROR_CODE_PREFERRED_LEADER_NOT_AVAILABLE",
+		43: "ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE",
+		44: "ERROR_CODE_ELECTION_NOT_NEEDED",
+		45: "ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS",
+		46: "ERROR_CODE_OFFSET_NOT_AVAILABLE",
 	}
 	ErrorCode_value = map[string]int32{
-		"ERROR_CODE_UNSPECIFIED":                0,
-		"ERROR_CODE_OTHER":                      1,
-		"ERROR_CODE_UNSUPPORTED":                2,
-		"ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION": 3,
-		"ERROR_CODE_UNKNOWN_TOPIC_ID":           4,
-		"ERROR_CODE_TOPIC_ALREADY_EXISTS":       5,
-		"ERROR_CODE_INVALID_TOPIC":              6,
-		"ERROR_CODE_INVALID_PARTITIONS":         7,
-		"ERROR_CODE_INVALID_REPLICATION_FACTOR": 8,
-		"ERROR_CODE_INVALID_REPLICA_ASSIGNMENT": 9,
-		"ERROR_CODE_INVALID_CONFIG":             10,
-		"ERROR_CODE_INVALID_REQUEST":            11,
-		"ERROR_CODE_POLICY_VIOLATION":           12,
-		"ERROR_CODE_TOPIC_DELETION_DISABLED":    13,
-		"ERROR_CODE_NOT_LEADER":                 14,
-		"ERROR_CODE_FENCED_LEADER_EPOCH":        15,
-		"ERROR_CODE_UNKNOWN_LEADER_EPOCH":       16,
-		"ERROR_CODE_NOT_CONTROLLER":             17,
-		"ERROR_CODE_FENCED_CONTROLLER":          18,
-		"ERROR_CODE_OFFSET_OUT_OF_RANGE":        19,
-		"ERROR_CODE_CORRUPT_BATCH":              20,
-		"ERROR_CODE_INVALID_RECORD":             21,
-		"ERROR_CODE_INVALID_TIMESTAMP":          22,
-		"ERROR_CODE_UNSUPPORTED_COMPRESSION":    23,
-		"ERROR_CODE_BATCH_TOO_LARGE":            24,
-		"ERROR_CODE_BATCH_LARGER_THAN_SEGMENT":  25,
-		"ERROR_CODE_INVALID_REQUIRED_ACKS":      26,
-		"ERROR_CODE_NOT_ENOUGH_REPLICAS":        27,
-		"ERROR_CODE_REQUEST_TIMED_OUT":          28,
-		"ERROR_CODE_OUT_OF_ORDER_SEQUENCE":      29,
-		"ERROR_CODE_INVALID_PRODUCER_EPOCH":     30,
-		"ERROR_CODE_INVALID_TXN_STATE":          31,
-		"ERROR_CODE_STORAGE":                    32,
-		"ERROR_CODE_DISK_FULL":                  33,
-		"ERROR_CODE_UNAVAILABLE":                34,
-		"ERROR_CODE_OVERLOADED":                 35,
+		"ERROR_CODE_UNSPECIFIED":                    0,
+		"ERROR_CODE_OTHER":                          1,
+		"ERROR_CODE_UNSUPPORTED":                    2,
+		"ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION":     3,
+		"ERROR_CODE_UNKNOWN_TOPIC_ID":               4,
+		"ERROR_CODE_TOPIC_ALREADY_EXISTS":           5,
+		"ERROR_CODE_INVALID_TOPIC":                  6,
+		"ERROR_CODE_INVALID_PARTITIONS":             7,
+		"ERROR_CODE_INVALID_REPLICATION_FACTOR":     8,
+		"ERROR_CODE_INVALID_REPLICA_ASSIGNMENT":     9,
+		"ERROR_CODE_INVALID_CONFIG":                 10,
+		"ERROR_CODE_INVALID_REQUEST":                11,
+		"ERROR_CODE_POLICY_VIOLATION":               12,
+		"ERROR_CODE_TOPIC_DELETION_DISABLED":        13,
+		"ERROR_CODE_NOT_LEADER":                     14,
+		"ERROR_CODE_FENCED_LEADER_EPOCH":            15,
+		"ERROR_CODE_UNKNOWN_LEADER_EPOCH":           16,
+		"ERROR_CODE_NOT_CONTROLLER":                 17,
+		"ERROR_CODE_FENCED_CONTROLLER":              18,
+		"ERROR_CODE_OFFSET_OUT_OF_RANGE":            19,
+		"ERROR_CODE_CORRUPT_BATCH":                  20,
+		"ERROR_CODE_INVALID_RECORD":                 21,
+		"ERROR_CODE_INVALID_TIMESTAMP":              22,
+		"ERROR_CODE_UNSUPPORTED_COMPRESSION":        23,
+		"ERROR_CODE_BATCH_TOO_LARGE":                24,
+		"ERROR_CODE_BATCH_LARGER_THAN_SEGMENT":      25,
+		"ERROR_CODE_INVALID_REQUIRED_ACKS":          26,
+		"ERROR_CODE_NOT_ENOUGH_REPLICAS":            27,
+		"ERROR_CODE_REQUEST_TIMED_OUT":              28,
+		"ERROR_CODE_OUT_OF_ORDER_SEQUENCE":          29,
+		"ERROR_CODE_INVALID_PRODUCER_EPOCH":         30,
+		"ERROR_CODE_INVALID_TXN_STATE":              31,
+		"ERROR_CODE_STORAGE":                        32,
+		"ERROR_CODE_DISK_FULL":                      33,
+		"ERROR_CODE_UNAVAILABLE":                    34,
+		"ERROR_CODE_OVERLOADED":                     35,
+		"ERROR_CODE_STALE_NODE_EPOCH":               36,
+		"ERROR_CODE_UNKNOWN_NODE":                   37,
+		"ERROR_CODE_DUPLICATE_NODE":                 38,
+		"ERROR_CODE_INVALID_UPDATE_VERSION":         39,
+		"ERROR_CODE_INELIGIBLE_REPLICA":             40,
+		"ERROR_CODE_NEW_LEADER_ELECTED":             41,
+		"ERROR_CODE_PREFERRED_LEADER_NOT_AVAILABLE": 42,
+		"ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE": 43,
+		"ERROR_CODE_ELECTION_NOT_NEEDED":            44,
+		"ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS":    45,
+		"ERROR_CODE_OFFSET_NOT_AVAILABLE":           46,
 	}
 )
 
@@ -271,11 +354,11 @@ func (x ErrorCode) String() string {
 }
 
 func (ErrorCode) Descriptor() protoreflect.EnumDescriptor {
-	return file_troupe_wire_v1_control_proto_enumTypes[2].Descriptor()
+	return file_troupe_wire_v1_control_proto_enumTypes[3].Descriptor()
 }
 
 func (ErrorCode) Type() protoreflect.EnumType {
-	return &file_troupe_wire_v1_control_proto_enumTypes[2]
+	return &file_troupe_wire_v1_control_proto_enumTypes[3]
 }
 
 func (x ErrorCode) Number() protoreflect.EnumNumber {
@@ -284,7 +367,7 @@ func (x ErrorCode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorCode.Descriptor instead.
 func (ErrorCode) EnumDescriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 // ControllerRequest asks the controller for something.
@@ -305,6 +388,14 @@ type ControllerRequest struct {
 	//	*ControllerRequest_AllocateProducerIds
 	//	*ControllerRequest_RegisterNode
 	//	*ControllerRequest_FetchMetadata
+	//	*ControllerRequest_Heartbeat
+	//	*ControllerRequest_Suspicion
+	//	*ControllerRequest_AlterPartitions
+	//	*ControllerRequest_ElectLeaders
+	//	*ControllerRequest_Reassign
+	//	*ControllerRequest_DrainNode
+	//	*ControllerRequest_UnregisterNode
+	//	*ControllerRequest_MoveLeadership
 	Command       isControllerRequest_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -431,6 +522,78 @@ func (x *ControllerRequest) GetFetchMetadata() *FetchMetadata {
 	return nil
 }
 
+func (x *ControllerRequest) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetSuspicion() *Suspicion {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_Suspicion); ok {
+			return x.Suspicion
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetAlterPartitions() *AlterPartitions {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_AlterPartitions); ok {
+			return x.AlterPartitions
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetElectLeaders() *ElectLeaders {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_ElectLeaders); ok {
+			return x.ElectLeaders
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetReassign() *Reassign {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_Reassign); ok {
+			return x.Reassign
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetDrainNode() *DrainNode {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_DrainNode); ok {
+			return x.DrainNode
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetUnregisterNode() *UnregisterNode {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_UnregisterNode); ok {
+			return x.UnregisterNode
+		}
+	}
+	return nil
+}
+
+func (x *ControllerRequest) GetMoveLeadership() *MoveLeadership {
+	if x != nil {
+		if x, ok := x.Command.(*ControllerRequest_MoveLeadership); ok {
+			return x.MoveLeadership
+		}
+	}
+	return nil
+}
+
 type isControllerRequest_Command interface {
 	isControllerRequest_Command()
 }
@@ -463,6 +626,38 @@ type ControllerRequest_FetchMetadata struct {
 	FetchMetadata *FetchMetadata `protobuf:"bytes,16,opt,name=fetch_metadata,json=fetchMetadata,proto3,oneof"`
 }
 
+type ControllerRequest_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,17,opt,name=heartbeat,proto3,oneof"`
+}
+
+type ControllerRequest_Suspicion struct {
+	Suspicion *Suspicion `protobuf:"bytes,18,opt,name=suspicion,proto3,oneof"`
+}
+
+type ControllerRequest_AlterPartitions struct {
+	AlterPartitions *AlterPartitions `protobuf:"bytes,19,opt,name=alter_partitions,json=alterPartitions,proto3,oneof"`
+}
+
+type ControllerRequest_ElectLeaders struct {
+	ElectLeaders *ElectLeaders `protobuf:"bytes,20,opt,name=elect_leaders,json=electLeaders,proto3,oneof"`
+}
+
+type ControllerRequest_Reassign struct {
+	Reassign *Reassign `protobuf:"bytes,21,opt,name=reassign,proto3,oneof"`
+}
+
+type ControllerRequest_DrainNode struct {
+	DrainNode *DrainNode `protobuf:"bytes,22,opt,name=drain_node,json=drainNode,proto3,oneof"`
+}
+
+type ControllerRequest_UnregisterNode struct {
+	UnregisterNode *UnregisterNode `protobuf:"bytes,23,opt,name=unregister_node,json=unregisterNode,proto3,oneof"`
+}
+
+type ControllerRequest_MoveLeadership struct {
+	MoveLeadership *MoveLeadership `protobuf:"bytes,24,opt,name=move_leadership,json=moveLeadership,proto3,oneof"`
+}
+
 func (*ControllerRequest_CreateTopics) isControllerRequest_Command() {}
 
 func (*ControllerRequest_DeleteTopics) isControllerRequest_Command() {}
@@ -477,18 +672,38 @@ func (*ControllerRequest_RegisterNode) isControllerRequest_Command() {}
 
 func (*ControllerRequest_FetchMetadata) isControllerRequest_Command() {}
 
+func (*ControllerRequest_Heartbeat) isControllerRequest_Command() {}
+
+func (*ControllerRequest_Suspicion) isControllerRequest_Command() {}
+
+func (*ControllerRequest_AlterPartitions) isControllerRequest_Command() {}
+
+func (*ControllerRequest_ElectLeaders) isControllerRequest_Command() {}
+
+func (*ControllerRequest_Reassign) isControllerRequest_Command() {}
+
+func (*ControllerRequest_DrainNode) isControllerRequest_Command() {}
+
+func (*ControllerRequest_UnregisterNode) isControllerRequest_Command() {}
+
+func (*ControllerRequest_MoveLeadership) isControllerRequest_Command() {}
+
 // ControllerResponse answers the ControllerRequest of the same id.
 type ControllerResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RequestId uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Set when the request as a whole failed; there is no result then.
 	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// The metadata version that shows the outcome.
+	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// Types that are valid to be assigned to Result:
 	//
 	//	*ControllerResponse_Topics
 	//	*ControllerResponse_Errors
 	//	*ControllerResponse_ProducerIds
 	//	*ControllerResponse_Metadata
+	//	*ControllerResponse_Heartbeat
+	//	*ControllerResponse_Partitions
 	Result        isControllerResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -538,6 +753,13 @@ func (x *ControllerResponse) GetError() *Error {
 	return nil
 }
 
+func (x *ControllerResponse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 func (x *ControllerResponse) GetResult() isControllerResponse_Result {
 	if x != nil {
 		return x.Result
@@ -581,6 +803,24 @@ func (x *ControllerResponse) GetMetadata() *MetadataDelta {
 	return nil
 }
 
+func (x *ControllerResponse) GetHeartbeat() *HeartbeatReply {
+	if x != nil {
+		if x, ok := x.Result.(*ControllerResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *ControllerResponse) GetPartitions() *PartitionResults {
+	if x != nil {
+		if x, ok := x.Result.(*ControllerResponse_Partitions); ok {
+			return x.Partitions
+		}
+	}
+	return nil
+}
+
 type isControllerResponse_Result interface {
 	isControllerResponse_Result()
 }
@@ -601,6 +841,14 @@ type ControllerResponse_Metadata struct {
 	Metadata *MetadataDelta `protobuf:"bytes,13,opt,name=metadata,proto3,oneof"`
 }
 
+type ControllerResponse_Heartbeat struct {
+	Heartbeat *HeartbeatReply `protobuf:"bytes,14,opt,name=heartbeat,proto3,oneof"`
+}
+
+type ControllerResponse_Partitions struct {
+	Partitions *PartitionResults `protobuf:"bytes,15,opt,name=partitions,proto3,oneof"`
+}
+
 func (*ControllerResponse_Topics) isControllerResponse_Result() {}
 
 func (*ControllerResponse_Errors) isControllerResponse_Result() {}
@@ -609,8 +857,12 @@ func (*ControllerResponse_ProducerIds) isControllerResponse_Result() {}
 
 func (*ControllerResponse_Metadata) isControllerResponse_Result() {}
 
+func (*ControllerResponse_Heartbeat) isControllerResponse_Result() {}
+
+func (*ControllerResponse_Partitions) isControllerResponse_Result() {}
+
 // NodeCommand is what the controller tells a node. It is not answered: a node
-// that misses a delta sees the gap and sends FetchMetadata.
+// that misses a delta sees the gap and sends a Heartbeat, whose answer fills it.
 type NodeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Command:
@@ -731,8 +983,11 @@ type CreateTopic struct {
 	// -1: default.replication.factor of the controller.
 	ReplicationFactor int32 `protobuf:"zigzag32,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	// Placement by hand; empty lets the controller place the replicas.
-	Assignment    []*ReplicaAssignment `protobuf:"bytes,4,rep,name=assignment,proto3" json:"assignment,omitempty"`
-	Configs       []*ConfigEntry       `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"`
+	Assignment []*ReplicaAssignment `protobuf:"bytes,4,rep,name=assignment,proto3" json:"assignment,omitempty"`
+	Configs    []*ConfigEntry       `protobuf:"bytes,5,rep,name=configs,proto3" json:"configs,omitempty"`
+	// The id the topic gets, chosen by who asks: a command that is sent again
+	// finds its own topic.
+	TopicId       []byte `protobuf:"bytes,6,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -798,6 +1053,13 @@ func (x *CreateTopic) GetAssignment() []*ReplicaAssignment {
 func (x *CreateTopic) GetConfigs() []*ConfigEntry {
 	if x != nil {
 		return x.Configs
+	}
+	return nil
+}
+
+func (x *CreateTopic) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
 	}
 	return nil
 }
@@ -1285,8 +1547,12 @@ func (x *AllocateProducerIds) GetNodeId() int32 {
 // RegisterNode tells the controller that a node is there. The result is a
 // snapshot of the metadata that has the node in it.
 type RegisterNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *NodeRecord            `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  *NodeRecord            `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// An earlier life did not end cleanly and what it acknowledged may be gone.
+	Unclean bool `protobuf:"varint,2,opt,name=unclean,proto3" json:"unclean,omitempty"`
+	// Replicas of which the same is true, for these alone.
+	Lost          []*PartitionRef `protobuf:"bytes,3,rep,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1328,6 +1594,917 @@ func (x *RegisterNode) GetNode() *NodeRecord {
 	return nil
 }
 
+func (x *RegisterNode) GetUnclean() bool {
+	if x != nil {
+		return x.Unclean
+	}
+	return false
+}
+
+func (x *RegisterNode) GetLost() []*PartitionRef {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+// PartitionRef names a partition: by the topic's name or, when that is empty, by
+// its id.
+type PartitionRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Topic         string                 `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionRef) Reset() {
+	*x = PartitionRef{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionRef) ProtoMessage() {}
+
+func (x *PartitionRef) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionRef.ProtoReflect.Descriptor instead.
+func (*PartitionRef) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PartitionRef) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *PartitionRef) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionRef) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// Heartbeat says that a node is alive. The result is a HeartbeatReply, or
+// ERROR_CODE_STALE_NODE_EPOCH: the node has to register again.
+type Heartbeat struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch  int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Newest metadata version it has applied.
+	Version     int64  `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Incarnation string `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// It asks to be stopped.
+	Leave         bool `protobuf:"varint,5,opt,name=leave,proto3" json:"leave,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Heartbeat) GetNodeId() int32 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *Heartbeat) GetLeave() bool {
+	if x != nil {
+		return x.Leave
+	}
+	return false
+}
+
+// HeartbeatReply answers a Heartbeat.
+type HeartbeatReply struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	MayStop bool                   `protobuf:"varint,1,opt,name=may_stop,json=mayStop,proto3" json:"may_stop,omitempty"`
+	// Absent: the node has the newest metadata.
+	Update        *MetadataDelta `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatReply) Reset() {
+	*x = HeartbeatReply{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatReply) ProtoMessage() {}
+
+func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
+func (*HeartbeatReply) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HeartbeatReply) GetMayStop() bool {
+	if x != nil {
+		return x.MayStop
+	}
+	return false
+}
+
+func (x *HeartbeatReply) GetUpdate() *MetadataDelta {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+// Suspicion says that a node may be dead. There is no result.
+type Suspicion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            int32                  `protobuf:"varint,1,opt,name=by,proto3" json:"by,omitempty"`
+	Suspect       int32                  `protobuf:"varint,2,opt,name=suspect,proto3" json:"suspect,omitempty"`
+	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspicion) Reset() {
+	*x = Suspicion{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspicion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspicion) ProtoMessage() {}
+
+func (x *Suspicion) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspicion.ProtoReflect.Descriptor instead.
+func (*Suspicion) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Suspicion) GetBy() int32 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
+
+func (x *Suspicion) GetSuspect() int32 {
+	if x != nil {
+		return x.Suspect
+	}
+	return 0
+}
+
+func (x *Suspicion) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// AlterPartitions proposes in-sync sets of partitions that a node leads. The
+// result is PartitionResults in order.
+type AlterPartitions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Partitions    []*AlterPartition      `protobuf:"bytes,3,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterPartitions) Reset() {
+	*x = AlterPartitions{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitions) ProtoMessage() {}
+
+func (x *AlterPartitions) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitions.ProtoReflect.Descriptor instead.
+func (*AlterPartitions) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AlterPartitions) GetNodeId() int32 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *AlterPartitions) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AlterPartitions) GetPartitions() []*AlterPartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// AlterPartition proposes another in-sync set.
+type AlterPartition struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Partition      *PartitionRef          `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	LeaderEpoch    int32                  `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	PartitionEpoch int32                  `protobuf:"varint,3,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	Isr            []*IsrMember           `protobuf:"bytes,4,rep,name=isr,proto3" json:"isr,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AlterPartition) Reset() {
+	*x = AlterPartition{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartition) ProtoMessage() {}
+
+func (x *AlterPartition) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartition.ProtoReflect.Descriptor instead.
+func (*AlterPartition) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AlterPartition) GetPartition() *PartitionRef {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *AlterPartition) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartition) GetPartitionEpoch() int32 {
+	if x != nil {
+		return x.PartitionEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartition) GetIsr() []*IsrMember {
+	if x != nil {
+		return x.Isr
+	}
+	return nil
+}
+
+// IsrMember is a node in a proposed in-sync set, with the registration under
+// which it fetched.
+type IsrMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IsrMember) Reset() {
+	*x = IsrMember{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IsrMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IsrMember) ProtoMessage() {}
+
+func (x *IsrMember) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IsrMember.ProtoReflect.Descriptor instead.
+func (*IsrMember) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *IsrMember) GetNodeId() int32 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *IsrMember) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// PartitionResults holds one outcome for each proposal, in order.
+type PartitionResults struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partitions    []*PartitionResult     `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionResults) Reset() {
+	*x = PartitionResults{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionResults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionResults) ProtoMessage() {}
+
+func (x *PartitionResults) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionResults.ProtoReflect.Descriptor instead.
+func (*PartitionResults) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PartitionResults) GetPartitions() []*PartitionResult {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// PartitionResult is a partition as it stands, or why the proposal is refused.
+type PartitionResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     *PartitionState        `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionResult) Reset() {
+	*x = PartitionResult{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionResult) ProtoMessage() {}
+
+func (x *PartitionResult) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionResult.ProtoReflect.Descriptor instead.
+func (*PartitionResult) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PartitionResult) GetPartition() *PartitionState {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *PartitionResult) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// ElectLeaders elects leaders. The result is an ErrorList in order.
+type ElectLeaders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          ElectionType           `protobuf:"varint,1,opt,name=type,proto3,enum=troupe.wire.v1.ElectionType" json:"type,omitempty"`
+	Partitions    []*PartitionRef        `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectLeaders) Reset() {
+	*x = ElectLeaders{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectLeaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectLeaders) ProtoMessage() {}
+
+func (x *ElectLeaders) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectLeaders.ProtoReflect.Descriptor instead.
+func (*ElectLeaders) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ElectLeaders) GetType() ElectionType {
+	if x != nil {
+		return x.Type
+	}
+	return ElectionType_ELECTION_TYPE_UNSPECIFIED
+}
+
+func (x *ElectLeaders) GetPartitions() []*PartitionRef {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// Reassign places replicas. The result is an ErrorList in order.
+type Reassign struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partitions    []*Reassignment        `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reassign) Reset() {
+	*x = Reassign{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reassign) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reassign) ProtoMessage() {}
+
+func (x *Reassign) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reassign.ProtoReflect.Descriptor instead.
+func (*Reassign) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Reassign) GetPartitions() []*Reassignment {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// Reassignment sets the replicas of one partition.
+type Reassignment struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition *PartitionRef          `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Cancel the reassignment in progress; there are no replicas then.
+	Cancel        bool    `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Replicas      []int32 `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reassignment) Reset() {
+	*x = Reassignment{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reassignment) ProtoMessage() {}
+
+func (x *Reassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reassignment.ProtoReflect.Descriptor instead.
+func (*Reassignment) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Reassignment) GetPartition() *PartitionRef {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *Reassignment) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+func (x *Reassignment) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// DrainNode has a node emptied, or ends that.
+type DrainNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Draining      bool                   `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNode) Reset() {
+	*x = DrainNode{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNode) ProtoMessage() {}
+
+func (x *DrainNode) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNode.ProtoReflect.Descriptor instead.
+func (*DrainNode) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DrainNode) GetNodeId() int32 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *DrainNode) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+// UnregisterNode forgets a node that is gone for good.
+type UnregisterNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterNode) Reset() {
+	*x = UnregisterNode{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterNode) ProtoMessage() {}
+
+func (x *UnregisterNode) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterNode.ProtoReflect.Descriptor instead.
+func (*UnregisterNode) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *UnregisterNode) GetNodeId() int32 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+// MoveLeadership makes an in-sync replica the leader. The result is an ErrorList
+// in order.
+type MoveLeadership struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partitions    []*LeadershipMove      `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveLeadership) Reset() {
+	*x = MoveLeadership{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveLeadership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveLeadership) ProtoMessage() {}
+
+func (x *MoveLeadership) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveLeadership.ProtoReflect.Descriptor instead.
+func (*MoveLeadership) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *MoveLeadership) GetPartitions() []*LeadershipMove {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// LeadershipMove names the next leader of one partition.
+type LeadershipMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     *PartitionRef          `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	To            int32                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeadershipMove) Reset() {
+	*x = LeadershipMove{}
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeadershipMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeadershipMove) ProtoMessage() {}
+
+func (x *LeadershipMove) ProtoReflect() protoreflect.Message {
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeadershipMove.ProtoReflect.Descriptor instead.
+func (*LeadershipMove) Descriptor() ([]byte, []int) {
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *LeadershipMove) GetPartition() *PartitionRef {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+func (x *LeadershipMove) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 // FetchMetadata asks for a snapshot of the metadata.
 type FetchMetadata struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1338,7 +2515,7 @@ type FetchMetadata struct {
 
 func (x *FetchMetadata) Reset() {
 	*x = FetchMetadata{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[15]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +2527,7 @@ func (x *FetchMetadata) String() string {
 func (*FetchMetadata) ProtoMessage() {}
 
 func (x *FetchMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[15]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +2540,7 @@ func (x *FetchMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetadata.ProtoReflect.Descriptor instead.
 func (*FetchMetadata) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FetchMetadata) GetNodeId() int32 {
@@ -1383,7 +2560,7 @@ type TopicResults struct {
 
 func (x *TopicResults) Reset() {
 	*x = TopicResults{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[16]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +2572,7 @@ func (x *TopicResults) String() string {
 func (*TopicResults) ProtoMessage() {}
 
 func (x *TopicResults) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[16]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +2585,7 @@ func (x *TopicResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicResults.ProtoReflect.Descriptor instead.
 func (*TopicResults) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TopicResults) GetTopics() []*TopicResult {
@@ -1436,7 +2613,7 @@ type TopicResult struct {
 
 func (x *TopicResult) Reset() {
 	*x = TopicResult{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[17]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +2625,7 @@ func (x *TopicResult) String() string {
 func (*TopicResult) ProtoMessage() {}
 
 func (x *TopicResult) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[17]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +2638,7 @@ func (x *TopicResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicResult.ProtoReflect.Descriptor instead.
 func (*TopicResult) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TopicResult) GetName() string {
@@ -1524,7 +2701,7 @@ type ErrorList struct {
 
 func (x *ErrorList) Reset() {
 	*x = ErrorList{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[18]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +2713,7 @@ func (x *ErrorList) String() string {
 func (*ErrorList) ProtoMessage() {}
 
 func (x *ErrorList) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[18]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +2726,7 @@ func (x *ErrorList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorList.ProtoReflect.Descriptor instead.
 func (*ErrorList) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ErrorList) GetErrors() []*Error {
@@ -1570,7 +2747,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[19]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +2759,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[19]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +2772,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Error) GetCode() ErrorCode {
@@ -1616,7 +2793,7 @@ var File_troupe_wire_v1_control_proto protoreflect.FileDescriptor
 
 const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctroupe/wire/v1/control.proto\x12\x0etroupe.wire.v1\x1a\x1dtroupe/wire/v1/metadata.proto\"\x89\x05\n" +
+	"\x1ctroupe/wire/v1/control.proto\x12\x0etroupe.wire.v1\x1a\x1dtroupe/wire/v1/metadata.proto\"\x9c\t\n" +
 	"\x11ControllerRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x1d\n" +
@@ -1630,24 +2807,38 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\ralter_configs\x18\r \x01(\v2\x1c.troupe.wire.v1.AlterConfigsH\x00R\falterConfigs\x12Y\n" +
 	"\x15allocate_producer_ids\x18\x0e \x01(\v2#.troupe.wire.v1.AllocateProducerIdsH\x00R\x13allocateProducerIds\x12C\n" +
 	"\rregister_node\x18\x0f \x01(\v2\x1c.troupe.wire.v1.RegisterNodeH\x00R\fregisterNode\x12F\n" +
-	"\x0efetch_metadata\x18\x10 \x01(\v2\x1d.troupe.wire.v1.FetchMetadataH\x00R\rfetchMetadataB\t\n" +
-	"\acommand\"\xda\x02\n" +
+	"\x0efetch_metadata\x18\x10 \x01(\v2\x1d.troupe.wire.v1.FetchMetadataH\x00R\rfetchMetadata\x129\n" +
+	"\theartbeat\x18\x11 \x01(\v2\x19.troupe.wire.v1.HeartbeatH\x00R\theartbeat\x129\n" +
+	"\tsuspicion\x18\x12 \x01(\v2\x19.troupe.wire.v1.SuspicionH\x00R\tsuspicion\x12L\n" +
+	"\x10alter_partitions\x18\x13 \x01(\v2\x1f.troupe.wire.v1.AlterPartitionsH\x00R\x0falterPartitions\x12C\n" +
+	"\relect_leaders\x18\x14 \x01(\v2\x1c.troupe.wire.v1.ElectLeadersH\x00R\felectLeaders\x126\n" +
+	"\breassign\x18\x15 \x01(\v2\x18.troupe.wire.v1.ReassignH\x00R\breassign\x12:\n" +
+	"\n" +
+	"drain_node\x18\x16 \x01(\v2\x19.troupe.wire.v1.DrainNodeH\x00R\tdrainNode\x12I\n" +
+	"\x0funregister_node\x18\x17 \x01(\v2\x1e.troupe.wire.v1.UnregisterNodeH\x00R\x0eunregisterNode\x12I\n" +
+	"\x0fmove_leadership\x18\x18 \x01(\v2\x1e.troupe.wire.v1.MoveLeadershipH\x00R\x0emoveLeadershipB\t\n" +
+	"\acommand\"\xf8\x03\n" +
 	"\x12ControllerResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12+\n" +
-	"\x05error\x18\x02 \x01(\v2\x15.troupe.wire.v1.ErrorR\x05error\x126\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.troupe.wire.v1.ErrorR\x05error\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\x126\n" +
 	"\x06topics\x18\n" +
 	" \x01(\v2\x1c.troupe.wire.v1.TopicResultsH\x00R\x06topics\x123\n" +
 	"\x06errors\x18\v \x01(\v2\x19.troupe.wire.v1.ErrorListH\x00R\x06errors\x12D\n" +
 	"\fproducer_ids\x18\f \x01(\v2\x1f.troupe.wire.v1.ProducerIdBlockH\x00R\vproducerIds\x12;\n" +
-	"\bmetadata\x18\r \x01(\v2\x1d.troupe.wire.v1.MetadataDeltaH\x00R\bmetadataB\b\n" +
+	"\bmetadata\x18\r \x01(\v2\x1d.troupe.wire.v1.MetadataDeltaH\x00R\bmetadata\x12>\n" +
+	"\theartbeat\x18\x0e \x01(\v2\x1e.troupe.wire.v1.HeartbeatReplyH\x00R\theartbeat\x12B\n" +
+	"\n" +
+	"partitions\x18\x0f \x01(\v2 .troupe.wire.v1.PartitionResultsH\x00R\n" +
+	"partitionsB\b\n" +
 	"\x06result\"U\n" +
 	"\vNodeCommand\x12;\n" +
 	"\bmetadata\x18\n" +
 	" \x01(\v2\x1d.troupe.wire.v1.MetadataDeltaH\x00R\bmetadataB\t\n" +
 	"\acommand\"C\n" +
 	"\fCreateTopics\x123\n" +
-	"\x06topics\x18\x01 \x03(\v2\x1b.troupe.wire.v1.CreateTopicR\x06topics\"\xea\x01\n" +
+	"\x06topics\x18\x01 \x03(\v2\x1b.troupe.wire.v1.CreateTopicR\x06topics\"\x85\x02\n" +
 	"\vCreateTopic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1657,7 +2848,8 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"assignment\x18\x04 \x03(\v2!.troupe.wire.v1.ReplicaAssignmentR\n" +
 	"assignment\x125\n" +
-	"\aconfigs\x18\x05 \x03(\v2\x1b.troupe.wire.v1.ConfigEntryR\aconfigs\"L\n" +
+	"\aconfigs\x18\x05 \x03(\v2\x1b.troupe.wire.v1.ConfigEntryR\aconfigs\x12\x19\n" +
+	"\btopic_id\x18\x06 \x01(\fR\atopicId\"L\n" +
 	"\x11ReplicaAssignment\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x19\n" +
 	"\bnode_ids\x18\x02 \x03(\x05R\anodeIds\"@\n" +
@@ -1686,9 +2878,74 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\x02op\x18\x02 \x01(\x0e2\x18.troupe.wire.v1.ConfigOpR\x02op\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\tR\x05value\".\n" +
 	"\x13AllocateProducerIds\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\">\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"\x8a\x01\n" +
 	"\fRegisterNode\x12.\n" +
-	"\x04node\x18\x01 \x01(\v2\x1a.troupe.wire.v1.NodeRecordR\x04node\"(\n" +
+	"\x04node\x18\x01 \x01(\v2\x1a.troupe.wire.v1.NodeRecordR\x04node\x12\x18\n" +
+	"\aunclean\x18\x02 \x01(\bR\aunclean\x120\n" +
+	"\x04lost\x18\x03 \x03(\v2\x1c.troupe.wire.v1.PartitionRefR\x04lost\"]\n" +
+	"\fPartitionRef\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x14\n" +
+	"\x05topic\x18\x03 \x01(\tR\x05topic\"\x8c\x01\n" +
+	"\tHeartbeat\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x14\n" +
+	"\x05leave\x18\x05 \x01(\bR\x05leave\"b\n" +
+	"\x0eHeartbeatReply\x12\x19\n" +
+	"\bmay_stop\x18\x01 \x01(\bR\amayStop\x125\n" +
+	"\x06update\x18\x02 \x01(\v2\x1d.troupe.wire.v1.MetadataDeltaR\x06update\"K\n" +
+	"\tSuspicion\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\x05R\x02by\x12\x18\n" +
+	"\asuspect\x18\x02 \x01(\x05R\asuspect\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\"\x80\x01\n" +
+	"\x0fAlterPartitions\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12>\n" +
+	"\n" +
+	"partitions\x18\x03 \x03(\v2\x1e.troupe.wire.v1.AlterPartitionR\n" +
+	"partitions\"\xc5\x01\n" +
+	"\x0eAlterPartition\x12:\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1c.troupe.wire.v1.PartitionRefR\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
+	"\x0fpartition_epoch\x18\x03 \x01(\x05R\x0epartitionEpoch\x12+\n" +
+	"\x03isr\x18\x04 \x03(\v2\x19.troupe.wire.v1.IsrMemberR\x03isr\":\n" +
+	"\tIsrMember\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"S\n" +
+	"\x10PartitionResults\x12?\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x1f.troupe.wire.v1.PartitionResultR\n" +
+	"partitions\"|\n" +
+	"\x0fPartitionResult\x12<\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1e.troupe.wire.v1.PartitionStateR\tpartition\x12+\n" +
+	"\x05error\x18\x02 \x01(\v2\x15.troupe.wire.v1.ErrorR\x05error\"~\n" +
+	"\fElectLeaders\x120\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x1c.troupe.wire.v1.ElectionTypeR\x04type\x12<\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\v2\x1c.troupe.wire.v1.PartitionRefR\n" +
+	"partitions\"H\n" +
+	"\bReassign\x12<\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x1c.troupe.wire.v1.ReassignmentR\n" +
+	"partitions\"~\n" +
+	"\fReassignment\x12:\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1c.troupe.wire.v1.PartitionRefR\tpartition\x12\x16\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x1a\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\"@\n" +
+	"\tDrainNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x1a\n" +
+	"\bdraining\x18\x02 \x01(\bR\bdraining\")\n" +
+	"\x0eUnregisterNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"P\n" +
+	"\x0eMoveLeadership\x12>\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x1e.troupe.wire.v1.LeadershipMoveR\n" +
+	"partitions\"\\\n" +
+	"\x0eLeadershipMove\x12:\n" +
+	"\tpartition\x18\x01 \x01(\v2\x1c.troupe.wire.v1.PartitionRefR\tpartition\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x05R\x02to\"(\n" +
 	"\rFetchMetadata\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"C\n" +
 	"\fTopicResults\x123\n" +
@@ -1718,7 +2975,11 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\rCONFIG_OP_SET\x10\x01\x12\x14\n" +
 	"\x10CONFIG_OP_DELETE\x10\x02\x12\x14\n" +
 	"\x10CONFIG_OP_APPEND\x10\x03\x12\x16\n" +
-	"\x12CONFIG_OP_SUBTRACT\x10\x04*\xc7\t\n" +
+	"\x12CONFIG_OP_SUBTRACT\x10\x04*e\n" +
+	"\fElectionType\x12\x1d\n" +
+	"\x19ELECTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17ELECTION_TYPE_PREFERRED\x10\x01\x12\x19\n" +
+	"\x15ELECTION_TYPE_UNCLEAN\x10\x02*\xe4\f\n" +
 	"\tErrorCode\x12\x1a\n" +
 	"\x16ERROR_CODE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ERROR_CODE_OTHER\x10\x01\x12\x1a\n" +
@@ -1756,7 +3017,18 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\x12ERROR_CODE_STORAGE\x10 \x12\x18\n" +
 	"\x14ERROR_CODE_DISK_FULL\x10!\x12\x1a\n" +
 	"\x16ERROR_CODE_UNAVAILABLE\x10\"\x12\x19\n" +
-	"\x15ERROR_CODE_OVERLOADED\x10#B+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
+	"\x15ERROR_CODE_OVERLOADED\x10#\x12\x1f\n" +
+	"\x1bERROR_CODE_STALE_NODE_EPOCH\x10$\x12\x1b\n" +
+	"\x17ERROR_CODE_UNKNOWN_NODE\x10%\x12\x1d\n" +
+	"\x19ERROR_CODE_DUPLICATE_NODE\x10&\x12%\n" +
+	"!ERROR_CODE_INVALID_UPDATE_VERSION\x10'\x12!\n" +
+	"\x1dERROR_CODE_INELIGIBLE_REPLICA\x10(\x12!\n" +
+	"\x1dERROR_CODE_NEW_LEADER_ELECTED\x10)\x12-\n" +
+	")ERROR_CODE_PREFERRED_LEADER_NOT_AVAILABLE\x10*\x12-\n" +
+	")ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE\x10+\x12\"\n" +
+	"\x1eERROR_CODE_ELECTION_NOT_NEEDED\x10,\x12*\n" +
+	"&ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS\x10-\x12#\n" +
+	"\x1fERROR_CODE_OFFSET_NOT_AVAILABLE\x10.B+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
 
 var (
 	file_troupe_wire_v1_control_proto_rawDescOnce sync.Once
@@ -1770,72 +3042,114 @@ func file_troupe_wire_v1_control_proto_rawDescGZIP() []byte {
 	return file_troupe_wire_v1_control_proto_rawDescData
 }
 
-var file_troupe_wire_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_troupe_wire_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_troupe_wire_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_troupe_wire_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_troupe_wire_v1_control_proto_goTypes = []any{
 	(ConfigResourceType)(0),     // 0: troupe.wire.v1.ConfigResourceType
 	(ConfigOp)(0),               // 1: troupe.wire.v1.ConfigOp
-	(ErrorCode)(0),              // 2: troupe.wire.v1.ErrorCode
-	(*ControllerRequest)(nil),   // 3: troupe.wire.v1.ControllerRequest
-	(*ControllerResponse)(nil),  // 4: troupe.wire.v1.ControllerResponse
-	(*NodeCommand)(nil),         // 5: troupe.wire.v1.NodeCommand
-	(*CreateTopics)(nil),        // 6: troupe.wire.v1.CreateTopics
-	(*CreateTopic)(nil),         // 7: troupe.wire.v1.CreateTopic
-	(*ReplicaAssignment)(nil),   // 8: troupe.wire.v1.ReplicaAssignment
-	(*DeleteTopics)(nil),        // 9: troupe.wire.v1.DeleteTopics
-	(*TopicRef)(nil),            // 10: troupe.wire.v1.TopicRef
-	(*CreatePartitions)(nil),    // 11: troupe.wire.v1.CreatePartitions
-	(*TopicGrowth)(nil),         // 12: troupe.wire.v1.TopicGrowth
-	(*AlterConfigs)(nil),        // 13: troupe.wire.v1.AlterConfigs
-	(*ResourceChange)(nil),      // 14: troupe.wire.v1.ResourceChange
-	(*ConfigChange)(nil),        // 15: troupe.wire.v1.ConfigChange
-	(*AllocateProducerIds)(nil), // 16: troupe.wire.v1.AllocateProducerIds
-	(*RegisterNode)(nil),        // 17: troupe.wire.v1.RegisterNode
-	(*FetchMetadata)(nil),       // 18: troupe.wire.v1.FetchMetadata
-	(*TopicResults)(nil),        // 19: troupe.wire.v1.TopicResults
-	(*TopicResult)(nil),         // 20: troupe.wire.v1.TopicResult
-	(*ErrorList)(nil),           // 21: troupe.wire.v1.ErrorList
-	(*Error)(nil),               // 22: troupe.wire.v1.Error
-	(*ProducerIdBlock)(nil),     // 23: troupe.wire.v1.ProducerIdBlock
-	(*MetadataDelta)(nil),       // 24: troupe.wire.v1.MetadataDelta
-	(*ConfigEntry)(nil),         // 25: troupe.wire.v1.ConfigEntry
-	(*NodeRecord)(nil),          // 26: troupe.wire.v1.NodeRecord
+	(ElectionType)(0),           // 2: troupe.wire.v1.ElectionType
+	(ErrorCode)(0),              // 3: troupe.wire.v1.ErrorCode
+	(*ControllerRequest)(nil),   // 4: troupe.wire.v1.ControllerRequest
+	(*ControllerResponse)(nil),  // 5: troupe.wire.v1.ControllerResponse
+	(*NodeCommand)(nil),         // 6: troupe.wire.v1.NodeCommand
+	(*CreateTopics)(nil),        // 7: troupe.wire.v1.CreateTopics
+	(*CreateTopic)(nil),         // 8: troupe.wire.v1.CreateTopic
+	(*ReplicaAssignment)(nil),   // 9: troupe.wire.v1.ReplicaAssignment
+	(*DeleteTopics)(nil),        // 10: troupe.wire.v1.DeleteTopics
+	(*TopicRef)(nil),            // 11: troupe.wire.v1.TopicRef
+	(*CreatePartitions)(nil),    // 12: troupe.wire.v1.CreatePartitions
+	(*TopicGrowth)(nil),         // 13: troupe.wire.v1.TopicGrowth
+	(*AlterConfigs)(nil),        // 14: troupe.wire.v1.AlterConfigs
+	(*ResourceChange)(nil),      // 15: troupe.wire.v1.ResourceChange
+	(*ConfigChange)(nil),        // 16: troupe.wire.v1.ConfigChange
+	(*AllocateProducerIds)(nil), // 17: troupe.wire.v1.AllocateProducerIds
+	(*RegisterNode)(nil),        // 18: troupe.wire.v1.RegisterNode
+	(*PartitionRef)(nil),        // 19: troupe.wire.v1.PartitionRef
+	(*Heartbeat)(nil),           // 20: troupe.wire.v1.Heartbeat
+	(*HeartbeatReply)(nil),      // 21: troupe.wire.v1.HeartbeatReply
+	(*Suspicion)(nil),           // 22: troupe.wire.v1.Suspicion
+	(*AlterPartitions)(nil),     // 23: troupe.wire.v1.AlterPartitions
+	(*AlterPartition)(nil),      // 24: troupe.wire.v1.AlterPartition
+	(*IsrMember)(nil),           // 25: troupe.wire.v1.IsrMember
+	(*PartitionResults)(nil),    // 26: troupe.wire.v1.PartitionResults
+	(*PartitionResult)(nil),     // 27: troupe.wire.v1.PartitionResult
+	(*ElectLeaders)(nil),        // 28: troupe.wire.v1.ElectLeaders
+	(*Reassign)(nil),            // 29: troupe.wire.v1.Reassign
+	(*Reassignment)(nil),        // 30: troupe.wire.v1.Reassignment
+	(*DrainNode)(nil),           // 31: troupe.wire.v1.DrainNode
+	(*UnregisterNode)(nil),      // 32: troupe.wire.v1.UnregisterNode
+	(*MoveLeadership)(nil),      // 33: troupe.wire.v1.MoveLeadership
+	(*LeadershipMove)(nil),      // 34: troupe.wire.v1.LeadershipMove
+	(*FetchMetadata)(nil),       // 35: troupe.wire.v1.FetchMetadata
+	(*TopicResults)(nil),        // 36: troupe.wire.v1.TopicResults
+	(*TopicResult)(nil),         // 37: troupe.wire.v1.TopicResult
+	(*ErrorList)(nil),           // 38: troupe.wire.v1.ErrorList
+	(*Error)(nil),               // 39: troupe.wire.v1.Error
+	(*ProducerIdBlock)(nil),     // 40: troupe.wire.v1.ProducerIdBlock
+	(*MetadataDelta)(nil),       // 41: troupe.wire.v1.MetadataDelta
+	(*ConfigEntry)(nil),         // 42: troupe.wire.v1.ConfigEntry
+	(*NodeRecord)(nil),          // 43: troupe.wire.v1.NodeRecord
+	(*PartitionState)(nil),      // 44: troupe.wire.v1.PartitionState
 }
 var file_troupe_wire_v1_control_proto_depIdxs = []int32{
-	6,  // 0: troupe.wire.v1.ControllerRequest.create_topics:type_name -> troupe.wire.v1.CreateTopics
-	9,  // 1: troupe.wire.v1.ControllerRequest.delete_topics:type_name -> troupe.wire.v1.DeleteTopics
-	11, // 2: troupe.wire.v1.ControllerRequest.create_partitions:type_name -> troupe.wire.v1.CreatePartitions
-	13, // 3: troupe.wire.v1.ControllerRequest.alter_configs:type_name -> troupe.wire.v1.AlterConfigs
-	16, // 4: troupe.wire.v1.ControllerRequest.allocate_producer_ids:type_name -> troupe.wire.v1.AllocateProducerIds
-	17, // 5: troupe.wire.v1.ControllerRequest.register_node:type_name -> troupe.wire.v1.RegisterNode
-	18, // 6: troupe.wire.v1.ControllerRequest.fetch_metadata:type_name -> troupe.wire.v1.FetchMetadata
-	22, // 7: troupe.wire.v1.ControllerResponse.error:type_name -> troupe.wire.v1.Error
-	19, // 8: troupe.wire.v1.ControllerResponse.topics:type_name -> troupe.wire.v1.TopicResults
-	21, // 9: troupe.wire.v1.ControllerResponse.errors:type_name -> troupe.wire.v1.ErrorList
-	23, // 10: troupe.wire.v1.ControllerResponse.producer_ids:type_name -> troupe.wire.v1.ProducerIdBlock
-	24, // 11: troupe.wire.v1.ControllerResponse.metadata:type_name -> troupe.wire.v1.MetadataDelta
-	24, // 12: troupe.wire.v1.NodeCommand.metadata:type_name -> troupe.wire.v1.MetadataDelta
-	7,  // 13: troupe.wire.v1.CreateTopics.topics:type_name -> troupe.wire.v1.CreateTopic
-	8,  // 14: troupe.wire.v1.CreateTopic.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
-	25, // 15: troupe.wire.v1.CreateTopic.configs:type_name -> troupe.wire.v1.ConfigEntry
-	10, // 16: troupe.wire.v1.DeleteTopics.topics:type_name -> troupe.wire.v1.TopicRef
-	12, // 17: troupe.wire.v1.CreatePartitions.topics:type_name -> troupe.wire.v1.TopicGrowth
-	8,  // 18: troupe.wire.v1.TopicGrowth.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
-	14, // 19: troupe.wire.v1.AlterConfigs.resources:type_name -> troupe.wire.v1.ResourceChange
-	0,  // 20: troupe.wire.v1.ResourceChange.type:type_name -> troupe.wire.v1.ConfigResourceType
-	15, // 21: troupe.wire.v1.ResourceChange.changes:type_name -> troupe.wire.v1.ConfigChange
-	1,  // 22: troupe.wire.v1.ConfigChange.op:type_name -> troupe.wire.v1.ConfigOp
-	26, // 23: troupe.wire.v1.RegisterNode.node:type_name -> troupe.wire.v1.NodeRecord
-	20, // 24: troupe.wire.v1.TopicResults.topics:type_name -> troupe.wire.v1.TopicResult
-	25, // 25: troupe.wire.v1.TopicResult.configs:type_name -> troupe.wire.v1.ConfigEntry
-	22, // 26: troupe.wire.v1.TopicResult.error:type_name -> troupe.wire.v1.Error
-	22, // 27: troupe.wire.v1.ErrorList.errors:type_name -> troupe.wire.v1.Error
-	2,  // 28: troupe.wire.v1.Error.code:type_name -> troupe.wire.v1.ErrorCode
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	7,  // 0: troupe.wire.v1.ControllerRequest.create_topics:type_name -> troupe.wire.v1.CreateTopics
+	10, // 1: troupe.wire.v1.ControllerRequest.delete_topics:type_name -> troupe.wire.v1.DeleteTopics
+	12, // 2: troupe.wire.v1.ControllerRequest.create_partitions:type_name -> troupe.wire.v1.CreatePartitions
+	14, // 3: troupe.wire.v1.ControllerRequest.alter_configs:type_name -> troupe.wire.v1.AlterConfigs
+	17, // 4: troupe.wire.v1.ControllerRequest.allocate_producer_ids:type_name -> troupe.wire.v1.AllocateProducerIds
+	18, // 5: troupe.wire.v1.ControllerRequest.register_node:type_name -> troupe.wire.v1.RegisterNode
+	35, // 6: troupe.wire.v1.ControllerRequest.fetch_metadata:type_name -> troupe.wire.v1.FetchMetadata
+	20, // 7: troupe.wire.v1.ControllerRequest.heartbeat:type_name -> troupe.wire.v1.Heartbeat
+	22, // 8: troupe.wire.v1.ControllerRequest.suspicion:type_name -> troupe.wire.v1.Suspicion
+	23, // 9: troupe.wire.v1.ControllerRequest.alter_partitions:type_name -> troupe.wire.v1.AlterPartitions
+	28, // 10: troupe.wire.v1.ControllerRequest.elect_leaders:type_name -> troupe.wire.v1.ElectLeaders
+	29, // 11: troupe.wire.v1.ControllerRequest.reassign:type_name -> troupe.wire.v1.Reassign
+	31, // 12: troupe.wire.v1.ControllerRequest.drain_node:type_name -> troupe.wire.v1.DrainNode
+	32, // 13: troupe.wire.v1.ControllerRequest.unregister_node:type_name -> troupe.wire.v1.UnregisterNode
+	33, // 14: troupe.wire.v1.ControllerRequest.move_leadership:type_name -> troupe.wire.v1.MoveLeadership
+	39, // 15: troupe.wire.v1.ControllerResponse.error:type_name -> troupe.wire.v1.Error
+	36, // 16: troupe.wire.v1.ControllerResponse.topics:type_name -> troupe.wire.v1.TopicResults
+	38, // 17: troupe.wire.v1.ControllerResponse.errors:type_name -> troupe.wire.v1.ErrorList
+	40, // 18: troupe.wire.v1.ControllerResponse.producer_ids:type_name -> troupe.wire.v1.ProducerIdBlock
+	41, // 19: troupe.wire.v1.ControllerResponse.metadata:type_name -> troupe.wire.v1.MetadataDelta
+	21, // 20: troupe.wire.v1.ControllerResponse.heartbeat:type_name -> troupe.wire.v1.HeartbeatReply
+	26, // 21: troupe.wire.v1.ControllerResponse.partitions:type_name -> troupe.wire.v1.PartitionResults
+	41, // 22: troupe.wire.v1.NodeCommand.metadata:type_name -> troupe.wire.v1.MetadataDelta
+	8,  // 23: troupe.wire.v1.CreateTopics.topics:type_name -> troupe.wire.v1.CreateTopic
+	9,  // 24: troupe.wire.v1.CreateTopic.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
+	42, // 25: troupe.wire.v1.CreateTopic.configs:type_name -> troupe.wire.v1.ConfigEntry
+	11, // 26: troupe.wire.v1.DeleteTopics.topics:type_name -> troupe.wire.v1.TopicRef
+	13, // 27: troupe.wire.v1.CreatePartitions.topics:type_name -> troupe.wire.v1.TopicGrowth
+	9,  // 28: troupe.wire.v1.TopicGrowth.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
+	15, // 29: troupe.wire.v1.AlterConfigs.resources:type_name -> troupe.wire.v1.ResourceChange
+	0,  // 30: troupe.wire.v1.ResourceChange.type:type_name -> troupe.wire.v1.ConfigResourceType
+	16, // 31: troupe.wire.v1.ResourceChange.changes:type_name -> troupe.wire.v1.ConfigChange
+	1,  // 32: troupe.wire.v1.ConfigChange.op:type_name -> troupe.wire.v1.ConfigOp
+	43, // 33: troupe.wire.v1.RegisterNode.node:type_name -> troupe.wire.v1.NodeRecord
+	19, // 34: troupe.wire.v1.RegisterNode.lost:type_name -> troupe.wire.v1.PartitionRef
+	41, // 35: troupe.wire.v1.HeartbeatReply.update:type_name -> troupe.wire.v1.MetadataDelta
+	24, // 36: troupe.wire.v1.AlterPartitions.partitions:type_name -> troupe.wire.v1.AlterPartition
+	19, // 37: troupe.wire.v1.AlterPartition.partition:type_name -> troupe.wire.v1.PartitionRef
+	25, // 38: troupe.wire.v1.AlterPartition.isr:type_name -> troupe.wire.v1.IsrMember
+	27, // 39: troupe.wire.v1.PartitionResults.partitions:type_name -> troupe.wire.v1.PartitionResult
+	44, // 40: troupe.wire.v1.PartitionResult.partition:type_name -> troupe.wire.v1.PartitionState
+	39, // 41: troupe.wire.v1.PartitionResult.error:type_name -> troupe.wire.v1.Error
+	2,  // 42: troupe.wire.v1.ElectLeaders.type:type_name -> troupe.wire.v1.ElectionType
+	19, // 43: troupe.wire.v1.ElectLeaders.partitions:type_name -> troupe.wire.v1.PartitionRef
+	30, // 44: troupe.wire.v1.Reassign.partitions:type_name -> troupe.wire.v1.Reassignment
+	19, // 45: troupe.wire.v1.Reassignment.partition:type_name -> troupe.wire.v1.PartitionRef
+	34, // 46: troupe.wire.v1.MoveLeadership.partitions:type_name -> troupe.wire.v1.LeadershipMove
+	19, // 47: troupe.wire.v1.LeadershipMove.partition:type_name -> troupe.wire.v1.PartitionRef
+	37, // 48: troupe.wire.v1.TopicResults.topics:type_name -> troupe.wire.v1.TopicResult
+	42, // 49: troupe.wire.v1.TopicResult.configs:type_name -> troupe.wire.v1.ConfigEntry
+	39, // 50: troupe.wire.v1.TopicResult.error:type_name -> troupe.wire.v1.Error
+	39, // 51: troupe.wire.v1.ErrorList.errors:type_name -> troupe.wire.v1.Error
+	3,  // 52: troupe.wire.v1.Error.code:type_name -> troupe.wire.v1.ErrorCode
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_troupe_wire_v1_control_proto_init() }
@@ -1852,12 +3166,22 @@ func file_troupe_wire_v1_control_proto_init() {
 		(*ControllerRequest_AllocateProducerIds)(nil),
 		(*ControllerRequest_RegisterNode)(nil),
 		(*ControllerRequest_FetchMetadata)(nil),
+		(*ControllerRequest_Heartbeat)(nil),
+		(*ControllerRequest_Suspicion)(nil),
+		(*ControllerRequest_AlterPartitions)(nil),
+		(*ControllerRequest_ElectLeaders)(nil),
+		(*ControllerRequest_Reassign)(nil),
+		(*ControllerRequest_DrainNode)(nil),
+		(*ControllerRequest_UnregisterNode)(nil),
+		(*ControllerRequest_MoveLeadership)(nil),
 	}
 	file_troupe_wire_v1_control_proto_msgTypes[1].OneofWrappers = []any{
 		(*ControllerResponse_Topics)(nil),
 		(*ControllerResponse_Errors)(nil),
 		(*ControllerResponse_ProducerIds)(nil),
 		(*ControllerResponse_Metadata)(nil),
+		(*ControllerResponse_Heartbeat)(nil),
+		(*ControllerResponse_Partitions)(nil),
 	}
 	file_troupe_wire_v1_control_proto_msgTypes[2].OneofWrappers = []any{
 		(*NodeCommand_Metadata)(nil),
@@ -1867,8 +3191,8 @@ func file_troupe_wire_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_troupe_wire_v1_control_proto_rawDesc), len(file_troupe_wire_v1_control_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   20,
+			NumEnums:      4,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

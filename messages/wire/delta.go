@@ -10,7 +10,11 @@ import (
 
 // FromNode returns the wire form of a member.
 func FromNode(n messages.Node) *NodeRecord {
-	return &NodeRecord{NodeId: int32(n.ID), Host: n.Host, Port: n.Port, Rack: n.Rack}
+	return &NodeRecord{
+		NodeId: int32(n.ID), Host: n.Host, Port: n.Port, Rack: n.Rack,
+		Epoch: int64(n.Epoch), Incarnation: n.Incarnation, Directory: n.Directory,
+		Fenced: n.Fenced, Leaving: n.Leaving, Draining: n.Draining,
+	}
 }
 
 // ToNode returns a member. It fails with ErrMalformed if the id is negative or
@@ -24,6 +28,13 @@ func ToNode(w *NodeRecord) (messages.Node, error) {
 		Host: w.GetHost(),
 		Port: w.GetPort(),
 		Rack: w.GetRack(),
+
+		Epoch:       messages.NodeEpoch(w.GetEpoch()),
+		Incarnation: w.GetIncarnation(),
+		Directory:   w.GetDirectory(),
+		Fenced:      w.GetFenced(),
+		Leaving:     w.GetLeaving(),
+		Draining:    w.GetDraining(),
 	}, nil
 }
 
@@ -85,13 +96,13 @@ func ToDelta(w *MetadataDelta) (*messages.Delta, error) {
 		d.Removed = append(d.Removed, id)
 	}
 	var err error
-	if w.Nodes != nil {
-		if d.Nodes, err = toNodes(w.Nodes.GetNodes()); err != nil {
+	if w.GetNodes() != nil {
+		if d.Nodes, err = toNodes(w.GetNodes().GetNodes()); err != nil {
 			return nil, err
 		}
 	}
-	if w.NodeConfigs != nil {
-		if d.NodeConfigs, err = toNodeConfigs(w.NodeConfigs.GetConfigs()); err != nil {
+	if w.GetNodeConfigs() != nil {
+		if d.NodeConfigs, err = toNodeConfigs(w.GetNodeConfigs().GetConfigs()); err != nil {
 			return nil, err
 		}
 	}

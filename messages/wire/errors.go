@@ -49,6 +49,17 @@ var codes = []struct {
 	{ErrorCode_ERROR_CODE_STORAGE, messages.ErrStorage},
 	{ErrorCode_ERROR_CODE_UNAVAILABLE, messages.ErrUnavailable},
 	{ErrorCode_ERROR_CODE_OVERLOADED, messages.ErrOverloaded},
+	{ErrorCode_ERROR_CODE_STALE_NODE_EPOCH, messages.ErrStaleNodeEpoch},
+	{ErrorCode_ERROR_CODE_UNKNOWN_NODE, messages.ErrUnknownNode},
+	{ErrorCode_ERROR_CODE_DUPLICATE_NODE, messages.ErrDuplicateNode},
+	{ErrorCode_ERROR_CODE_INVALID_UPDATE_VERSION, messages.ErrInvalidUpdateVersion},
+	{ErrorCode_ERROR_CODE_INELIGIBLE_REPLICA, messages.ErrIneligibleReplica},
+	{ErrorCode_ERROR_CODE_NEW_LEADER_ELECTED, messages.ErrNewLeaderElected},
+	{ErrorCode_ERROR_CODE_PREFERRED_LEADER_NOT_AVAILABLE, messages.ErrPreferredLeaderNotAvailable},
+	{ErrorCode_ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE, messages.ErrEligibleLeadersNotAvailable},
+	{ErrorCode_ERROR_CODE_ELECTION_NOT_NEEDED, messages.ErrElectionNotNeeded},
+	{ErrorCode_ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS, messages.ErrNoReassignmentInProgress},
+	{ErrorCode_ERROR_CODE_OFFSET_NOT_AVAILABLE, messages.ErrOffsetNotAvailable},
 }
 
 // FromError returns the wire form of err: the code of the first sentinel it

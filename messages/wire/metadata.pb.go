@@ -280,8 +280,13 @@ type PartitionState struct {
 	LeaderEpoch    int32 `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	PartitionEpoch int32 `protobuf:"varint,3,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
 	// Node ids; the first is the preferred leader.
-	Replicas      []int32 `protobuf:"varint,4,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
-	Isr           []int32 `protobuf:"varint,5,rep,packed,name=isr,proto3" json:"isr,omitempty"`
+	Replicas []int32 `protobuf:"varint,4,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	Isr      []int32 `protobuf:"varint,5,rep,packed,name=isr,proto3" json:"isr,omitempty"`
+	// Eligible leader replicas: outside the ISR, yet with all that was acknowledged.
+	Elr []int32 `protobuf:"varint,6,rep,packed,name=elr,proto3" json:"elr,omitempty"`
+	// What a reassignment in progress brings and takes; both are among replicas.
+	Adding        []int32 `protobuf:"varint,7,rep,packed,name=adding,proto3" json:"adding,omitempty"`
+	Removing      []int32 `protobuf:"varint,8,rep,packed,name=removing,proto3" json:"removing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,7 +356,28 @@ func (x *PartitionState) GetIsr() []int32 {
 	return nil
 }
 
-// NodeRecord is the value of key "nodes/<id>": a member as clients see it.
+func (x *PartitionState) GetElr() []int32 {
+	if x != nil {
+		return x.Elr
+	}
+	return nil
+}
+
+func (x *PartitionState) GetAdding() []int32 {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *PartitionState) GetRemoving() []int32 {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
+// NodeRecord is the value of key "nodes/<id>": a registered node, alive or not.
 type NodeRecord struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	NodeId int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -359,7 +385,19 @@ type NodeRecord struct {
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
 	Port int32  `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	// Empty when the node has no rack.
-	Rack          string `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	// Epoch of its latest registration.
+	Epoch int64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The process life that registered.
+	Incarnation string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Id of its data; another one means that the disk was replaced.
+	Directory string `protobuf:"bytes,7,opt,name=directory,proto3" json:"directory,omitempty"`
+	// Not alive, or not known to be.
+	Fenced bool `protobuf:"varint,8,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	// It asked to be stopped.
+	Leaving bool `protobuf:"varint,9,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// An operator wants it empty.
+	Draining      bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +458,48 @@ func (x *NodeRecord) GetRack() string {
 		return x.Rack
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *NodeRecord) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *NodeRecord) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *NodeRecord) GetFenced() bool {
+	if x != nil {
+		return x.Fenced
+	}
+	return false
+}
+
+func (x *NodeRecord) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *NodeRecord) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 // ConfigRecord is the value of key "configs/<id>": the dynamic overrides of one
@@ -601,7 +681,7 @@ func (x *Topic) GetPartitions() []*PartitionState {
 	return nil
 }
 
-// NodeSet is all live nodes, by id.
+// NodeSet is all registered nodes, by id.
 type NodeSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*NodeRecord          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -835,19 +915,29 @@ const file_troupe_wire_v1_metadata_proto_rawDesc = "" +
 	"\x0ffirst_partition\x18\x02 \x01(\x05R\x0efirstPartition\x12>\n" +
 	"\n" +
 	"partitions\x18\x03 \x03(\v2\x1e.troupe.wire.v1.PartitionStateR\n" +
-	"partitions\"\xa2\x01\n" +
+	"partitions\"\xe8\x01\n" +
 	"\x0ePartitionState\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\x11R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x05R\vleaderEpoch\x12'\n" +
 	"\x0fpartition_epoch\x18\x03 \x01(\x05R\x0epartitionEpoch\x12\x1a\n" +
 	"\breplicas\x18\x04 \x03(\x05R\breplicas\x12\x10\n" +
-	"\x03isr\x18\x05 \x03(\x05R\x03isr\"a\n" +
+	"\x03isr\x18\x05 \x03(\x05R\x03isr\x12\x10\n" +
+	"\x03elr\x18\x06 \x03(\x05R\x03elr\x12\x16\n" +
+	"\x06adding\x18\a \x03(\x05R\x06adding\x12\x1a\n" +
+	"\bremoving\x18\b \x03(\x05R\bremoving\"\x85\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x12\n" +
-	"\x04rack\x18\x04 \x01(\tR\x04rack\"^\n" +
+	"\x04rack\x18\x04 \x01(\tR\x04rack\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x03R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\tR\vincarnation\x12\x1c\n" +
+	"\tdirectory\x18\a \x01(\tR\tdirectory\x12\x16\n" +
+	"\x06fenced\x18\b \x01(\bR\x06fenced\x12\x18\n" +
+	"\aleaving\x18\t \x01(\bR\aleaving\x12\x1a\n" +
+	"\bdraining\x18\n" +
+	" \x01(\bR\bdraining\"^\n" +
 	"\fConfigRecord\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x11R\x06nodeId\x125\n" +
 	"\aconfigs\x18\x02 \x03(\v2\x1b.troupe.wire.v1.ConfigEntryR\aconfigs\"B\n" +

@@ -50,12 +50,15 @@ func FromPartition(p *messages.Partition) *PartitionState {
 		PartitionEpoch: int32(p.PartitionEpoch),
 		Replicas:       fromNodeIDs(p.Replicas),
 		Isr:            fromNodeIDs(p.ISR),
+		Elr:            fromNodeIDs(p.ELR),
+		Adding:         fromNodeIDs(p.Adding),
+		Removing:       fromNodeIDs(p.Removing),
 	}
 }
 
 // ToPartition returns a partition's state. It fails with ErrMalformed on negative
-// node ids or epochs, a node that stands twice, an in-sync replica that is no
-// replica, and a leader that is none either.
+// node ids or epochs, a node that stands twice, and a node that is in sync, eligible,
+// added, removed or leader although it is no replica.
 func ToPartition(w *PartitionState) (messages.Partition, error) {
 	p := messages.Partition{
 		Leader:         messages.NodeID(w.GetLeader()),
@@ -66,17 +69,27 @@ func ToPartition(w *PartitionState) (messages.Partition, error) {
 	if p.Replicas, err = toNodeIDs("replicas", w.GetReplicas()); err != nil {
 		return messages.Partition{}, err
 	}
-	if p.ISR, err = toNodeIDs("isr", w.GetIsr()); err != nil {
-		return messages.Partition{}, err
+	for _, set := range []struct {
+		field string
+		from  []int32
+		to    *[]messages.NodeID
+	}{
+		{"isr", w.GetIsr(), &p.ISR}, {"elr", w.GetElr(), &p.ELR},
+		{"adding", w.GetAdding(), &p.Adding}, {"removing", w.GetRemoving(), &p.Removing},
+	} {
+		if *set.to, err = toNodeIDs(set.field, set.from); err != nil {
+			return messages.Partition{}, err
+		}
+		for _, id := range *set.to {
+			if !slices.Contains(p.Replicas, id) {
+				return messages.Partition{}, malformed("%s has node %d, replicas are %v",
+					set.field, id, p.Replicas)
+			}
+		}
 	}
 	if p.LeaderEpoch < 0 || p.PartitionEpoch < 0 {
 		return messages.Partition{}, malformed("leader epoch %d, partition epoch %d",
 			p.LeaderEpoch, p.PartitionEpoch)
-	}
-	for _, id := range p.ISR {
-		if !slices.Contains(p.Replicas, id) {
-			return messages.Partition{}, malformed("isr has node %d, replicas are %v", id, p.Replicas)
-		}
 	}
 	if p.Leader != messages.NoNode && !slices.Contains(p.Replicas, p.Leader) {
 		return messages.Partition{}, malformed("leader is %d, replicas are %v", p.Leader, p.Replicas)

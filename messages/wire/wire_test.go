@@ -61,6 +61,11 @@ func (g gen) partition() messages.Partition {
 	if len(p.ISR) > 0 {
 		p.Leader = p.ISR[0]
 	}
+	for _, to := range []*[]messages.NodeID{&p.ELR, &p.Adding, &p.Removing} {
+		for _, i := range g.Perm(len(p.Replicas))[:g.IntN(len(p.Replicas))] {
+			*to = append(*to, p.Replicas[i])
+		}
+	}
 	return p
 }
 
@@ -79,6 +84,9 @@ func (g gen) nodes() []messages.Node {
 		if g.IntN(2) == 0 {
 			nodes = append(nodes, messages.Node{
 				ID: id, Host: g.text("host"), Port: g.Int32N(65536), Rack: g.text("rack"),
+				Epoch: messages.NodeEpoch(g.Int64()), Incarnation: g.text("life"),
+				Directory: g.text("dir"),
+				Fenced:    g.IntN(2) == 0, Leaving: g.IntN(2) == 0, Draining: g.IntN(2) == 0,
 			})
 		}
 	}
@@ -158,8 +166,10 @@ func TestCommandsCrossTheNetworkUnchanged(t *testing.T) {
 			{Name: g.text("b"), Partitions: -1, ReplicationFactor: -1,
 				Assignment: map[int32][]messages.NodeID{0: {1, 2}, 7: {-5, 1}}},
 		}
-		gotCreate, err := ToCreateTopics(crossed(t, FromCreateTopics(create)))
+		ids := []messages.TopicID{g.topicID(), g.topicID()}
+		gotCreate, gotIDs, err := ToCreateTopics(crossed(t, FromCreateTopics(create, ids)))
 		same(t, gotCreate, create, err)
+		same(t, gotIDs, ids, err)
 
 		refs := []messages.TopicRef{{Name: g.text("a")}, {ID: g.topicID()}}
 		gotRefs, err := ToDeleteTopics(crossed(t, FromDeleteTopics(refs)))
@@ -273,6 +283,10 @@ func TestMalformedValuesAreRefused(t *testing.T) {
 			_, err := ToPartition(&PartitionState{Leader: 1, Replicas: []int32{1}, Isr: []int32{1, 2}})
 			return err
 		}},
+		{"an eligible leader that is no replica", func() error {
+			_, err := ToPartition(&PartitionState{Leader: 1, Replicas: []int32{1}, Elr: []int32{2}})
+			return err
+		}},
 		{"a leader that is no replica", func() error {
 			_, err := ToPartition(&PartitionState{Leader: 3, Replicas: []int32{1}})
 			return err
@@ -303,7 +317,7 @@ func TestMalformedValuesAreRefused(t *testing.T) {
 			return err
 		}},
 		{"a replication factor beyond 16 bits", func() error {
-			_, err := ToCreateTopics(&CreateTopics{Topics: []*CreateTopic{{ReplicationFactor: 1 << 20}}})
+			_, _, err := ToCreateTopics(&CreateTopics{Topics: []*CreateTopic{{ReplicationFactor: 1 << 20}}})
 			return err
 		}},
 	} {
