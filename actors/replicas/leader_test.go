@@ -4,51 +4,69 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 )
 
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
 func partition(epoch messages.LeaderEpoch, isr ...messages.NodeID) *messages.Partition {
 	return &messages.Partition{Leader: 1, LeaderEpoch: epoch, Replicas: isr, ISR: isr}
 }
 
+// fetched has a follower ask at an offset, under node epoch 1.
+func fetched(t *testing.T, l *Leader, follower messages.NodeID, at messages.Offset) {
+	t.Helper()
+	if err := l.Fetched(follower, 1, at, noon); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decided is the controller's next decision about the in-sync set.
+func decided(l *Leader, isr ...messages.NodeID) {
+	p := l.part
+	p.ISR, p.PartitionEpoch = isr, p.PartitionEpoch+1
+	l.SetPartition(&p, noon)
+}
+
 func TestALeaderAloneSeesItsWritesAtOnce(t *testing.T) {
-	l := NewLeader(1, partition(3, 1), 1, 0, 0, 10)
+	l := NewLeader(1, partition(3, 1), 1, Bounds{0, 0, 10}, noon)
 	if l.HighWatermark() != 10 {
 		t.Fatalf("high watermark is %d before the first write, want 10", l.HighWatermark())
 	}
-	l.Appended(15)
+	l.Appended(15, noon)
 	if l.HighWatermark() != 15 || l.LogEnd() != 15 || l.Epoch() != 3 {
 		t.Fatalf("high watermark %d, log end %d, epoch %d", l.HighWatermark(), l.LogEnd(), l.Epoch())
 	}
 }
 
 func TestTheHighWatermarkWaitsForTheSlowestInSyncReplica(t *testing.T) {
-	l := NewLeader(1, partition(0, 1, 2, 3), 1, 0, 4, 10)
+	l := NewLeader(1, partition(0, 1, 2, 3), 1, Bounds{0, 4, 10}, noon)
 	if l.HighWatermark() != 4 {
 		t.Fatalf(
 			"a new leader that has heard of nobody moved the high watermark to %d",
 			l.HighWatermark(),
 		)
 	}
-	l.Fetched(2, 9)
+	fetched(t, l, 2, 9)
 	if l.HighWatermark() != 4 {
 		t.Fatalf("high watermark %d before the third replica was heard of", l.HighWatermark())
 	}
-	l.Fetched(3, 7)
+	fetched(t, l, 3, 7)
 	if l.HighWatermark() != 7 {
 		t.Fatalf("high watermark %d, want the slowest follower's 7", l.HighWatermark())
 	}
-	l.SetISR([]messages.NodeID{1, 2})
+	decided(l, 1, 2)
 	if l.HighWatermark() != 9 {
 		t.Fatalf("high watermark %d after the slowest left the in-sync set, want 9", l.HighWatermark())
 	}
 }
 
 func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
-	l := NewLeader(1, partition(0, 1), 2, 0, 3, 5)
-	l.Appended(8)
+	l := NewLeader(1, partition(0, 1), 2, Bounds{0, 3, 5}, noon)
+	l.Appended(8, noon)
 	if l.HighWatermark() != 3 {
 		t.Fatalf("high watermark moved to %d with one of two required replicas", l.HighWatermark())
 	}
@@ -67,18 +85,18 @@ func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
 func TestTheHighWatermarkNeverFalls(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 0))
 	for range 200 {
-		l := NewLeader(1, partition(0, 1, 2, 3), 1+rng.IntN(3), 0, 0, 0)
+		l := NewLeader(1, partition(0, 1, 2, 3), 1+rng.IntN(3), Bounds{0, 0, 0}, noon)
 		end, before := messages.Offset(0), messages.Offset(0)
 		for range 100 {
 			switch rng.IntN(4) {
 			case 0:
 				end += messages.Offset(rng.IntN(5))
-				l.Appended(end)
+				l.Appended(end, noon)
 			case 1:
-				l.Fetched(messages.NodeID(2+rng.IntN(2)), messages.Offset(rng.Int64N(int64(end)+1)))
+				fetched(t, l, messages.NodeID(2+rng.IntN(2)), messages.Offset(rng.Int64N(int64(end)+1)))
 			case 2:
 				sets := [][]messages.NodeID{{1}, {1, 2}, {1, 3}, {1, 2, 3}}
-				l.SetISR(sets[rng.IntN(len(sets))])
+				decided(l, sets[rng.IntN(len(sets))]...)
 			case 3:
 				l.SetMinISR(1 + rng.IntN(3))
 			}
@@ -96,7 +114,7 @@ func TestALogEndThatFallsIsABug(t *testing.T) {
 			t.Fatal("nobody noticed")
 		}
 	}()
-	NewLeader(1, partition(0, 1), 1, 0, 0, 10).Appended(9)
+	NewLeader(1, partition(0, 1), 1, Bounds{0, 0, 10}, noon).Appended(9, noon)
 }
 
 func TestFence(t *testing.T) {
