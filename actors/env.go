@@ -24,6 +24,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/invariant"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
@@ -68,6 +69,12 @@ type Metrics interface {
 	ForgetTopic(name string)
 }
 
+// Peers carries a follower's fetches to other nodes. cluster/bulk's pool is one.
+type Peers interface {
+	// Fetch asks node to; reply is called once, from any goroutine. It must not block.
+	Fetch(to messages.NodeID, q *data.ReplicaFetch, reply func(*data.ReplicaFetched))
+}
+
 // Env is what the shells of a node share. Its fields do not change once the
 // first actor runs.
 type Env struct {
@@ -81,6 +88,8 @@ type Env struct {
 	IDs      Identities
 	Client   *Client
 	Metrics  Metrics
+	// Peers reaches the replicas on other nodes; nil in a cluster of one.
+	Peers Peers
 
 	replicas   sync.Map // messages.PartitionID -> *Replica
 	recovery   chan struct{}
@@ -100,6 +109,12 @@ func (e *Env) Init(recoveries int) {
 		e.depths[kind] = &depth{}
 	}
 	e.dispatcher = newDispatcher()
+}
+
+// recovering waits for its turn to open a log, and returns what ends it.
+func (e *Env) recovering() (done func()) {
+	e.recovery <- struct{}{}
+	return func() { <-e.recovery }
 }
 
 // Close ends what Init started, after the last actor stopped.

@@ -24,8 +24,8 @@ import (
 type Replica struct {
 	id    messages.ReplicaID
 	topic string
-	root  *actor.RootContext
-	pid   *actor.PID
+	pid   *actor.PID  // nil in a World
+	send  func(m any) // to the replica
 
 	// gate lets appends through while the replica takes them. The actor closes
 	// it for good before it leaves, so that no append can slip into a mailbox
@@ -38,7 +38,10 @@ type Replica struct {
 	log   atomic.Pointer[commitlog.Log] // nil: not open
 	fault atomic.Pointer[error]         // why it is offline; nil: it is not
 
-	deleted atomic.Bool // its data was deleted
+	// watermark is the highest high watermark that the replica knows of, in
+	// every role.
+	watermark atomic.Int64
+	deleted   atomic.Bool // its data was deleted
 
 	waiting waiters
 }
@@ -46,11 +49,12 @@ type Replica struct {
 // leadership is one moment of a leading replica. It is immutable.
 type leadership struct {
 	offsets  data.Offsets
+	settled  bool // see replicas.Leader
 	settings *configs.TopicSettings
 }
 
-func newFace(id messages.ReplicaID, topic string, root *actor.RootContext) *Replica {
-	r := &Replica{id: id, topic: topic, root: root}
+func newFace(id messages.ReplicaID, topic string) *Replica {
+	r := &Replica{id: id, topic: topic}
 	r.hint.Store(&data.LeaderHint{Leader: messages.NoNode, Epoch: messages.NoEpoch})
 	return r
 }
@@ -79,7 +83,7 @@ func (r *Replica) Append(a *data.Append) {
 		a.Done(r.refusal(r.notLeading()))
 		return
 	}
-	r.root.Send(r.pid, a)
+	r.send(a)
 }
 
 // refusal is the result of an append that did not happen.
@@ -171,7 +175,7 @@ func (r *Replica) catchFault(err *error) func() {
 		}
 		*err = fmt.Errorf("%s-%d: memory fault while reading the log at %#x: %w",
 			r.topic, r.id.Partition, fault.Addr(), messages.ErrStorage)
-		r.root.Send(r.pid, logFaulted{})
+		r.send(logFaulted{})
 	}
 }
 

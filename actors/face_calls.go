@@ -29,6 +29,9 @@ func (r *Replica) ByTimestamp(_ context.Context, t messages.Timestamp, isolation
 	found := true
 	switch t {
 	case data.TimestampLatest:
+		if !l.settled {
+			return none, fmt.Errorf("%s-%d: %w", r.topic, r.id.Partition, messages.ErrOffsetNotAvailable)
+		}
 		at.Offset, at.Epoch = limit, o.Epoch
 	case data.TimestampEarliest, data.TimestampEarliestLocal:
 		at.Offset, at.Epoch = o.LogStart, log.EpochAt(o.LogStart)
@@ -64,10 +67,7 @@ func (r *Replica) DeleteRecords(
 	r.gate.RLock()
 	open := !r.closed && r.leads.Load() != nil
 	if open {
-		r.root.Send(
-			r.pid,
-			&deleteRecords{before, func(o messages.Offset, err error) { done <- outcome{o, err} }},
-		)
+		r.send(&deleteRecords{before, func(o messages.Offset, err error) { done <- outcome{o, err} }})
 	}
 	r.gate.RUnlock()
 	if !open {

@@ -86,13 +86,12 @@ func (d *dirHandle) boundsOf(tp messages.TopicPartition) logBounds {
 	return logBounds{}
 }
 
-// closed records the bounds of a log that was closed (err: not cleanly).
-func (d *dirHandle) closed(tp messages.TopicPartition, log *commitlog.Log, err error) {
-	d.bounds.Store(
-		tp,
-		logBounds{recovery: log.Durable(), start: log.Start(), watermark: log.End(), err: err},
-	)
-}
+// closed records the bounds of a log that is open no more.
+func (d *dirHandle) closed(tp messages.TopicPartition, b logBounds) { d.bounds.Store(tp, b) }
+
+func (d *dirHandle) wasClean() bool { return d.clean }
+
+func (d *dirHandle) grew(bytes int64) { d.used.Add(bytes) }
 
 // removed forgets a deleted partition: a new topic of the same name must not
 // inherit its bounds.
@@ -208,15 +207,17 @@ func (l *logDir) spawn(ctx actor.Context, m *spawnReplica) {
 	if l.forgot {
 		l.checkpoint()
 	}
-	face := newFace(m.id, m.topic, l.env.Root)
+	face := newFace(m.id, m.topic)
 	if err := l.handle.offline.Load(); err != nil {
 		face.fault.Store(err)
 	}
 	// The face needs the PID before the actor runs, and readers must find the
 	// face before the node counts the replica as open.
 	face.pid = actor.NewPID(ctx.Self().Address, ctx.Self().Id+"/"+m.name)
+	root, child := l.env.Root, face.pid
+	face.send = func(m any) { root.Send(child, m) }
 	l.env.replicas.Store(m.id.PartitionID, face)
-	pid, err := ctx.SpawnNamed(newReplica(l.env, face, l.handle, m.folder), m.name)
+	pid, err := ctx.SpawnNamed(replicaProps(l.env, face, l.handle, m.folder), m.name)
 	if err != nil {
 		l.env.replicas.CompareAndDelete(m.id.PartitionID, face)
 		m.done(nil, err)
@@ -305,11 +306,8 @@ func (l *logDir) bounds() map[messages.TopicPartition]logBounds {
 		tp := messages.TopicPartition{Topic: face.topic, Partition: face.id.Partition}
 		out[tp] = l.handle.boundsOf(tp)
 		if log := face.log.Load(); log != nil {
-			b := logBounds{recovery: log.Durable(), start: log.Start(), watermark: log.End()}
-			if o := face.Offsets(); o.HighWatermark >= 0 {
-				b.watermark = o.HighWatermark
-			}
-			out[tp] = b
+			out[tp] = logBounds{recovery: log.Durable(), start: log.Start(),
+				watermark: min(messages.Offset(face.watermark.Load()), log.End())}
 		}
 	}
 	l.handle.bounds.Range(func(tp, b any) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -51,92 +52,143 @@ type (
 	goOffline struct{ err error }
 	// logFaulted tells the replica that a reader hit a fault in its mapping.
 	logFaulted struct{}
+	// opening, abandoning and ending are what the library says at an actor's
+	// start, before its restart, and after its last message.
+	opening    struct{}
+	abandoning struct{}
+	ending     struct{}
 )
 
 // replica owns one partition's log on this node: its only writer. It gathers
 // the appends that wait in its mailbox into one write, and answers them when
 // they are as safe as their producers asked for.
 //
-// Roles: opening (no log yet), leading, offline (the disk failed). While it does
-// not lead, its face refuses appends and reads with a retriable error.
+// Roles: opening (no log yet), leading, following, leaderless, offline (the disk
+// failed). While it does not lead, its face refuses appends and reads with a
+// retriable error. A change of role never opens a file.
+//
+// It is the body of an actor: it knows no actor system, no clock and no
+// goroutine, only its outbox.
 type replica struct {
 	env  *Env
+	out  ReplicaOutbox
 	log  zerolog.Logger
 	face *Replica
-	dir  *dirHandle
+	dir  directory
 	path string // of its folder
 
 	topic     *messages.Topic
 	partition messages.Partition
 	settings  *configs.TopicSettings
-	store     *commitlog.Log   // nil while not open
-	producers *producers.State // of this log
-	leader    *replicas.Leader // nil unless leading
+	store     *commitlog.Log     // nil while not open
+	producers *producers.State   // of this log
+	leader    *replicas.Leader   // nil unless leading
+	follower  *replicas.Follower // nil unless following
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
-	queue      []*data.Append // not decided yet, oldest first
-	queued     int            // bytes of queue
-	writeDue   bool           // a writeQueued is in the mailbox
-	batches    []record.Batch // decided, being written
-	written    []parked       // decided, not parked yet
-	parked     []parked       // written, not answered yet, oldest first
-	flushing   bool           // a flush is with the data directory
-	flushArmed bool           // a flushDue is on its way
-	size       int64          // of the log, as counted in dir.used
-	life       int64          // of this instance, to tell its flushes from an earlier one's
+	queue      []*data.Append                  // not decided yet, oldest first
+	queued     int                             // bytes of queue
+	writeDue   bool                            // a writeQueued is in the mailbox
+	batches    []record.Batch                  // decided, being written
+	written    []parked                        // decided, not parked yet
+	parked     []parked                        // written, not answered yet, oldest first
+	fetches    map[messages.NodeID]parkedFetch // of followers, waiting for records
+	isrArmed   bool                            // an isrDue is on its way
+	fetching   bool                            // a fetch is with the leader
+	follows    int64                           // fetches so far, to tell an answer to an earlier one
+	flushing   bool                            // a flush is with the data directory
+	flushArmed bool                            // a flushDue is on its way
+	size       int64                           // of the log, as counted in dir.used
+	life       int64                           // of this instance, to tell what an earlier one began
 	leaving    bool
 	remove     bool // delete the data when leaving
 	inside     bool // a message is being handled, or its handling panicked
 	broken     bool // a message was not handled to its end: trust nothing but the disk
 }
 
-func newReplica(env *Env, face *Replica, dir *dirHandle, folder string) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor {
-		return &replica{env: env, face: face, dir: dir, path: folder, life: env.lives.Add(1),
-			log: env.Log.With().Str("topic", face.topic).Int32("partition", face.id.Partition).Logger()}
-	}, env.props(KindReplica)...)
+func newReplica(env *Env, face *Replica, dir directory, folder string) *replica {
+	return &replica{env: env, face: face, dir: dir, path: folder, life: env.lives.Add(1),
+		fetches: map[messages.NodeID]parkedFetch{},
+		log:     env.Log.With().Str("topic", face.topic).Int32("partition", face.id.Partition).Logger()}
 }
 
+func replicaProps(env *Env, face *Replica, dir directory, folder string) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor { return newReplica(env, face, dir, folder) },
+		env.props(KindReplica)...)
+}
+
+// Receive is the actor around the body.
 func (r *replica) Receive(ctx actor.Context) {
 	// A fault in the mapping becomes a panic of this actor alone. The setting
 	// holds for the goroutine, and every run of a mailbox has a new one.
 	debug.SetPanicOnFault(true)
+	if r.out == nil {
+		r.out = replicaActor{r.env, ctx.Self()}
+	}
+	switch ctx.Message().(type) {
+	case *actor.Started:
+		r.receive(opening{})
+	case *actor.Restarting:
+		r.receive(abandoning{})
+	case *actor.Stopped:
+		r.receive(ending{})
+	default:
+		r.receive(ctx.Message())
+	}
+}
+
+// receive handles one message; a panic in it leaves the replica broken.
+func (r *replica) receive(m any) {
 	r.broken = r.broken || r.inside
 	r.inside = true
-	r.handle(ctx)
+	r.handle(m)
 	r.inside = false
 }
 
-func (r *replica) handle(ctx actor.Context) {
-	switch m := ctx.Message().(type) {
+func (r *replica) handle(message any) {
+	switch m := message.(type) {
 	case *data.Append:
-		r.append(ctx, m)
+		r.append(m)
 	case writeQueued:
-		r.write(ctx)
+		r.write()
+	case *replicaFetch:
+		r.replicaFetch(m)
+	case fetchAnswered:
+		r.fetchAnswered(m)
+	case fetchDue:
+		r.fetchDue(m)
+	case fetcherGone:
+		r.fetcherGone(m)
+	case isrDue:
+		r.isrDue()
+	case proposalAnswered:
+		r.proposalAnswered(m)
+	case proposalDue:
+		r.proposalDue(m)
 	case *assigned:
 		r.assign(m.topic, m.partition)
 	case flushDue:
-		r.flushDue(ctx)
+		r.flushDue()
 	case flushed:
-		r.flushed(ctx, m)
+		r.flushed(m)
 	case *deleteRecords:
-		r.deleteRecords(ctx, m)
+		r.deleteRecords(m)
 	case retain:
 		r.retain()
-	case *actor.Started:
+	case opening:
 		r.open()
 	case Leave:
-		r.leave(ctx, false)
+		r.leave(false)
 	case deleteData:
-		r.leave(ctx, true)
+		r.leave(true)
 	case goOffline:
 		r.fail(m.err)
 	case logFaulted:
 		panic("a reader hit a memory fault in the log")
-	case *actor.Restarting:
+	case abandoning:
 		r.abandon()
-	case *actor.Stopped:
+	case ending:
 		r.stopped()
 	}
 }
@@ -144,9 +196,8 @@ func (r *replica) handle(ctx actor.Context) {
 // open opens the log and takes the role the metadata gives. It never panics: a
 // log that cannot be opened leaves the replica offline, with the reason.
 func (r *replica) open() {
-	defer r.env.tellNode(replicaOpened{r.face.id.PartitionID})
-	r.env.recovery <- struct{}{}
-	defer func() { <-r.env.recovery }()
+	defer r.out.Opened(r.face.id.PartitionID)
+	defer r.env.recovering()()
 	image := r.env.Client.Image()
 	r.topic = image.TopicByID(r.face.id.Topic)
 	part := image.Partition(r.face.id.PartitionID)
@@ -161,7 +212,7 @@ func (r *replica) open() {
 	log, found, err := commitlog.Open(r.env.FS, r.path, commitlog.Options{
 		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,
 		Config: logConfig(r.settings), State: r.producers, Files: r.env.Files,
-		Clean:         r.dir.clean && bounds.err == nil,
+		Clean:         r.dir.wasClean() && bounds.err == nil,
 		RecoveryPoint: bounds.recovery, LogStart: bounds.start,
 	})
 	if err != nil {
@@ -175,6 +226,7 @@ func (r *replica) open() {
 	r.store = log
 	r.face.log.Store(log)
 	r.face.fault.Store(nil)
+	r.face.watermark.Store(int64(max(log.Start(), min(bounds.watermark, log.End()))))
 	r.become(*part)
 	log.Idle() // a recovery has the whole log mapped; nobody may ever ask for it
 }
@@ -209,8 +261,8 @@ func (r *replica) assign(t *messages.Topic, p messages.Partition) {
 	r.become(p)
 }
 
-// become takes the role that p gives this replica. A decision of an earlier
-// epoch changes nothing.
+// become takes the role that p gives this replica. A decision that is older than
+// one heard of before changes nothing.
 func (r *replica) become(p messages.Partition) {
 	if p.LeaderEpoch < r.partition.LeaderEpoch {
 		return
@@ -218,20 +270,47 @@ func (r *replica) become(p messages.Partition) {
 	r.partition = p
 	r.face.hint.Store(&data.LeaderHint{Leader: p.Leader, Epoch: p.LeaderEpoch})
 	switch {
-	case p.Leader != r.env.Self:
-		r.leader = nil
-		r.refuseAll(messages.ErrNotLeader)
-		r.face.publish(nil)
-		return
-	case r.leader == nil || r.leader.Epoch() < p.LeaderEpoch:
-		r.leader = replicas.NewLeader(r.env.Self, &p, r.settings.MinInsyncReplicas,
-			r.store.Start(), r.dir.boundsOf(r.tp()).watermark, r.store.End())
-		r.epochStarted = false
+	case p.Leader == r.env.Self:
+		r.lead(&p)
+	case p.Leader != messages.NoNode && slices.Contains(p.Replicas, r.env.Self):
+		r.follow(&p)
 	default:
+		r.stopLeading()
+		r.follower = nil
+	}
+}
+
+// lead takes the leading role, or goes on in it under what changed.
+func (r *replica) lead(p *messages.Partition) {
+	now := r.env.Now()
+	if r.leader == nil || r.leader.Epoch() < p.LeaderEpoch {
+		r.stopLeading()
+		r.follower = nil
+		r.leader = replicas.NewLeader(r.env.Self, p, r.settings.MinInsyncReplicas, replicas.Bounds{
+			Start: r.store.Start(), HighWatermark: r.watermark(), End: r.store.End()}, now)
+		r.epochStarted = false
+	} else {
 		r.leader.SetMinISR(r.settings.MinInsyncReplicas)
-		r.leader.SetISR(p.ISR)
+		r.leader.SetPartition(p, now)
 	}
 	r.publish()
+	r.watchISR()
+}
+
+// stopLeading answers everybody who counted on this leadership.
+func (r *replica) stopLeading() {
+	if r.leader == nil {
+		return
+	}
+	r.leader = nil
+	r.refuseAll(messages.ErrNotLeader)
+	r.refuseFetches(messages.ErrNotLeader)
+	r.face.publish(nil)
+}
+
+// watermark is the highest high watermark that this replica knows of.
+func (r *replica) watermark() messages.Offset {
+	return messages.Offset(r.face.watermark.Load())
 }
 
 func (r *replica) tp() messages.TopicPartition {
@@ -242,9 +321,11 @@ func (r *replica) tp() messages.TopicPartition {
 // whose records are as safe as they asked.
 func (r *replica) publish() {
 	hw := r.leader.HighWatermark()
+	r.face.watermark.Store(int64(hw))
 	r.producers.AdvanceHighWatermark(hw)
 	r.account(r.store.Size())
 	r.face.publish(&leadership{
+		settled: r.leader.Settled(),
 		offsets: data.Offsets{
 			LogStart: r.store.Start(), HighWatermark: hw, LogEnd: r.leader.LogEnd(),
 			LastStable: r.producers.LastStable(hw), Epoch: r.leader.Epoch(),
@@ -252,11 +333,12 @@ func (r *replica) publish() {
 		settings: r.settings,
 	})
 	r.answerParked()
+	r.serveFetches()
 }
 
 // account keeps the data directory's sum right.
 func (r *replica) account(size int64) {
-	r.dir.used.Add(size - r.size)
+	r.dir.grew(size - r.size)
 	r.size = size
 }
 
@@ -316,23 +398,36 @@ func (r *replica) fail(err error) {
 
 // abandon gives up the log without writing anything, and answers everybody.
 func (r *replica) abandon() {
-	r.leader = nil
-	r.face.publish(nil)
-	r.face.log.Store(nil)
-	r.refuseAll(r.face.notLeading())
+	r.quit()
 	if r.store != nil {
-		r.dir.closed(r.tp(), r.store, errAbandoned)
+		r.dir.closed(r.tp(), r.bounds(errAbandoned))
 		r.store.Abandon()
 		r.store = nil
 	}
 	r.account(0)
 }
 
+// quit ends every role and answers everybody.
+func (r *replica) quit() {
+	r.leader, r.follower = nil, nil
+	r.face.publish(nil)
+	r.face.log.Store(nil)
+	r.refuseAll(r.face.notLeading())
+	r.refuseFetches(r.face.notLeading())
+}
+
+// bounds are the log's entries in the checkpoint files (err: it is not closed
+// cleanly).
+func (r *replica) bounds(err error) logBounds {
+	return logBounds{recovery: r.store.Durable(), start: r.store.Start(),
+		watermark: min(r.watermark(), r.store.End()), err: err}
+}
+
 var errAbandoned = errors.New("the log was given up after a failure")
 
 // leave closes the door, answers everybody, and stops after what is in the
 // mailbox before this moment.
-func (r *replica) leave(ctx actor.Context, remove bool) {
+func (r *replica) leave(remove bool) {
 	r.remove = r.remove || remove
 	if r.leaving {
 		return
@@ -341,8 +436,8 @@ func (r *replica) leave(ctx actor.Context, remove bool) {
 	r.face.gate.Lock()
 	r.face.closed = true
 	r.face.gate.Unlock()
-	r.write(ctx)
-	ctx.Poison(ctx.Self())
+	r.write()
+	r.out.Stop()
 }
 
 // stopped closes or deletes the log after the last message. The log of an
@@ -351,10 +446,7 @@ func (r *replica) stopped() {
 	if r.broken {
 		r.abandon()
 	}
-	r.leader = nil
-	r.face.publish(nil)
-	r.face.log.Store(nil)
-	r.refuseAll(r.face.notLeading())
+	r.quit()
 	if r.store != nil {
 		var err error
 		if r.remove {
@@ -362,7 +454,7 @@ func (r *replica) stopped() {
 		} else if err = r.store.Close(); err != nil {
 			r.log.Error().Err(err).Msg("log could not be closed cleanly")
 		}
-		r.dir.closed(r.tp(), r.store, err)
+		r.dir.closed(r.tp(), r.bounds(err))
 		r.store = nil
 	}
 	r.account(0)
@@ -373,9 +465,7 @@ func (r *replica) stopped() {
 		}
 		r.dir.removed(r.tp())
 		r.face.deleted.Store(true)
-		if pid := r.env.storage.Load(); pid != nil {
-			r.env.Root.Send(pid, replicaRemoved{r.face.id.PartitionID})
-		}
+		r.out.Removed(r.face.id.PartitionID)
 	}
 	r.env.replicas.CompareAndDelete(r.face.id.PartitionID, r.face)
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/troupelog/troupe/actors/producers"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -30,7 +28,7 @@ type parked struct {
 
 // append queues a batch. The write happens behind the appends that are already
 // in the mailbox, so that all of them go to disk together.
-func (r *replica) append(ctx actor.Context, a *data.Append) {
+func (r *replica) append(a *data.Append) {
 	if r.leader == nil || r.store == nil {
 		a.Done(r.face.refusal(r.face.notLeading()))
 		return
@@ -38,18 +36,18 @@ func (r *replica) append(ctx actor.Context, a *data.Append) {
 	r.queue = append(r.queue, a)
 	r.queued += len(a.Batch.Bytes)
 	if r.queued >= gatherBytes || len(r.queue) >= gatherBatches {
-		r.write(ctx)
+		r.write()
 		return
 	}
 	if !r.writeDue {
 		r.writeDue = true
-		ctx.Send(ctx.Self(), writeQueued{})
+		r.out.Self(writeQueued{})
 	}
 }
 
 // write decides the queued appends, writes those that may be written in one go,
 // and answers or parks them.
-func (r *replica) write(ctx actor.Context) {
+func (r *replica) write() {
 	r.writeDue = false
 	if len(r.queue) == 0 || r.leader == nil {
 		return
@@ -64,11 +62,12 @@ func (r *replica) write(ctx actor.Context) {
 			return
 		}
 		plan.Commit()
-		r.leader.Appended(r.store.End())
+		r.leader.Appended(r.store.End(), now)
 	}
 	r.parkWritten()
 	r.publish()
-	r.flushSoon(ctx)
+	r.flushSoon()
+	r.watchISR()
 }
 
 // decide goes through the queue in order. It answers what is refused, and leaves

@@ -5,50 +5,47 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/troupelog/troupe/messages"
 )
 
 // flushSoon sees to it that what was appended is flushed: at once when producers
 // wait for it or flush.messages is reached, else within flush.ms. A partition
 // that nobody writes to arms no timer.
-func (r *replica) flushSoon(ctx actor.Context) {
+func (r *replica) flushSoon() {
 	unflushed := int64(r.store.End() - r.store.Durable())
 	switch {
 	case unflushed == 0 || r.flushing:
 	case unflushed >= r.settings.FlushMessages:
-		r.flush(ctx)
+		r.flush()
 	case !r.flushArmed && milliseconds(r.settings.FlushMs) < maxTimer:
 		r.flushArmed = true
-		self, root := ctx.Self(), r.env.Root
-		time.AfterFunc(milliseconds(r.settings.FlushMs), func() { root.Send(self, flushDue{}) })
+		r.out.After(milliseconds(r.settings.FlushMs), flushDue{})
 	}
 }
 
 // maxTimer is beyond any node's life: such an interval means never.
 const maxTimer = 100 * 365 * 24 * time.Hour
 
-func (r *replica) flushDue(ctx actor.Context) {
+func (r *replica) flushDue() {
 	r.flushArmed = false
 	if r.store != nil && !r.flushing {
-		r.flush(ctx)
+		r.flush()
 	}
 }
 
 // flush hands what is dirty to the data directory, which runs it beside other
 // partitions' flushes. Appends go on meanwhile and join the next one.
-func (r *replica) flush(ctx actor.Context) {
+func (r *replica) flush() {
 	f, dirty := r.store.PrepareFlush()
 	if !dirty {
 		return
 	}
 	r.flushing = true
-	self, root, life := ctx.Self(), r.env.Root, r.life
-	r.dir.flush(f, func(err error) { root.Send(self, flushed{flush: f, err: err, life: life}) })
+	out, life := r.out, r.life
+	r.dir.flush(f, func(err error) { out.Self(flushed{flush: f, err: err, life: life}) })
 }
 
-func (r *replica) flushed(ctx actor.Context, m flushed) {
+func (r *replica) flushed(m flushed) {
 	if m.life != r.life || r.store == nil {
 		return // of an instance that failed meanwhile
 	}
@@ -64,11 +61,12 @@ func (r *replica) flushed(ctx actor.Context, m flushed) {
 	if r.leader != nil {
 		r.answerParked()
 	}
-	r.flushSoon(ctx)
+	r.ask()
+	r.flushSoon()
 }
 
 // deleteRecords raises the log start and answers once that survives a crash.
-func (r *replica) deleteRecords(_ actor.Context, m *deleteRecords) {
+func (r *replica) deleteRecords(m *deleteRecords) {
 	if r.leader == nil {
 		m.reply(messages.NoOffset, r.face.notLeading())
 		return
@@ -98,24 +96,30 @@ func (r *replica) deleteRecords(_ actor.Context, m *deleteRecords) {
 }
 
 // retain deletes segments that are past their retention and forgets producers
-// that went away.
+// that went away. Followers do so too: a leader that moved here must not find
+// what its predecessor deleted long ago.
 func (r *replica) retain() {
-	if r.leader == nil {
+	if r.store == nil || r.leaving {
 		return
 	}
 	now := r.env.Now()
 	r.producers.Expire(messages.Timestamp(now.UnixMilli()), r.env.number("producer.id.expiration.ms"))
-	deleted, err := r.store.Retain(now, r.leader.HighWatermark())
+	deleted, err := r.store.Retain(now, r.watermark())
 	if err != nil {
 		r.failUnlessFull(err)
 		return
 	}
 	if deleted > 0 {
-		r.leader.SetLogStart(r.store.Start())
-		r.publish()
 		r.dir.changed()
 		r.log.Info().Int("segments", deleted).Int64("log_start", int64(r.store.Start())).
 			Msg("segments past their retention were deleted")
+	}
+	switch {
+	case deleted > 0 && r.leader != nil:
+		r.leader.SetLogStart(r.store.Start())
+		r.publish()
+	case deleted > 0:
+		r.account(r.store.Size())
 	}
 	r.store.Idle()
 }

@@ -49,7 +49,9 @@ func (f *Follower) Epoch() messages.LeaderEpoch { return f.epoch }
 func (f *Follower) HighWatermark() messages.Offset { return f.hw }
 
 // Next is the request for what comes after log.
-func (f *Follower) Next(id messages.PartitionID, registered messages.NodeEpoch, log Log, maxBytes int) *data.ReplicaFetch {
+func (f *Follower) Next(
+	id messages.PartitionID, registered messages.NodeEpoch, log Log, maxBytes int,
+) *data.ReplicaFetch {
 	q := &data.ReplicaFetch{
 		Partition: id, Follower: f.self, FollowerEpoch: registered, LeaderEpoch: f.epoch,
 		Offset: log.End(), LogStart: log.Start(), LastEpoch: messages.NoEpoch, MaxBytes: maxBytes,
@@ -121,7 +123,7 @@ func (f *Follower) Accept(log Log, records []byte, batches []record.Batch) ([]re
 			return nil, fmt.Errorf("batch from node %d at offset %d: %w", f.leader, next, err)
 		}
 		if b.BaseOffset < next || b.LeaderEpoch > f.epoch {
-			return nil, fmt.Errorf("batch from node %d has offset %d where %d comes next, epoch %d of %d: %w",
+			return nil, fmt.Errorf("batch from node %d at offset %d where %d comes next, epoch %d of %d: %w",
 				f.leader, b.BaseOffset, next, b.LeaderEpoch, f.epoch, messages.ErrCorruptBatch)
 		}
 		next = b.NextOffset()

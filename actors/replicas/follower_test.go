@@ -47,7 +47,9 @@ func following(epoch messages.LeaderEpoch) *Follower {
 }
 
 // answer is what a leader with that log answers, as the leader's face does.
-func answer(leader epochLog, epoch messages.LeaderEpoch, q *data.ReplicaFetch) *data.ReplicaFetched {
+func answer(
+	leader epochLog, epoch messages.LeaderEpoch, q *data.ReplicaFetch,
+) *data.ReplicaFetched {
 	r := &data.ReplicaFetched{LeaderEpoch: epoch, LogStart: leader.Start(), LogEnd: leader.End()}
 	if q.LastEpoch != messages.NoEpoch {
 		ours := leader.EpochEnd(q.LastEpoch)
@@ -77,7 +79,8 @@ func TestAFollowerAgreesWithItsLeader(t *testing.T) {
 		{"an empty log", ofEpochs(0, 0, 1), ofEpochs(), ofEpochs()},
 		{"a tail that the leader never had", ofEpochs(0, 0, 2), ofEpochs(0, 0, 0, 0), ofEpochs(0, 0)},
 		{"an epoch the leader does not know", ofEpochs(0, 0, 2), ofEpochs(0, 0, 1, 1), ofEpochs(0, 0)},
-		{"histories that cross twice", ofEpochs(0, 0, 2, 2, 4), ofEpochs(0, 0, 0, 1, 3, 3), ofEpochs(0, 0)},
+		{"histories that cross twice", ofEpochs(0, 0, 2, 2, 4), ofEpochs(0, 0, 0, 1, 3, 3),
+			ofEpochs(0, 0)},
 		{"no epoch in common", ofEpochs(5, 5), ofEpochs(3, 3, 3), epochLog{}},
 		{"a leader that lost everything", ofEpochs(), ofEpochs(1, 1), epochLog{}},
 		{"a log that ends before the leader's begins", epochLog{7, []messages.LeaderEpoch{4}},

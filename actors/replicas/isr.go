@@ -26,7 +26,8 @@ func (l *Leader) Fetched(
 		return fmt.Errorf("node %d has no replica of the partition: %w",
 			follower, messages.ErrIneligibleReplica)
 	}
-	invariant.That(offset <= l.end, "node %d fetches at %d, the log ends at %d", follower, offset, l.end)
+	invariant.That(offset <= l.end, "node %d fetches at %d, the log ends at %d",
+		follower, offset, l.end)
 	switch {
 	case offset >= l.end:
 		f.caughtUp = now
@@ -104,8 +105,9 @@ func (l *Leader) Propose(lag time.Duration, nodes Nodes, now time.Time) *message
 }
 
 // belongs says whether n should be in sync, and under which epoch it is.
-func (l *Leader) belongs(n messages.NodeID, had bool, lag time.Duration, nodes Nodes, now time.Time) (
-	bool, messages.NodeEpoch) {
+func (l *Leader) belongs(
+	n messages.NodeID, had bool, lag time.Duration, nodes Nodes, now time.Time,
+) (bool, messages.NodeEpoch) {
 	node := nodes.Node(n)
 	epoch := messages.NoNodeEpoch
 	if node != nil {

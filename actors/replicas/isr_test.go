@@ -117,8 +117,9 @@ func TestANewLeadersRecordsMustBeThereBeforeAFollowerJoins(t *testing.T) {
 	}
 	fetched(t, l, 2, 10)
 	fetched(t, l, 3, 10)
-	if a := l.Propose(lag, threeNodes(), noon); !slices.Equal(proposed(a), []messages.NodeID{1, 2, 3}) {
-		t.Errorf("proposed %v", proposed(a))
+	got := proposed(l.Propose(lag, threeNodes(), noon))
+	if !slices.Equal(got, []messages.NodeID{1, 2, 3}) {
+		t.Errorf("proposed %v", got)
 	}
 	if !l.Settled() {
 		t.Error("not settled though all have the log as it was at the beginning")

@@ -53,9 +53,15 @@ type progress struct {
 	parked     bool // its fetch waits here for records
 }
 
+func newProgress(now time.Time) *progress {
+	return &progress{epoch: messages.NoNodeEpoch, end: messages.NoOffset, caughtUp: now}
+}
+
 // NewLeader returns the leader of a partition from the state the controller
 // decided and the own log's bounds.
-func NewLeader(self messages.NodeID, p *messages.Partition, minISR int, b Bounds, now time.Time) *Leader {
+func NewLeader(
+	self messages.NodeID, p *messages.Partition, minISR int, b Bounds, now time.Time,
+) *Leader {
 	invariant.That(p.Leader == self, "node %d is told to lead a partition of node %d", self, p.Leader)
 	l := &Leader{
 		self: self, part: *p, min: minISR, begun: b.End,
@@ -64,7 +70,7 @@ func NewLeader(self messages.NodeID, p *messages.Partition, minISR int, b Bounds
 	}
 	for _, n := range p.Replicas {
 		if n != self {
-			l.followers[n] = &progress{epoch: messages.NoNodeEpoch, end: messages.NoOffset, caughtUp: now}
+			l.followers[n] = newProgress(now)
 		}
 	}
 	l.advance()
@@ -131,7 +137,7 @@ func (l *Leader) SetPartition(p *messages.Partition, now time.Time) {
 	}
 	for _, n := range p.Replicas {
 		if n != l.self && l.followers[n] == nil {
-			l.followers[n] = &progress{epoch: messages.NoNodeEpoch, end: messages.NoOffset, caughtUp: now}
+			l.followers[n] = newProgress(now)
 		}
 	}
 	l.advance()

@@ -80,6 +80,7 @@ var kafkaBrokerDefaults = map[string]string{
 	"offsets.topic.replication.factor":    "3",
 	"producer.id.expiration.ms":           "86400000",
 	"queued.max.request.bytes":            "-1",
+	"replica.fetch.max.bytes":             "1048576",
 	"replica.lag.time.max.ms":             "30000",
 	"sasl.server.max.receive.size":        "524288",
 	"socket.request.max.bytes":            "104857600",

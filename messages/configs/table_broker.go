@@ -152,6 +152,9 @@ var brokerTable = []Def{
 		Range: atLeast(-1), Unit: "bytes",
 		Doc: "Bytes of requests a node holds at a time, all connections together; at the limit it " +
 			"stops reading. Kafka's default is no limit (-1); Troupe's bounds the memory of a node."},
+	{Name: "replica.fetch.max.bytes", Type: Int, Default: "1048576", Range: atLeast(1), Unit: "bytes",
+		Doc: "Bytes a follower asks its leader for at a time, for one partition. A batch that is " +
+			"larger comes whole all the same."},
 	{Name: "replica.lag.time.max.ms", Type: Long, Default: "30000", Range: atLeast(1), Unit: "ms",
 		Doc: "How long a follower may stay behind the log end before it leaves the in-sync " +
 			"replicas."},

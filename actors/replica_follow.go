@@ -1,0 +1,169 @@
+package actors
+
+import (
+	"errors"
+	"time"
+
+	"github.com/troupelog/troupe/actors/replicas"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
+)
+
+// Messages to a following replica.
+type (
+	// fetchAnswered is the leader's answer to the fetch of that number.
+	fetchAnswered struct {
+		q      *data.ReplicaFetch
+		r      *data.ReplicaFetched
+		number int64
+		life   int64
+	}
+	// fetchDue asks to fetch again after a failure.
+	fetchDue struct{ number int64 }
+)
+
+// How long a follower waits before it asks again after a failure. Newer metadata
+// ends the wait.
+const fetchRetry = 100 * time.Millisecond
+
+// follow takes the following role, or goes on in it.
+func (r *replica) follow(p *messages.Partition) {
+	r.stopLeading()
+	if f := r.follower; f != nil && f.Epoch() == p.LeaderEpoch && f.Leader() == p.Leader {
+		return
+	}
+	r.follower = replicas.NewFollower(r.env.Self, p, r.watermark())
+	r.fetching = false // an answer to the fetch of an earlier role is told by its number
+	r.ask()
+}
+
+// ask fetches what comes after the log, unless a fetch is under way: the one
+// that waits at the leader is the only thing an idle follower has.
+func (r *replica) ask() {
+	if r.follower == nil || r.store == nil || r.fetching || r.leaving {
+		return
+	}
+	if r.settings.FlushMessages == 1 && r.store.Durable() < r.store.End() {
+		return // a fetch acknowledges; the flush under way asks when it is done
+	}
+	self := r.env.Client.Image().Node(r.env.Self)
+	if self == nil {
+		return // not registered yet; newer metadata is on its way
+	}
+	r.fetching = true
+	r.follows++
+	out, number, life := r.out, r.follows, r.life
+	q := r.follower.Next(r.face.id.PartitionID, self.Epoch, r.store,
+		int(r.env.number("replica.fetch.max.bytes")))
+	out.Fetch(r.follower.Leader(), q, func(res *data.ReplicaFetched) {
+		out.Self(fetchAnswered{q: q, r: res, number: number, life: life})
+	})
+}
+
+// askLater asks again after a failure.
+func (r *replica) askLater() { r.out.After(fetchRetry, fetchDue{r.follows}) }
+
+func (r *replica) fetchDue(m fetchDue) {
+	if m.number == r.follows {
+		r.ask()
+	}
+}
+
+func (r *replica) fetchAnswered(m fetchAnswered) {
+	if m.r.Release != nil {
+		defer m.r.Release()
+	}
+	if m.life != r.life || m.number != r.follows || r.follower == nil || r.store == nil || r.leaving {
+		return // of an earlier role or life
+	}
+	r.fetching = false
+	if err := r.take(m.q, m.r); err != nil {
+		if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
+			r.fail(err)
+			return
+		}
+		r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
+			Msg("fetching from the leader failed")
+		r.askLater()
+		return
+	}
+	r.account(r.store.Size())
+	r.face.watermark.Store(int64(r.follower.HighWatermark()))
+	r.producers.AdvanceHighWatermark(r.follower.HighWatermark())
+	r.flushSoon()
+	r.ask()
+}
+
+// take does what the leader's answer asks for.
+func (r *replica) take(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
+	step := r.follower.Answered(q, res, r.store)
+	switch step.Kind {
+	case replicas.Append:
+		return r.copyRecords(res)
+	case replicas.Truncate:
+		if step.To >= r.store.End() {
+			return step.Err
+		}
+		return r.cut(step, func() error { return r.store.TruncateTo(step.To) })
+	case replicas.Restart:
+		return r.cut(step, func() error { return r.store.TruncateFullyAndStartAt(step.To) })
+	}
+	return step.Err
+}
+
+// cut drops records that the leader does not have.
+func (r *replica) cut(step replicas.Step, truncate func() error) error {
+	before := r.store.End()
+	if err := truncate(); err != nil {
+		return err
+	}
+	lost := r.follower.Truncated(r.store.Start(), r.store.End())
+	event := r.log.Info()
+	if lost > 0 {
+		event = r.log.Warn().Int64("below_high_watermark", int64(lost))
+	}
+	event.AnErr("reason", step.Err).Int64("from", int64(before)).Int64("to", int64(r.store.End())).
+		Msg("log was truncated to what the leader has")
+	r.dir.changed()
+	return nil
+}
+
+// copyRecords appends the leader's batches as they are, and takes over its
+// watermarks.
+func (r *replica) copyRecords(res *data.ReplicaFetched) error {
+	batches, err := r.follower.Accept(r.store, res.Records, r.batches[:0])
+	if err != nil {
+		return err
+	}
+	defer r.dropWritten()
+	r.batches = batches
+	if err := r.store.Append(r.env.Now(), batches); err != nil {
+		return err
+	}
+	for i := range batches {
+		if err := r.observe(&batches[i]); err != nil {
+			return err
+		}
+	}
+	r.follower.Appended(res.HighWatermark, r.store.End())
+	if to := min(res.LogStart, r.store.End()); to > r.store.Start() {
+		if _, err := r.store.AdvanceStart(to); err != nil {
+			return err
+		}
+		r.dir.changed()
+	}
+	return nil
+}
+
+// observe brings the producers' state up to a batch that the leader accepted.
+func (r *replica) observe(b *record.Batch) error {
+	if !b.Control() {
+		return r.producers.Observe(b.Header)
+	}
+	m, ok, err := record.ParseMarker(b)
+	if err != nil || !ok {
+		return err
+	}
+	return r.producers.ObserveMarker(b.Header, m.Commit, m.CoordinatorEpoch)
+}

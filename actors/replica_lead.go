@@ -1,0 +1,240 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/troupelog/troupe/actors/replicas"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+)
+
+// Messages to a leading replica.
+type (
+	// replicaFetch is a follower's fetch; reply is called once.
+	replicaFetch struct {
+		q     *data.ReplicaFetch
+		reply func(*data.ReplicaFetched)
+	}
+	// fetcherGone says that the connection of a follower's node broke.
+	fetcherGone struct{ follower messages.NodeID }
+	// isrDue asks whether the in-sync set is still right.
+	isrDue struct{}
+	// proposalAnswered is the controller's answer to a proposal, proposalDue asks
+	// to send one again whose outcome is not known.
+	proposalAnswered struct {
+		proposal *messages.AlterPartition
+		result   messages.AlterPartitionResult
+		life     int64
+	}
+	proposalDue struct{ proposal *messages.AlterPartition }
+)
+
+// proposalRetry is how long a leader waits before it sends a proposal again.
+const proposalRetry = 500 * time.Millisecond
+
+// parkedFetch waits at the leader for records.
+type parkedFetch struct {
+	q     *data.ReplicaFetch
+	reply func(*data.ReplicaFetched)
+}
+
+// FetchReplica hands a follower's fetch to the replica on this node. It does not
+// block; reply is called once, from any goroutine, perhaps much later.
+func (e *Env) FetchReplica(q *data.ReplicaFetch, reply func(*data.ReplicaFetched)) {
+	face := e.Replica(q.Partition)
+	if face == nil {
+		reply(&data.ReplicaFetched{Err: messages.ErrNotLeader, LeaderEpoch: messages.NoEpoch})
+		return
+	}
+	face.gate.RLock()
+	defer face.gate.RUnlock()
+	if face.closed {
+		reply(&data.ReplicaFetched{Err: messages.ErrNotLeader, LeaderEpoch: messages.NoEpoch})
+		return
+	}
+	face.send(&replicaFetch{q, reply})
+}
+
+// FollowerGone tells the replicas of this node that the connection from a
+// follower's node broke.
+func (e *Env) FollowerGone(follower messages.NodeID) {
+	e.EachReplica(func(face *Replica) {
+		if face.leads.Load() != nil {
+			face.send(fetcherGone{follower})
+		}
+	})
+}
+
+// replicaFetch answers a follower at once if there is something to say, else its
+// fetch stays here until there is.
+func (r *replica) replicaFetch(m *replicaFetch) {
+	res := &data.ReplicaFetched{LeaderEpoch: messages.NoEpoch}
+	if r.leader == nil {
+		res.Err = r.face.notLeading()
+		m.reply(res)
+		return
+	}
+	r.describe(res)
+	if r.checkFetch(m.q, res) != nil || res.Diverging != nil {
+		m.reply(res)
+		return
+	}
+	follower := m.q.Follower
+	res.Err = r.leader.Fetched(follower, m.q.FollowerEpoch, m.q.Offset, r.env.Now())
+	if res.Err != nil {
+		m.reply(res)
+		return
+	}
+	r.dropFetch(follower) // of a connection that is gone
+	r.fetches[follower] = parkedFetch{m.q, m.reply}
+	r.leader.Park(follower)
+	r.proposeISR()
+	if m.q.Offset == r.leader.LogEnd() && r.leader.HighWatermark() == r.watermark() {
+		return // nothing moved that anybody waits for
+	}
+	r.publish()
+}
+
+// describe fills in what every answer says about the leader.
+func (r *replica) describe(res *data.ReplicaFetched) {
+	res.LeaderEpoch = r.leader.Epoch()
+	res.HighWatermark, res.LogEnd = r.leader.HighWatermark(), r.leader.LogEnd()
+	res.LogStart = r.store.Start()
+}
+
+// checkFetch says whether a follower's log is a part of ours.
+func (r *replica) checkFetch(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
+	o := data.Offsets{LogEnd: r.leader.LogEnd(), Epoch: r.leader.Epoch()}
+	if res.Err = replicas.Fence(o.Epoch, q.LeaderEpoch); res.Err != nil {
+		return res.Err
+	}
+	if q.LastEpoch != messages.NoEpoch {
+		ours := epochEnd(o, r.store, q.LastEpoch)
+		if ours.End == messages.NoOffset {
+			res.Err = fmt.Errorf("epoch %d is not in the log: %w", q.LastEpoch, messages.ErrOffsetOutOfRange)
+			return res.Err
+		}
+		if replicas.Diverges(q.Offset, q.LastEpoch, ours) {
+			res.Diverging = &ours
+			return nil
+		}
+	}
+	res.Err = replicas.CheckFetchOffset(q.Offset, res.LogStart, o.LogEnd)
+	return res.Err
+}
+
+// serveFetches answers the parked fetches that there are records for.
+func (r *replica) serveFetches() {
+	for follower, p := range r.fetches {
+		if p.q.Offset >= r.store.End() {
+			continue
+		}
+		res := &data.ReplicaFetched{}
+		r.describe(res)
+		res.View, res.Err = r.store.Read(p.q.Offset, r.store.End(), p.q.MaxBytes, true)
+		r.unpark(follower)
+		p.reply(res)
+		if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
+			r.log.Error().Err(res.Err).Msg("log cannot be read for a follower")
+		}
+	}
+}
+
+func (r *replica) unpark(follower messages.NodeID) {
+	delete(r.fetches, follower)
+	if r.leader != nil {
+		r.leader.Unpark(follower, r.env.Now())
+	}
+}
+
+// dropFetch answers a parked fetch that another one replaces.
+func (r *replica) dropFetch(follower messages.NodeID) {
+	if p, ok := r.fetches[follower]; ok {
+		r.unpark(follower)
+		p.reply(&data.ReplicaFetched{Err: messages.ErrUnavailable, LeaderEpoch: messages.NoEpoch})
+	}
+}
+
+// refuseFetches answers all parked fetches.
+func (r *replica) refuseFetches(err error) {
+	for follower, p := range r.fetches {
+		delete(r.fetches, follower)
+		p.reply(&data.ReplicaFetched{Err: err, LeaderEpoch: messages.NoEpoch})
+	}
+}
+
+// fetcherGone keeps a follower whose connection broke from counting as one that
+// waits for records. Its fetch stays: the follower may have come back already.
+func (r *replica) fetcherGone(m fetcherGone) {
+	if r.leader != nil {
+		r.leader.Unpark(m.follower, r.env.Now())
+	}
+}
+
+// watchISR sees to it that followers that stay behind are noticed, also when
+// nothing else happens. A partition whose followers have everything arms no timer.
+func (r *replica) watchISR() {
+	if r.leader != nil && !r.isrArmed && r.leader.Behind() {
+		r.isrArmed = true
+		r.out.After(r.lag()/2, isrDue{})
+	}
+}
+
+func (r *replica) lag() time.Duration {
+	return milliseconds(r.env.number("replica.lag.time.max.ms"))
+}
+
+func (r *replica) isrDue() {
+	r.isrArmed = false
+	r.proposeISR()
+	r.watchISR()
+}
+
+// proposeISR asks the controller for another in-sync set if it should be another.
+func (r *replica) proposeISR() {
+	if r.leader == nil || r.leaving {
+		return
+	}
+	if a := r.leader.Propose(r.lag(), r.env.Client.Image(), r.env.Now()); a != nil {
+		a.ID = r.face.id.PartitionID
+		r.log.Debug().Interface("isr", a.ISR).Msg("proposing another in-sync set")
+		r.send(a)
+	}
+}
+
+func (r *replica) send(a *messages.AlterPartition) {
+	out, life := r.out, r.life
+	out.Propose(*a, func(res messages.AlterPartitionResult) {
+		out.Self(proposalAnswered{proposal: a, result: res, life: life})
+	})
+}
+
+func (r *replica) proposalAnswered(m proposalAnswered) {
+	if m.life != r.life || r.leader == nil || r.leader.Pending() != m.proposal {
+		return // of an earlier leadership, or overtaken by newer metadata
+	}
+	switch err := m.result.Err; {
+	case err == nil:
+		r.become(m.result.Partition)
+	case errors.Is(err, messages.ErrIneligibleReplica), errors.Is(err, messages.ErrInvalidRequest):
+		r.log.Info().Err(err).Msg("proposed in-sync set was refused")
+		r.leader.Answered()
+		r.publish()
+		if !r.isrArmed {
+			r.isrArmed = true
+			r.out.After(r.lag()/2, isrDue{})
+		}
+	default:
+		// Nothing is known, or newer metadata is on its way. The same proposal
+		// again does no harm: it names the state that it is based on.
+		r.out.After(proposalRetry, proposalDue{m.proposal})
+	}
+}
+
+func (r *replica) proposalDue(m proposalDue) {
+	if r.leader != nil && r.leader.Pending() == m.proposal {
+		r.send(m.proposal)
+	}
+}
