@@ -43,9 +43,20 @@ const (
 	codeFencedLeaderEpoch          int16 = 74
 	codeUnknownLeaderEpoch         int16 = 75
 	codeUnsupportedCompressionType int16 = 76
+	codeStaleBrokerEpoch           int16 = 77
+	codeOffsetNotAvailable         int16 = 78
+	codePreferredLeaderUnavailable int16 = 80
+	codeEligibleLeadersUnavailable int16 = 83
+	codeElectionNotNeeded          int16 = 84
+	codeNoReassignmentInProgress   int16 = 85
 	codeInvalidRecord              int16 = 87
 	codeThrottlingQuotaExceeded    int16 = 89
+	codeInvalidUpdateVersion       int16 = 95
 	codeUnknownTopicID             int16 = 100
+	codeDuplicateBroker            int16 = 101
+	codeBrokerIDNotRegistered      int16 = 102
+	codeIneligibleReplica          int16 = 107
+	codeNewLeaderElected           int16 = 108
 )
 
 // errorCodes says which Kafka error a sentinel error becomes. The order counts
@@ -71,6 +82,18 @@ var errorCodes = []struct {
 	{messages.ErrUnknownLeaderEpoch, codeUnknownLeaderEpoch},
 	{messages.ErrNotController, codeNotController},
 	{messages.ErrFencedController, codeNotController},
+	{messages.ErrOffsetNotAvailable, codeOffsetNotAvailable},
+
+	{messages.ErrStaleNodeEpoch, codeStaleBrokerEpoch},
+	{messages.ErrUnknownNode, codeBrokerIDNotRegistered},
+	{messages.ErrDuplicateNode, codeDuplicateBroker},
+	{messages.ErrInvalidUpdateVersion, codeInvalidUpdateVersion},
+	{messages.ErrIneligibleReplica, codeIneligibleReplica},
+	{messages.ErrNewLeaderElected, codeNewLeaderElected},
+	{messages.ErrPreferredLeaderNotAvailable, codePreferredLeaderUnavailable},
+	{messages.ErrEligibleLeadersNotAvailable, codeEligibleLeadersUnavailable},
+	{messages.ErrElectionNotNeeded, codeElectionNotNeeded},
+	{messages.ErrNoReassignmentInProgress, codeNoReassignmentInProgress},
 
 	{messages.ErrOffsetOutOfRange, codeOffsetOutOfRange},
 	{messages.ErrInvalidRecord, codeInvalidRecord},
