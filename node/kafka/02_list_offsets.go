@@ -123,9 +123,6 @@ func timestampKnown(t int64, version int16) bool {
 	return t >= 0
 }
 
-// codeOffsetNotAvailable tells consumers to ask the same leader again.
-const codeOffsetNotAvailable int16 = 78
-
 // listOffsetsErrorCode is errorCode for a partition of ListOffsets: a leader
 // that cannot tell yet answers OFFSET_NOT_AVAILABLE, which clients below v5 do
 // not know (KIP-207).
@@ -133,7 +130,8 @@ func listOffsetsErrorCode(err error, version int16) int16 {
 	switch {
 	case err == nil:
 		return codeNone
-	case errors.Is(err, messages.ErrUnavailable), errors.Is(err, messages.ErrOverloaded):
+	case errors.Is(err, messages.ErrUnavailable), errors.Is(err, messages.ErrOverloaded),
+		errors.Is(err, messages.ErrOffsetNotAvailable):
 		if version < 5 {
 			return codeLeaderNotAvailable
 		}
