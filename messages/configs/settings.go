@@ -99,6 +99,26 @@ func ForTopic(broker func(name string) string, overrides map[string]string) Topi
 	}
 }
 
+// Durability are the settings in force for a topic that decide which replicas
+// may lead. ForTopic has them too; a controller that looks at thousands of
+// topics asks for no more than these.
+type Durability struct {
+	MinInsyncReplicas     int
+	UncleanLeaderElection bool
+}
+
+// DurabilityOf computes them as ForTopic does.
+func DurabilityOf(broker func(name string) string, overrides map[string]string) Durability {
+	if broker == nil {
+		broker = func(name string) string { v, _ := brokerDefault(name); return v }
+	}
+	r := reader{broker: broker, overrides: overrides}
+	return Durability{
+		MinInsyncReplicas:     r.int("min.insync.replicas"),
+		UncleanLeaderElection: r.bool("unclean.leader.election.enable"),
+	}
+}
+
 // reader reads typed values in force for one topic.
 type reader struct {
 	broker    func(name string) string
