@@ -327,7 +327,11 @@ func (c *controller) registerNode(ctx actor.Context, m *registerNode) {
 		return
 	}
 	p := c.state.Plan()
-	p.RegisterNode(m.node)
+	epoch := messages.NodeEpoch(c.state.Image().Version + 1)
+	if err := p.Register(messages.Registration{Node: m.node}, epoch); err != nil {
+		c.log.Error().Err(err).Int32("node", int32(m.node.ID)).Msg("registration refused")
+		return
+	}
 	if err := c.commit(ctx, p); err != nil {
 		return
 	}

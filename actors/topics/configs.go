@@ -31,7 +31,7 @@ func (p *Plan) alterTopic(a messages.AlterConfigs) error {
 	if t == nil {
 		return fmt.Errorf("topic %q: %w", a.Resource.Name, messages.ErrUnknownTopicOrPartition)
 	}
-	next, err := change(t.Configs, a, configs.KindTopic)
+	next, err := applyChanges(t.Configs, a, configs.KindTopic)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	node := messages.NoNode
 	if a.Resource.Name != "" {
 		n, err := strconv.ParseInt(a.Resource.Name, 10, 32)
-		if err != nil || p.state.image.Node(messages.NodeID(n)) == nil {
+		if err != nil || p.node(messages.NodeID(n)) == nil {
 			return fmt.Errorf("there is no node %q: %w", a.Resource.Name, messages.ErrInvalidRequest)
 		}
 		node = messages.NodeID(n)
@@ -60,7 +60,7 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	if all == nil {
 		all = map[messages.NodeID]messages.Config{}
 	}
-	next, err := change(all[node], a, configs.KindBroker)
+	next, err := applyChanges(all[node], a, configs.KindBroker)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	return nil
 }
 
-// change applies the operations of a to the overrides and checks the outcome.
-func change(old messages.Config, a messages.AlterConfigs,
+// applyChanges applies the operations of a to the overrides and checks the outcome.
+func applyChanges(old messages.Config, a messages.AlterConfigs,
 	kind configs.Kind) (messages.Config, error) {
 	lookup := configs.Broker
 	if kind == configs.KindTopic {

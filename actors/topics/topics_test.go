@@ -27,10 +27,18 @@ func newWorld(t *testing.T, nodes int) *world {
 	}
 	for i := 1; i <= nodes; i++ {
 		p := w.state.Plan()
-		p.RegisterNode(messages.Node{ID: messages.NodeID(i), Host: "h", Port: 9092})
+		w.register(p, messages.Node{ID: messages.NodeID(i), Host: "h", Port: 9092})
 		w.adopt(p)
 	}
 	return w
+}
+
+func (w *world) register(p *Plan, n messages.Node) {
+	w.t.Helper()
+	epoch := messages.NodeEpoch(w.state.Image().Version + 1)
+	if err := p.Register(messages.Registration{Node: n}, epoch); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) id() messages.TopicID {
@@ -340,7 +348,7 @@ func TestANodeThatComesBackLeadsUnderANewEpoch(t *testing.T) {
 	w := newWorld(t, 2)
 	w.create("t", 4, nil)
 	p := w.state.Plan()
-	p.RegisterNode(messages.Node{ID: 1, Host: "h", Port: 9093})
+	w.register(p, messages.Node{ID: 1, Host: "h", Port: 9093})
 	w.adopt(p)
 	for i, part := range w.state.Image().Topic("t").Partitions {
 		want := messages.LeaderEpoch(0)
