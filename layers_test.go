@@ -44,6 +44,7 @@ var layers = []layer{
 
 	{"netio", []string{"messages"}},
 
+	{"actors/control", []string{"messages/...", "actors/topics", "persistence/registry"}},
 	{"cluster", []string{"messages/...", "cluster/placement", "persistence/registry"}},
 	{"cluster/bulk", []string{"messages/...", "netio"}},
 	{"actors", []string{"messages/...", "actors/...", "cluster/placement", "persistence/..."}},
@@ -80,7 +81,7 @@ var outside = map[string][]string{
 	"github.com/knadh/koanf":              {"node/config"},
 	"github.com/prometheus/client_golang": {"node/metrics", "node/admin", "node"},
 	"github.com/rs/zerolog": {
-		"node", "node/logging", "node/admin", "node/config", "actors",
+		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
 	},
 	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
 	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster"},

@@ -12,12 +12,20 @@ var brokerTable = []Def{
 	{Name: "auto.create.topics.enable", Type: Boolean, Default: "true",
 		Doc: "Create a topic with the defaults when a client asks for one that does not exist."},
 	{Name: "auto.leader.rebalance.enable", Type: Boolean, Default: "true",
-		Doc: "Give leadership back to preferred replicas once they are in sync."},
+		Doc: "Give leadership back to preferred replicas once they are in sync, and nodes their " +
+			"share of replicas."},
+	{Name: "broker.heartbeat.interval.ms", Type: Int, Default: "500", KafkaDefault: "2000",
+		Range: atLeast(10), Unit: "ms",
+		Doc: "How often a node tells the controller that it is alive. One that misses three of them " +
+			"is probed, and fenced if it does not answer."},
 	{Name: "broker.id", Type: Int, Default: "-1", Range: atLeast(-1),
 		Doc: "The older name of node.id. -1 means the same as node.id; any other value must equal " +
 			"it."},
 	{Name: "broker.rack", Type: String, Optional: true,
 		Doc: "Where this node stands (rack, zone). Replicas of a partition are spread over racks."},
+	{Name: "broker.session.timeout.ms", Type: Int, Default: "9000", Range: atLeast(100), Unit: "ms",
+		Doc: "A node that answers probes is fenced all the same when the controller hears nothing " +
+			"from it for this long."},
 	{Name: "cluster.id", Type: String, Optional: true, Troupe: true,
 		Doc: "Id of the cluster. Unset, the first node makes one up and keeps it."},
 	{Name: "connections.max.idle.ms", Type: Long, Default: "600000", Range: atLeast(1), Unit: "ms",
@@ -36,7 +44,8 @@ var brokerTable = []Def{
 	{Name: "http.pprof.enable", Type: Boolean, Default: "false", Troupe: true,
 		Doc: "Serve Go's profiles under /debug/pprof of the HTTP listener."},
 	{Name: "leader.imbalance.check.interval.seconds", Type: Long, Default: "300", Range: atLeast(1),
-		Unit: "seconds", Doc: "How often leaders are given back to preferred replicas."},
+		Unit: "seconds", Doc: "How often the controller looks for leaderships and replicas to move, " +
+			"when nothing happened that calls for it at once."},
 	{Name: "listeners", Type: List, Default: "PLAINTEXT://127.0.0.1:9092",
 		KafkaDefault: "PLAINTEXT://:9092",
 		Doc: "Where the node listens to Kafka clients, as NAME://host:port. No host means every " +
@@ -152,6 +161,8 @@ var brokerTable = []Def{
 		Range: atLeast(-1), Unit: "bytes",
 		Doc: "Bytes of requests a node holds at a time, all connections together; at the limit it " +
 			"stops reading. Kafka's default is no limit (-1); Troupe's bounds the memory of a node."},
+	{Name: "rebalance.max.partitions", Type: Int, Default: "10", Range: atLeast(1), Troupe: true,
+		Doc: "Partitions that are moved at a time when the cluster spreads its load over its nodes."},
 	{Name: "replica.fetch.max.bytes", Type: Int, Default: "1048576", Range: atLeast(1), Unit: "bytes",
 		Doc: "Bytes a follower asks its leader for at a time, for one partition. A batch that is " +
 			"larger comes whole all the same."},
