@@ -1,0 +1,3 @@
+package bulk
+
+func childHandler() Handler { return &leader{} }
