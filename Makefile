@@ -16,7 +16,7 @@ DATA     ?= data
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run test deps race lint fmt proto proto-check fuzz bench \
+.PHONY: help build run test deps consul race lint fmt proto proto-check fuzz bench \
 	check clean
 
 help: ## list the targets
@@ -28,13 +28,16 @@ build: ## build bin/troupe
 run: build ## build and start one node, data in ./data (DATA=dir)
 	exec bin/troupe start --data-dir $(DATA)
 
-test: deps ## install what the tests need (kcat, two Python clients) and run the whole suite
+test: deps consul ## install what the tests need (kcat, two Python clients, consul) and run the whole suite
 	go test -timeout 20m ./...
 
 deps:
 	@tools/test-deps.sh
 
-race: ## run the tests with the race detector, but for those of the real binary
+consul: ## build bin/consul for the tests, unless a consul is on PATH
+	@tools/consul.sh
+
+race: consul ## run the tests with the race detector, but for those of the real binary
 	go test -race -timeout 20m $$(go list ./... | grep -v -e /e2e$$)
 
 lint: ## vet the code and run the linters of .golangci.yml

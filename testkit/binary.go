@@ -17,14 +17,15 @@ const mainPackage = "github.com/troupelog/troupe"
 
 // built is the binary of this test process.
 var built struct {
-	once sync.Once
-	dir  string // set by Main
-	path string
-	err  error
+	once  sync.Once
+	dir   string // set by Main
+	path  string
+	err   error
+	extra []string // more folders to remove in the end
 }
 
-// Main runs the tests of a package and removes the binary they built. Call it
-// from TestMain; Binary needs it.
+// Main runs the tests of a package and removes the binary they built and what
+// they share. Call it from TestMain; Binary needs it.
 func Main(m *testing.M) {
 	dir, err := os.MkdirTemp("", "troupe-testkit-")
 	if err != nil {
@@ -33,8 +34,13 @@ func Main(m *testing.M) {
 	}
 	built.dir = dir
 	code := m.Run()
-	if err := os.RemoveAll(dir); err != nil {
-		fmt.Fprintln(os.Stderr, "testkit:", err)
+	if shared.consul != nil {
+		shared.consul.kill()
+	}
+	for _, dir := range append(built.extra, dir) {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "testkit:", err)
+		}
 	}
 	os.Exit(code)
 }

@@ -15,6 +15,9 @@
 //		// ... consume and compare ...
 //	}
 //
+// StartConsul runs a Consul agent with data of its own, which can be killed,
+// paused, emptied and restarted; SharedConsul one for all tests of a process.
+//
 // It owns the processes it starts: each ends with its test at the latest. Only
 // tests and benchmarks may import it.
 package testkit
