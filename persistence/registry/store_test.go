@@ -26,7 +26,9 @@ var background = context.Background()
 
 func benches(t *testing.T) map[string]func(t *testing.T) *bench {
 	t.Helper()
-	return map[string]func(t *testing.T) *bench{"Memory": memoryBench, "Bolt": boltBench}
+	return map[string]func(t *testing.T) *bench{
+		"Memory": memoryBench, "Bolt": boltBench, "Consul": consulBench,
+	}
 }
 
 func memoryBench(t *testing.T) *bench {
