@@ -13,7 +13,10 @@ import (
 
 // Embedded is a cluster of one: the cluster core of Proto.Actor with our lookup
 // and no network. It opens no socket and starts in milliseconds.
-type Embedded struct {
+type Embedded struct{ *Core }
+
+// Core is what a node has of the cluster, with or without a network.
+type Core struct {
 	System *actor.ActorSystem
 	Lookup *Lookup
 
@@ -33,52 +36,57 @@ func NewSystem(logger *slog.Logger) *actor.ActorSystem {
 // the lookup's activator. The library's own start is not called: it would open
 // a port and sleep for a second.
 func StartEmbedded(system *actor.ActorSystem, name string, lookup *Lookup) *Embedded {
-	rc := remote.Configure("127.0.0.1", 0)
+	// The remote is never started; the member list needs its block list.
+	core := newCore(system, name, lookup, remote.Configure("127.0.0.1", 0))
+	v := lookup.View()
+	lookup.Setup(core.cluster, nil, false)
+	lookup.Update(func(next *View) {
+		next.Members = []Member{{Node: v.Self, Incarnation: system.ID, Address: system.Address()}}
+		next.Controller = v.Self
+	})
+	core.cluster.MemberList.UpdateClusterTopology(pcluster.Members{
+		{Id: system.ID, Host: "nonhost", Port: -1, Kinds: lookup.kindNames()},
+	})
+	return &Embedded{core}
+}
+
+// newCore builds the cluster core and starts nothing.
+func newCore(system *actor.ActorSystem, name string, lookup *Lookup, rc *remote.Config) *Core {
 	// Gossip is never started and must not expire anybody; its interval may not be 0.
 	cfg := pcluster.Configure(name, noProvider{}, lookup, rc,
 		pcluster.WithHeartbeatExpiration(10_000*time.Hour))
 	cfg.GossipInterval = time.Hour
 	c := pcluster.New(system, cfg)
-	c.Remote = remote.NewRemote(system, rc) // never started; the member list needs its block list
+	c.Remote = remote.NewRemote(system, rc)
 	c.IdentityLookup = lookup
-
-	v := lookup.View()
-	lookup.Setup(c, nil, false)
-	lookup.Update(func(next *View) {
-		next.Members = []Member{{Node: v.Self, Incarnation: system.ID, Address: system.Address()}}
-		next.Controller = v.Self
-	})
-	var kinds []string
-	for kind := range lookup.kinds {
-		kinds = append(kinds, kind)
-	}
-	c.MemberList.UpdateClusterTopology(pcluster.Members{
-		{Id: system.ID, Host: "nonhost", Port: -1, Kinds: kinds},
-	})
-	return &Embedded{System: system, Lookup: lookup, cluster: c}
+	return &Core{System: system, Lookup: lookup, cluster: c}
 }
 
 // Resolve returns the actor of an identity from the cache or the lookup; nil
-// when it has no home now.
-func (e *Embedded) Resolve(kind, identity string) *actor.PID {
-	if pid, ok := e.cluster.PidCache.Get(identity, kind); ok {
-		return pid
+// when it has no home now. What the cache says counts only while the identity
+// still lives where it did.
+func (c *Core) Resolve(kind, identity string) *actor.PID {
+	if pid, ok := c.cluster.PidCache.Get(identity, kind); ok {
+		if pid.Address == c.Lookup.home(kind, identity) {
+			return pid
+		}
+		c.Lookup.Forget(kind, identity)
 	}
-	pid := e.Lookup.Get(pcluster.NewClusterIdentity(identity, kind))
+	pid := c.Lookup.Get(pcluster.NewClusterIdentity(identity, kind))
 	if pid != nil {
-		e.cluster.PidCache.Set(identity, kind, pid)
+		c.cluster.PidCache.Set(identity, kind, pid)
 	}
 	return pid
 }
+
+// Self is the node this is.
+func (c *Core) Self() messages.NodeID { return c.Lookup.Self() }
 
 // Stop stops the activator's actors, then the actor system. Call it once.
 func (e *Embedded) Stop() {
 	e.Lookup.Shutdown()
 	e.System.Shutdown()
 }
-
-// Self is the node this is.
-func (e *Embedded) Self() messages.NodeID { return e.Lookup.Self() }
 
 // noProvider is the cluster provider of a cluster without a network.
 type noProvider struct{}

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +15,9 @@ import (
 )
 
 // activatorName is the well-known name of the actor that starts virtual actors
-// on a node; members address each other's by it.
-const activatorName = "activator"
+// on a node; members address each other's by it. Proto.Actor's remote has an
+// "activator" of its own.
+const activatorName = "placement"
 
 // activationTimeout bounds how long a lookup waits for an activation; callers retry.
 const activationTimeout = 2 * time.Second
@@ -116,6 +119,23 @@ func (l *Lookup) resolve(v *View, kind, identity string) (*boundKind, string, me
 	}
 	return k, identity, k.Owner(v, identity)
 }
+
+// home returns the address of the actor system on which an identity lives now,
+// "" when it has no home.
+func (l *Lookup) home(kind, identity string) string {
+	v := l.View()
+	k, _, owner := l.resolve(v, kind, identity)
+	if k == nil || owner == messages.NoNode {
+		return ""
+	}
+	if m := v.Member(owner); m != nil {
+		return m.Address
+	}
+	return ""
+}
+
+// kindNames lists the kinds, sorted.
+func (l *Lookup) kindNames() []string { return slices.Sorted(maps.Keys(l.kinds)) }
 
 // Get returns the actor of an identity, starting it if need be, or nil when it
 // has no home now or did not start in time: the caller asks again.

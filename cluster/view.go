@@ -21,6 +21,7 @@ type Member struct {
 	Node        messages.NodeID
 	Incarnation string // of this process life
 	Address     string // of its actor system
+	Bulk        string // of its listener for replication; "" when it has none
 }
 
 // View is what a node believes about the cluster at one moment. It is immutable.
