@@ -41,6 +41,7 @@ func (p *Plan) alterTopic(a messages.AlterConfigs) error {
 	changed := *t
 	changed.Configs = next
 	p.put(&changed)
+	p.reconsider(&changed)
 	return nil
 }
 
@@ -72,6 +73,7 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	}
 	all[node] = next
 	p.configs = all
+	p.reconsider(p.all()...)
 	return nil
 }
 

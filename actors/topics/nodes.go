@@ -53,7 +53,7 @@ func (p *Plan) Register(r messages.Registration, epoch messages.NodeEpoch) error
 
 // rejoin decides what the new registration of a node means to its replicas.
 func (p *Plan) rejoin(n messages.NodeID, lost func(messages.PartitionID) bool) {
-	p.each(func(t *messages.Topic, i int, old *messages.Partition) *change {
+	p.each(p.all(), func(t *messages.Topic, i int, old *messages.Partition) *change {
 		inSync, eligible := slices.Contains(old.ISR, n), slices.Contains(old.ELR, n)
 		leaderless := old.Leader == messages.NoNode && slices.Contains(old.Replicas, n)
 		if !inSync && !eligible && !leaderless {
@@ -83,7 +83,7 @@ func (p *Plan) Fence(n messages.NodeID) {
 	fenced := *node
 	fenced.Fenced = true
 	p.putNode(fenced)
-	p.each(func(t *messages.Topic, _ int, old *messages.Partition) *change {
+	p.each(p.all(), func(t *messages.Topic, _ int, old *messages.Partition) *change {
 		if !slices.Contains(old.ISR, n) && old.Leader != n {
 			return nil
 		}
@@ -95,8 +95,10 @@ func (p *Plan) Fence(n messages.NodeID) {
 
 // Leave decides on a controlled shutdown: the node's leaderships go to other
 // in-sync replicas where there are any, and it is out of those in-sync sets, so
-// that no one waits for it. It returns how many partitions the node still leads:
-// those that it alone is in sync with. Asking again tries these again.
+// that no one waits for it. It returns how many partitions are worth waiting for:
+// the node leads them still, and another live replica may yet catch up and take
+// over. What has no such replica is leaderless until the node is back. Asking
+// again tries again.
 func (p *Plan) Leave(n messages.NodeID) (leads int) {
 	node := p.node(n)
 	if node == nil || node.Fenced {
@@ -107,19 +109,18 @@ func (p *Plan) Leave(n messages.NodeID) (leads int) {
 		leaving.Leaving = true
 		p.putNode(leaving)
 	}
-	p.each(func(t *messages.Topic, _ int, old *messages.Partition) *change {
-		if !slices.Contains(old.ISR, n) {
+	p.each(p.all(), func(t *messages.Topic, _ int, old *messages.Partition) *change {
+		switch {
+		case !slices.Contains(old.ISR, n):
 			return nil
+		case slices.ContainsFunc(old.ISR, p.mayLead): // not n, now
+			c := p.begin(t, old)
+			c.next.ISR = without(c.next.ISR, n)
+			return c
+		case old.Leader == n && slices.ContainsFunc(old.Replicas, p.mayLead):
+			leads++
 		}
-		if !slices.ContainsFunc(old.ISR, p.mayLead) { // n may not, now
-			if old.Leader == n {
-				leads++
-			}
-			return nil
-		}
-		c := p.begin(t, old)
-		c.next.ISR = without(c.next.ISR, n)
-		return c
+		return nil
 	})
 	return leads
 }
@@ -162,10 +163,12 @@ func (p *Plan) Unregister(n messages.NodeID) error {
 	return nil
 }
 
-// each lets f decide about every partition; f returns nil for one that it does
-// not touch. It sees the partitions as they were.
-func (p *Plan) each(f func(*messages.Topic, int, *messages.Partition) *change) {
-	for _, t := range p.all() {
+// each lets f decide about every partition of some topics; f returns nil for one
+// that it does not touch. It sees the partitions as they were.
+func (p *Plan) each(
+	topics []*messages.Topic, f func(*messages.Topic, int, *messages.Partition) *change,
+) {
+	for _, t := range topics {
 		for i := range t.Partitions {
 			if c := f(t, i, &t.Partitions[i]); c != nil {
 				if next, changed := c.settle(); changed {

@@ -28,10 +28,15 @@ func (p *Plan) Reassign(r messages.Reassign) error {
 	}
 	c := p.begin(t, old)
 	var err error
-	if r.Replicas == nil {
+	switch {
+	case r.Replicas == nil:
 		err = c.takeBack()
-	} else if err = p.checkReplicas(r.Replicas, len(r.Replicas)); err == nil {
-		c.aim(r.Replicas)
+	case len(r.Replicas) == 0:
+		err = fmt.Errorf("the list of replicas is empty: %w", messages.ErrInvalidReplicaAssignment)
+	default:
+		if err = p.checkReplicas(r.Replicas, len(r.Replicas)); err == nil {
+			c.aim(r.Replicas)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s-%d: %w", t.Name, r.ID.Partition, err)
@@ -69,7 +74,8 @@ func (c *change) takeBack() error {
 		return messages.ErrNoReassignmentInProgress
 	}
 	back := without(n.Replicas, n.Adding...)
-	if !slices.ContainsFunc(back, c.has) && !c.rules.unclean {
+	unclean := c.rules.unclean && slices.ContainsFunc(back, c.plan.mayLead)
+	if !slices.ContainsFunc(back, c.has) && !unclean {
 		return fmt.Errorf("only replicas being added, of %v, have all records: wait until it is "+
 			"done: %w", n.Adding, messages.ErrInvalidReplicaAssignment)
 	}

@@ -14,10 +14,19 @@ type rules struct {
 	unclean bool
 }
 
-// rules returns the settings of a topic as the plan leaves them. A node may have
-// a min.insync.replicas of its own: the lowest counts, because any of them may
-// lead and acknowledge by it.
+// rules returns the settings of a topic as the plan leaves them.
 func (p *Plan) rules(t *messages.Topic) rules {
+	r, known := p.ruled[t.ID]
+	if !known {
+		r = p.findRules(t)
+		p.ruled[t.ID] = r
+	}
+	return r
+}
+
+// findRules computes them. A node may have a min.insync.replicas of its own: the
+// lowest counts, because any of them may lead and acknowledge by it.
+func (p *Plan) findRules(t *messages.Topic) rules {
 	all := p.nodeConfigs()
 	d := configs.DurabilityOf(func(name string) string {
 		if v, ok := all[messages.NoNode][name]; ok {
@@ -36,6 +45,17 @@ func (p *Plan) rules(t *messages.Topic) rules {
 		}
 	}
 	return r
+}
+
+// reconsider settles partitions after their topic's rules changed. With a lower
+// min.insync.replicas a high watermark that stood still may move on, so that no
+// one outside the in-sync set is eligible any more; with unclean elections a
+// leaderless partition gets a leader.
+func (p *Plan) reconsider(topics ...*messages.Topic) {
+	clear(p.ruled)
+	p.each(topics, func(t *messages.Topic, _ int, old *messages.Partition) *change {
+		return p.begin(t, old)
+	})
 }
 
 func (p *Plan) nodeConfigs() map[messages.NodeID]messages.Config {

@@ -62,6 +62,7 @@ type Plan struct {
 	state   *State
 	topics  map[messages.TopicID]*messages.Topic // created or changed
 	owned   map[messages.TopicID]bool            // of topics: the partitions are the plan's too
+	ruled   map[messages.TopicID]rules           // of topics that were looked at
 	names   map[string]*messages.Topic           // the same by name; nil: deleted
 	folded  map[string]bool                      // folded names taken (true) or freed (false)
 	removed []messages.TopicID
@@ -77,6 +78,7 @@ func (s *State) Plan() *Plan {
 		state: s, nextID: s.nextID, turn: s.turn,
 		topics: map[messages.TopicID]*messages.Topic{},
 		owned:  map[messages.TopicID]bool{},
+		ruled:  map[messages.TopicID]rules{},
 		names:  map[string]*messages.Topic{},
 		folded: map[string]bool{},
 	}
