@@ -28,14 +28,21 @@ func serveAsChild() {
 	}
 	s := NewServer(ServerConfig{Identity: Identity{Node: leaderNode, Cluster: "test",
 		Incarnation: func() string { return "child" }}}, childHandler())
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	go func() { _ = s.Serve(on) }()
-	fmt.Println(on.Addr())
+	go serveRaw(raw)
+	fmt.Println(on.Addr(), raw.Addr())
 	_, _ = os.Stdin.Read(make([]byte, 1))
 	s.Close()
 }
 
-// child starts a leader's node in a process of its own.
-func child(t testing.TB, args ...string) (addr string, p *os.Process) {
+// child starts a leader's node in a process of its own. It returns what the child
+// says: its address, and that of a bare TCP server.
+func child(t testing.TB, args ...string) (addrs string, p *os.Process) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{childCommand}, args...)...)
 	cmd.Stderr = os.Stderr
@@ -55,11 +62,11 @@ func child(t testing.TB, args ...string) (addr string, p *os.Process) {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	addr, err = bufio.NewReader(out).ReadString('\n')
+	addrs, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(addr), cmd.Process
+	return strings.TrimSpace(addrs), cmd.Process
 }
 
 func sendSignal(t testing.TB, p *os.Process, s os.Signal) {
@@ -70,7 +77,8 @@ func sendSignal(t testing.TB, p *os.Process, s os.Signal) {
 }
 
 func TestAProcessThatIsStoppedOrKilledDoesNotAnswer(t *testing.T) {
-	addr, process := child(t)
+	out, process := child(t)
+	addr, _, _ := strings.Cut(out, " ")
 	p := follow(t, PoolConfig{}, defaultLimits, addr)
 	ping := func(timeout time.Duration) (Pong, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
