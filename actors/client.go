@@ -11,8 +11,10 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/invariant"
 )
 
 // adminTimeout bounds an administrative call whose caller sets no bound.
@@ -38,6 +40,8 @@ type Client struct {
 	applied messages.MetadataVersion
 	waiters map[chan struct{}]messages.MetadataVersion
 
+	inFlight func() *calls // made at the first call
+
 	ids     sync.Mutex // guards the block of producer ids
 	nextID  messages.ProducerID
 	idsLeft int
@@ -47,6 +51,11 @@ type Client struct {
 func NewClient(env *Env) *Client {
 	c := &Client{env: env, waiters: map[chan struct{}]messages.MetadataVersion{}}
 	c.image.Store(messages.NewImage())
+	c.inFlight = sync.OnceValue(func() *calls {
+		made, err := newCalls(env)
+		invariant.That(err == nil, "a second client in one actor system: %v", err)
+		return made
+	})
 	env.Client = c
 	return c
 }
@@ -56,6 +65,8 @@ func (c *Client) Image() *messages.Image { return c.image.Load() }
 
 // Self is this node's id.
 func (c *Client) Self() messages.NodeID { return c.env.Self }
+
+func (c *Client) calls() *calls { return c.inFlight() }
 
 func (c *Client) setImage(im *messages.Image) { c.image.Store(im) }
 
@@ -110,48 +121,13 @@ func (c *Client) Replica(t *messages.Topic, index int32) (*Replica, error) {
 	return r, nil
 }
 
-// call sends a command to the actor of an identity and waits for its reply,
-// trying again while the actor has no home or is not ready. The command must be
-// safe to repeat after messages.ErrNotController: nothing was done then.
-func call[R any](ctx context.Context, c *Client, kind, identity string,
-	command func(reply func(R)) any, unready func(R) bool) (r R, err error) {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	for pause := retryFirst; ; pause = min(2*pause, retryLimit) {
-		if pid := c.env.IDs.Resolve(kind, identity); pid != nil {
-			replies := make(chan R, 1)
-			c.env.Root.Send(pid, command(func(r R) { replies <- r }))
-			select {
-			case r = <-replies:
-				if !unready(r) {
-					return r, nil
-				}
-			case <-ctx.Done():
-				return r, fmt.Errorf("%s did not answer: %w", kind, messages.ErrRequestTimedOut)
-			}
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return r, fmt.Errorf("%s is not available: %w", kind, messages.ErrUnavailable)
-		}
-	}
-}
-
 // admin runs a command on the controller and waits until this node shows its outcome.
-func (c *Client) admin(
-	ctx context.Context,
-	command func(reply func(adminResult)) any,
-) (adminResult, error) {
-	r, err := call(ctx, c, KindController, KindController, command,
-		func(r adminResult) bool { return errors.Is(r.err, messages.ErrNotController) })
+func (c *Client) admin(ctx context.Context, m control.Command) (*control.Answer, error) {
+	a, err := c.command(ctx, m)
 	if err != nil {
-		return r, err
+		return &control.Answer{}, err
 	}
-	if r.err != nil {
-		return r, r.err
-	}
-	return r, c.AwaitVersion(ctx, r.version)
+	return a, c.AwaitVersion(ctx, a.Version)
 }
 
 // CreateTopics creates topics and returns when they can be used through this node.
@@ -161,10 +137,9 @@ func (c *Client) CreateTopics(ctx context.Context, reqs []messages.CreateTopic, 
 	for i := range ids {
 		ids[i] = newTopicID()
 	}
-	r, err := c.admin(ctx, func(reply func(adminResult)) any {
-		return &createTopics{topics: reqs, ids: ids, validateOnly: validateOnly, reply: reply}
-	})
-	return r.topics, err
+	a, err := c.admin(ctx,
+		&control.CreateTopics{Topics: reqs, IDs: ids, ValidateOnly: validateOnly})
+	return a.Topics, err
 }
 
 // newTopicID draws a random version 4 UUID. Ids that begin with '-' in their
@@ -186,55 +161,118 @@ func (c *Client) AutoCreate(ctx context.Context, name string) error {
 	if err := topics.CheckName(name); err != nil {
 		return err
 	}
-	failed, err := call(ctx, c, KindTopic, name,
-		func(reply func(error)) any { return &ensureTopic{reply} },
-		func(err error) bool { return errors.Is(err, messages.ErrUnavailable) })
-	if err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	pid := c.env.IDs.Resolve(KindTopic, name)
+	if pid == nil || pid.Address != c.env.Root.ActorSystem().Address() {
+		return c.createDefault(ctx, name)
 	}
-	return failed
+	replies := make(chan error, 1)
+	c.env.Root.Send(pid, &ensureTopic{func(err error) { replies <- err }})
+	select {
+	case err := <-replies:
+		if !errors.Is(err, messages.ErrUnavailable) {
+			return err
+		}
+		return c.createDefault(ctx, name)
+	case <-ctx.Done():
+		return fmt.Errorf("topic %s is not there yet: %w", name, messages.ErrRequestTimedOut)
+	}
+}
+
+// createDefault makes a topic with the defaults unless it exists.
+func (c *Client) createDefault(ctx context.Context, name string) error {
+	results, err := c.CreateTopics(ctx,
+		[]messages.CreateTopic{{Name: name, Partitions: -1, ReplicationFactor: -1}}, false)
+	if err == nil {
+		err = results[0].Err
+	}
+	if errors.Is(err, messages.ErrTopicAlreadyExists) {
+		return nil
+	}
+	return err
 }
 
 // DeleteTopics deletes topics and their data.
 func (c *Client) DeleteTopics(
-	ctx context.Context,
-	refs []messages.TopicRef,
+	ctx context.Context, refs []messages.TopicRef,
 ) ([]messages.TopicResult, error) {
-	r, err := c.admin(ctx, func(reply func(adminResult)) any {
-		return &deleteTopics{topics: refs, reply: reply}
-	})
-	return r.topics, err
+	a, err := c.admin(ctx, &control.DeleteTopics{Topics: refs})
+	return a.Topics, err
 }
 
 // CreatePartitions grows topics.
 func (c *Client) CreatePartitions(
-	ctx context.Context,
-	reqs []messages.CreatePartitions,
-	validateOnly bool,
-) (
-	[]messages.TopicResult, error) {
-	r, err := c.admin(ctx, func(reply func(adminResult)) any {
-		return &createPartitions{topics: reqs, validateOnly: validateOnly, reply: reply}
-	})
-	return r.topics, err
+	ctx context.Context, reqs []messages.CreatePartitions, validateOnly bool,
+) ([]messages.TopicResult, error) {
+	a, err := c.admin(ctx, &control.CreatePartitions{Topics: reqs, ValidateOnly: validateOnly})
+	return a.Topics, err
 }
 
 // AlterConfigs changes configurations; the errors stand in the order of the requests.
 func (c *Client) AlterConfigs(
-	ctx context.Context,
-	reqs []messages.AlterConfigs,
-	validateOnly bool,
+	ctx context.Context, reqs []messages.AlterConfigs, validateOnly bool,
 ) ([]error, error) {
-	r, err := c.admin(ctx, func(reply func(adminResult)) any {
-		return &alterConfigs{reqs: reqs, validateOnly: validateOnly, reply: reply}
-	})
-	return r.errs, err
+	a, err := c.admin(ctx, &control.AlterConfigs{Reqs: reqs, ValidateOnly: validateOnly})
+	return a.Errs, err
 }
 
-// idBlock is the controller's answer to reserveProducerIDs.
-type idBlock struct {
-	first messages.ProducerID
-	err   error
+// ElectLeaders elects leaders; the errors stand in the order of the partitions.
+func (c *Client) ElectLeaders(
+	ctx context.Context, t messages.ElectionType, partitions []messages.PartitionID,
+) ([]error, error) {
+	a, err := c.admin(ctx, &control.ElectLeaders{Type: t, Partitions: partitions})
+	return a.Errs, err
+}
+
+// Reassign places replicas, or takes that back. It returns when the reassignments
+// have begun; the errors stand in the order of the requests.
+func (c *Client) Reassign(ctx context.Context, reqs []messages.Reassign) ([]error, error) {
+	a, err := c.admin(ctx, &control.Reassign{Reqs: reqs})
+	return a.Errs, err
+}
+
+// MoveLeaders moves leaderships to the replicas named; the errors stand in the
+// order of the moves.
+func (c *Client) MoveLeaders(ctx context.Context, moves []messages.MoveLeader) ([]error, error) {
+	a, err := c.admin(ctx, &control.MoveLeaders{Moves: moves})
+	return a.Errs, err
+}
+
+// Drain has a node emptied of its replicas, or ends that. It returns when that
+// has begun.
+func (c *Client) Drain(ctx context.Context, n messages.NodeID, on bool) error {
+	_, err := c.admin(ctx, &control.Drain{Node: n, On: on})
+	return err
+}
+
+// Unregister forgets a node that is gone for good and has no replicas.
+func (c *Client) Unregister(ctx context.Context, n messages.NodeID) error {
+	_, err := c.admin(ctx, &control.Unregister{Node: n})
+	return err
+}
+
+// Suspect reports that a node may be dead: a connection to it broke.
+func (c *Client) Suspect(n messages.NodeID) { c.env.tellNode(suspected{n}) }
+
+// Lapsed reports that the membership lost this node for a while. The node fences
+// itself and registers again.
+func (c *Client) Lapsed() { c.env.tellNode(lapsed{}) }
+
+// Leave has the leaderships of this node moved away before it stops. It reports
+// whether they were when it returns, which is when ctx ends at the latest.
+func (c *Client) Leave(ctx context.Context) (moved bool) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(adminTimeout)
+	}
+	done := make(chan bool, 1)
+	c.env.tellNode(&leaveCluster{deadline, func(moved bool) { done <- moved }})
+	select {
+	case moved = <-done:
+	case <-ctx.Done():
+	}
+	return moved
 }
 
 // NewProducerID hands out an id that was never handed out before, from a block
@@ -243,18 +281,11 @@ func (c *Client) NewProducerID(ctx context.Context) (messages.ProducerID, error)
 	c.ids.Lock()
 	defer c.ids.Unlock()
 	if c.idsLeft == 0 {
-		b, err := call(ctx, c, KindController, KindController, func(reply func(idBlock)) any {
-			return &reserveProducerIDs{
-				reply: func(first messages.ProducerID, err error) { reply(idBlock{first, err}) },
-			}
-		}, func(b idBlock) bool { return errors.Is(b.err, messages.ErrNotController) })
+		a, err := c.command(ctx, &control.AllocateProducerIDs{Node: c.env.Self})
 		if err != nil {
 			return 0, err
 		}
-		if b.err != nil {
-			return 0, b.err
-		}
-		c.nextID, c.idsLeft = b.first, topics.ProducerIDBlock
+		c.nextID, c.idsLeft = a.FirstID, topics.ProducerIDBlock
 	}
 	id := c.nextID
 	c.nextID++

@@ -17,7 +17,8 @@ func (d *depth) MessageReceived(any) { d.waiting.Add(-1) }
 func (d *depth) MailboxEmpty()       {}
 
 // depthKinds are the kinds whose mailboxes are counted.
-var depthKinds = []string{KindController, KindNode, KindReplica, KindTopic, "log-dir", "storage"}
+var depthKinds = []string{KindController, KindNode, KindReplica, KindTopic, "log-dir", "storage",
+	repliesName}
 
 // MailboxDepths returns how many messages wait, by kind of actor.
 func (e *Env) MailboxDepths() map[string]int64 {

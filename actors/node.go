@@ -1,240 +1,182 @@
 package actors
 
 import (
-	"slices"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/rs/zerolog"
 
+	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 )
 
-// How long the node waits for the replicas of a metadata version to open before
-// it counts the version as in effect all the same: long recoveries must not
-// hold up healthy partitions.
-const (
-	startPatience = 2 * time.Second
-	stepPatience  = 10 * time.Second
-)
+// agentWait is how long the agent waits for an answer of the controller; it asks
+// afresh then.
+const agentWait = 3 * time.Second
 
-// registerRetry is how often a node registers until the controller took it in.
-const registerRetry = 250 * time.Millisecond
-
-// registered is the controller's answer to registerNode: the node is in, and
-// snapshot is all metadata, itself included.
-type registered struct{ snapshot *messages.Delta }
-
-// replicaOpened tells the agent that a replica has opened its log, or failed to
-// for good.
-type replicaOpened struct{ id messages.PartitionID }
-
+// Messages to the agent of a node, besides *messages.Delta and *propose.
 type (
-	tryRegister   struct{}
-	patienceEnded struct{ version messages.MetadataVersion }
+	// answered is the controller's answer to what the agent asked under that id.
+	answered struct {
+		id     uint64
+		answer *control.Answer
+		life   int64
+	}
+	// replicaOpened tells that a replica has opened its log, or failed to for good.
+	replicaOpened struct{ id messages.PartitionID }
+	// suspected tells that another node may be dead.
+	suspected struct{ node messages.NodeID }
+	// lapsed tells that the membership lost this node for a while.
+	lapsed struct{}
+	// leaveCluster asks for a controlled shutdown; see control.Agent.
+	leaveCluster struct {
+		deadline time.Time
+		done     func(moved bool)
+	}
 )
 
-// node is the agent of one node: it holds the newest metadata image, gives it
-// to all who answer from it, and sees to it that exactly the replicas assigned
-// to this node run here.
+// NodeConfig is what the agent of a node needs besides the Env.
+type NodeConfig struct {
+	// Node is this node as clients know it.
+	Node messages.Node
+	// Lost says what became of the data since the last registration; nil: nothing
+	// is lost. It is called on the agent's goroutine.
+	Lost func() (unclean bool, lost []messages.PartitionID)
+}
+
+// node is the shell around control.Agent.
 type node struct {
 	env   *Env
-	log   zerolog.Logger
-	me    messages.Node
-	image *messages.Image // nil until registered
-	steps []step          // versions whose replicas are still opening, oldest first
+	self  *actor.PID
+	body  *control.Agent
+	alarm alarm
+	life  int64 // of this instance: answers to an earlier one do not count
 }
 
-// step is a metadata version and the replicas it waits for.
-type step struct {
-	version messages.MetadataVersion
-	waiting map[messages.PartitionID]struct{}
-}
-
-// NewNode returns how to make the agent of this node, known to clients as me.
-func NewNode(env *Env, me messages.Node) *actor.Props {
+// NewNode returns how to make the agent of this node.
+func NewNode(env *Env, cfg NodeConfig) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
-		return &node{env: env, me: me, log: env.Log.With().Str("actor", KindNode).Logger()}
+		n := &node{env: env, life: env.lives.Add(1)}
+		n.body = control.NewAgent(control.AgentConfig{
+			Node: cfg.Node, Lost: cfg.Lost, Settings: env.Settings,
+			Incarnation: func() string {
+				return fmt.Sprintf("%s.%d", env.Root.ActorSystem().ID, env.lives.Add(1))
+			},
+			Log: env.Log.With().Str("actor", KindNode).Logger(),
+		}, n)
+		return n
 	}, env.props(KindNode)...)
 }
 
+// Receive implements actor.Actor.
 func (n *node) Receive(ctx actor.Context) {
+	now := time.Now()
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
-		n.env.nodeAgent.Store(ctx.Self())
-		n.register(ctx)
-	case tryRegister:
-		n.register(ctx)
-	case *registered:
-		n.apply(ctx, m.snapshot, startPatience)
+		n.self = ctx.Self()
+		n.env.nodeAgent.Store(n.self)
+		n.body.Start(now)
+	case *actor.Restarting, *actor.Stopping:
+		n.alarm.stop()
+		return
+	case ring:
+		n.alarm.rang(m)
+		n.body.Tick(now)
+	case answered:
+		if m.life == n.life {
+			n.body.Answered(now, m.id, m.answer)
+		}
 	case *messages.Delta:
-		n.delta(ctx, m)
+		n.body.Delta(now, m)
 	case replicaOpened:
-		n.opened(m.id)
-	case patienceEnded:
-		n.patienceEnded(m.version)
-	}
-}
-
-// register tells the controller that this life of the node is there. Until it is
-// taken in, the metadata of an earlier life must not be acted on: its leader
-// epochs are used up.
-func (n *node) register(ctx actor.Context) {
-	if n.image != nil {
+		n.body.Opened(m.id)
+	case *propose:
+		n.body.Propose(now, m.proposal, m.reply)
+	case suspected:
+		n.body.Suspect(now, m.node)
+	case lapsed:
+		n.body.Lapsed(now)
+	case *leaveCluster:
+		n.body.Leave(now, m.deadline, m.done)
+	default:
 		return
 	}
-	if pid := n.env.IDs.Resolve(KindController, KindController); pid != nil {
-		ctx.Send(pid, &registerNode{node: n.me, agent: ctx.Self()})
-	}
-	n.later(ctx, registerRetry, tryRegister{})
+	n.alarm.set(n.env.Root, n.self, now, n.body.Due())
 }
 
-func (n *node) later(ctx actor.Context, d time.Duration, m any) {
-	self, root := ctx.Self(), n.env.Root
-	time.AfterFunc(d, func() { root.Send(self, m) })
-}
-
-func (n *node) delta(ctx actor.Context, d *messages.Delta) {
-	if n.image == nil {
-		return // the snapshot that answers the registration will contain it
-	}
-	n.apply(ctx, d, stepPatience)
-}
-
-func (n *node) apply(ctx actor.Context, d *messages.Delta, patience time.Duration) {
-	old := n.image
-	if old == nil {
-		old = messages.NewImage()
-	}
-	next, ok := old.Apply(d)
-	if !ok {
-		if d.To > old.Version {
-			n.askSnapshot(ctx)
-		}
-		return
-	}
-	n.image = next
-	n.env.Client.setImage(next)
-	n.env.IDs.SetImage(next)
-	waiting := n.assign(ctx, old, d)
-	if d.Snapshot {
-		n.reportStrays(ctx)
-	} else if d.NodeConfigs != nil {
-		n.reassignAll(ctx)
-	}
-	n.steps = append(n.steps, step{version: d.To, waiting: waiting})
-	if len(waiting) > 0 {
-		n.later(ctx, patience, patienceEnded{d.To})
-	}
-	n.settle()
-}
-
-func (n *node) askSnapshot(ctx actor.Context) {
-	if pid := n.env.IDs.Resolve(KindController, KindController); pid != nil {
-		ctx.Send(pid, &needSnapshot{agent: ctx.Self()})
-	}
-}
-
-// assign makes the replicas of this node follow d, and returns those that have
-// yet to open.
-func (n *node) assign(
-	ctx actor.Context,
-	old *messages.Image,
-	d *messages.Delta,
-) map[messages.PartitionID]struct{} {
-	waiting := map[messages.PartitionID]struct{}{}
-	var start, moved []string
-	for _, t := range d.Topics {
-		before := old.TopicByID(t.ID)
-		for i := range t.Partitions {
-			id := messages.PartitionID{Topic: t.ID, Partition: int32(i)}
-			n.env.IDs.Forget(
-				KindPartition,
-				messages.TopicPartition{Topic: t.Name, Partition: int32(i)}.String(),
-			)
-			replica := messages.ReplicaID{PartitionID: id, Node: n.env.Self}
-			if !slices.Contains(t.Partitions[i].Replicas, n.env.Self) {
-				if before != nil && i < len(before.Partitions) &&
-					slices.Contains(before.Partitions[i].Replicas, n.env.Self) {
-					moved = append(moved, replica.Identity())
-				}
-				continue
-			}
-			if face := n.env.Replica(id); face != nil {
-				ctx.Send(face.pid, &assigned{topic: t, partition: t.Partitions[i]})
-				continue
-			}
-			start = append(start, replica.Identity())
-			waiting[id] = struct{}{}
-		}
-	}
-	for _, id := range d.Removed {
-		moved = append(moved, n.remove(ctx, old.TopicByID(id))...)
-	}
-	n.env.IDs.Ensure(KindReplica, start)
-	n.env.IDs.Retire(KindReplica, moved)
-	return waiting
-}
-
-// remove has the replicas of a deleted topic delete their data, and returns
-// their identities. Only an explicit deletion comes here: metadata that is
-// merely absent never deletes data.
-func (n *node) remove(ctx actor.Context, t *messages.Topic) []string {
-	if t == nil {
-		return nil
-	}
-	n.env.Metrics.ForgetTopic(t.Name)
-	var ids []string
-	for i := range t.Partitions {
-		id := messages.PartitionID{Topic: t.ID, Partition: int32(i)}
-		if face := n.env.Replica(id); face != nil {
-			ctx.Send(face.pid, deleteData{})
-			ids = append(ids, messages.ReplicaID{PartitionID: id, Node: n.env.Self}.Identity())
-		}
-	}
-	return ids
-}
-
-// reassignAll has the replicas compute their settings again, after those of the
-// nodes changed.
-func (n *node) reassignAll(ctx actor.Context) {
-	n.env.EachReplica(func(face *Replica) {
-		if t, p := n.image.TopicByID(face.id.Topic), n.image.Partition(face.id.PartitionID); p != nil {
-			ctx.Send(face.pid, &assigned{topic: t, partition: *p})
-		}
+// Ask implements control.NodeOutbox. Finding the controller may take a while,
+// which the agent must not wait for; the goroutine ends with the search, which
+// has a deadline.
+func (n *node) Ask(id uint64, c control.Command) {
+	root, self, life, client := n.env.Root, n.self, n.life, n.env.Client
+	go client.askOnce(c, agentWait, func(a *control.Answer) {
+		root.Send(self, answered{id, a, life})
 	})
 }
 
-// reportStrays has the storage set aside partitions on disk that the metadata
-// does not know.
-func (n *node) reportStrays(ctx actor.Context) {
-	if pid := n.env.storage.Load(); pid != nil {
-		ctx.Send(pid, &setAsideStrays{image: n.image})
+// Image implements control.NodeOutbox.
+func (n *node) Image(im *messages.Image) {
+	n.env.Client.setImage(im)
+	n.env.IDs.SetImage(im)
+}
+
+// Applied implements control.NodeOutbox.
+func (n *node) Applied(v messages.MetadataVersion) { n.env.Client.setApplied(v) }
+
+// Runs implements control.NodeOutbox.
+func (n *node) Runs(id messages.PartitionID) bool { return n.env.Replica(id) != nil }
+
+// Replicas implements control.NodeOutbox.
+func (n *node) Replicas() []messages.PartitionID {
+	var ids []messages.PartitionID
+	n.env.EachReplica(func(face *Replica) { ids = append(ids, face.id.PartitionID) })
+	return ids
+}
+
+// Assign implements control.NodeOutbox.
+func (n *node) Assign(id messages.PartitionID, t *messages.Topic, p messages.Partition) {
+	if face := n.env.Replica(id); face != nil {
+		n.env.Root.Send(face.pid, &assigned{topic: t, partition: p})
 	}
 }
 
-func (n *node) opened(id messages.PartitionID) {
-	for i := range n.steps {
-		delete(n.steps[i].waiting, id)
+func (n *node) identities(ids []messages.PartitionID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = messages.ReplicaID{PartitionID: id, Node: n.env.Self}.Identity()
 	}
-	n.settle()
+	return out
 }
 
-func (n *node) patienceEnded(v messages.MetadataVersion) {
-	for i := range n.steps {
-		if left := len(n.steps[i].waiting); n.steps[i].version <= v && left > 0 {
-			n.log.Warn().Int("replicas", left).Int64("version", int64(n.steps[i].version)).
-				Msg("replicas are still opening")
-			clear(n.steps[i].waiting)
+// Start implements control.NodeOutbox.
+func (n *node) Start(ids []messages.PartitionID) {
+	n.env.IDs.Ensure(KindReplica, n.identities(ids))
+}
+
+// Retire implements control.NodeOutbox.
+func (n *node) Retire(ids []messages.PartitionID) {
+	n.env.IDs.Retire(KindReplica, n.identities(ids))
+}
+
+// Delete implements control.NodeOutbox.
+func (n *node) Delete(ids []messages.PartitionID) {
+	for _, id := range ids {
+		if face := n.env.Replica(id); face != nil {
+			n.env.Root.Send(face.pid, deleteData{})
 		}
 	}
-	n.settle()
+	n.Retire(ids)
 }
 
-// settle announces the versions that are in effect on this node, in order.
-func (n *node) settle() {
-	for len(n.steps) > 0 && len(n.steps[0].waiting) == 0 {
-		n.env.Client.setApplied(n.steps[0].version)
-		n.steps = n.steps[1:]
+// Moved implements control.NodeOutbox.
+func (n *node) Moved(tp messages.TopicPartition) { n.env.IDs.Forget(KindPartition, tp.String()) }
+
+// Dropped implements control.NodeOutbox.
+func (n *node) Dropped(topic string) { n.env.Metrics.ForgetTopic(topic) }
+
+// Strays implements control.NodeOutbox.
+func (n *node) Strays(im *messages.Image) {
+	if pid := n.env.storage.Load(); pid != nil {
+		n.env.Root.Send(pid, &setAsideStrays{image: im})
 	}
 }

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -71,15 +70,7 @@ func (t *topic) ensure(ctx actor.Context, m *ensureTopic) {
 	go func() {
 		deadline, cancel := context.WithTimeout(context.Background(), adminTimeout)
 		defer cancel()
-		results, err := client.CreateTopics(deadline,
-			[]messages.CreateTopic{{Name: name, Partitions: -1, ReplicationFactor: -1}}, false)
-		if err == nil {
-			err = results[0].Err
-		}
-		if errors.Is(err, messages.ErrTopicAlreadyExists) {
-			err = nil
-		}
-		root.Send(self, topicEnsured{err})
+		root.Send(self, topicEnsured{client.createDefault(deadline, name)})
 	}()
 }
 

@@ -152,7 +152,8 @@ func (w *world) kinds() []cluster.Kind {
 			})
 		}},
 		{Name: KindNode, Owner: here, Props: func(string) *actor.Props {
-			return NewNode(w.env, messages.Node{ID: self, Host: "localhost", Port: 9092})
+			return NewNode(w.env, NodeConfig{
+				Node: messages.Node{ID: self, Host: "localhost", Port: 9092}})
 		}},
 		{Name: KindTopic, Owner: here, Props: func(name string) *actor.Props {
 			return NewTopic(w.env, name)

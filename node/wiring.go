@@ -37,10 +37,10 @@ func (n *Node) kinds() []cluster.Kind {
 			Name:  actors.KindNode,
 			Owner: ownNode,
 			Props: func(string) *actor.Props {
-				return actors.NewNode(n.env, messages.Node{
+				return actors.NewNode(n.env, actors.NodeConfig{Node: messages.Node{
 					ID: n.env.Self, Host: n.sockets.host(), Port: n.sockets.kafka[0].AdvertisedPort,
-					Rack: n.cfg.Value("broker.rack"),
-				})
+					Rack: n.cfg.Value("broker.rack"), Directory: n.dirs[0].Meta.DirectoryID,
+				}})
 			},
 		},
 		{

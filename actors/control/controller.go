@@ -254,7 +254,7 @@ func (c *Controller) lost(now time.Time, err error) error {
 	c.state, c.loadAt = nil, now
 	if errors.Is(err, messages.ErrFencedController) {
 		c.log.Warn().Err(err).Msg("another controller was elected")
-		return fmt.Errorf("%w: %w", messages.ErrNotController, err)
+		return err // a part of the plan may have got through before
 	}
 	c.log.Error().Err(err).Msg("metadata write failed, loading the registry again")
 	if c.cfg.Members == nil {
