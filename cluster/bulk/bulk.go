@@ -67,8 +67,6 @@ const (
 	fileMin = 16 << 10
 	// maxConnections bounds the connections of a Server, probes included.
 	maxConnections = 1024
-	// writeTimeout is how long a peer may take nothing while something waits.
-	writeTimeout = 30 * time.Second
 	// readBuffer is the size of a connection's read buffer, in bytes.
 	readBuffer = 32 << 10
 )
@@ -77,6 +75,7 @@ const (
 type limits struct {
 	pending   int           // MaxPending
 	handshake time.Duration // for connecting, TLS and the first words
+	write     time.Duration // a peer may take nothing for so long while something waits
 	check     time.Duration // between looks at the connections
 	ping      int           // checks between two pings
 	silent    int           // checks without a byte after which a peer counts as gone
@@ -92,6 +91,7 @@ type limits struct {
 var defaultLimits = limits{
 	pending:   MaxPending,
 	handshake: 3 * time.Second,
+	write:     30 * time.Second,
 	check:     250 * time.Millisecond,
 	ping:      4,
 	silent:    13,

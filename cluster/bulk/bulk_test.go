@@ -259,6 +259,7 @@ func TestAttemptsToConnectSlowDown(t *testing.T) {
 
 // Neither side hears anything, and no error either.
 func TestABlackHoleIsNoticedOnBothSides(t *testing.T) {
+	t.Parallel()
 	h := &leader{}
 	on := listen(t)
 	serve(t, ServerConfig{}, h, defaultLimits, on)
@@ -540,6 +541,92 @@ func TestWhoSaysNothingOrNonsenseIsHungUpOn(t *testing.T) {
 			t.Errorf("%s: the connection stays open", name)
 		}
 		_ = nc.Close()
+	}
+}
+
+// stranger is a follower that keeps to the handshake only.
+func stranger(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	me := Identity{Node: 9, Cluster: "test"}
+	if _, err := me.introduce(nc, toFetch); err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+func TestAFollowerThatAsksForTooMuchIsHungUpOn(t *testing.T) {
+	l := quick()
+	l.pending = 10
+	h := &leader{}
+	on := listen(t)
+	serve(t, ServerConfig{}, h, l, on)
+	nc := stranger(t, on.Addr().String())
+	var b []byte
+	for i := range uint64(11) {
+		b = appendFetch(b, i, fetchOf(0, 0, 0))
+	}
+	if _, err := nc.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is hung up on", func() bool { return h.disconnected() == 1 })
+	h.take(t, 10)
+}
+
+// It pings, so it lives; but it holds on to a view for as long as it likes.
+func TestAFollowerThatTakesNothingIsHungUpOn(t *testing.T) {
+	log := newLog(t, 8<<20)
+	l := quick()
+	l.write = 100 * time.Millisecond
+	h := &leader{answer: func(q *data.ReplicaFetch) *data.ReplicaFetched {
+		return &data.ReplicaFetched{View: log.inFile(0, 8<<20)}
+	}}
+	on := listen(t)
+	serve(t, ServerConfig{}, h, l, on)
+	nc := stranger(t, on.Addr().String())
+	var b []byte
+	for i := range uint64(5) {
+		b = appendFetch(b, i, fetchOf(0, 0, 8<<20))
+	}
+	if _, err := nc.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	ping := appendEmpty(nil, typePing)
+	eventually(t, "it is hung up on", func() bool {
+		_, _ = nc.Write(ping)
+		return h.disconnected() == 1
+	})
+	eventually(t, "the views are released", func() bool { return log.open.Load() == 0 })
+}
+
+func TestAnsweringOrReleasingTwiceIsABug(t *testing.T) {
+	log := newLog(t, 1000)
+	h := &leader{}
+	on := listen(t)
+	serve(t, ServerConfig{}, h, defaultLimits, on)
+	p := follow(t, PoolConfig{}, defaultLimits, on.Addr().String())
+	answer := p.ask(fetchOf(0, 0, 1000))
+	parked := h.take(t, 1)[0]
+	parked.reply(&data.ReplicaFetched{View: log.inFile(0, 1000)})
+	f := receive(t, answer)
+	f.Release()
+	for what, again := range map[string]func(){
+		"answered": func() { parked.reply(&data.ReplicaFetched{}) },
+		"released": f.Release,
+	} {
+		func() {
+			defer func() {
+				if v := fmt.Sprint(recover()); !strings.Contains(v, what+" twice") {
+					t.Errorf("%s twice: %v", what, v)
+				}
+			}()
+			again()
+		}()
 	}
 }
 

@@ -192,7 +192,7 @@ func (c *followerConn) fetch(fields []byte) error {
 
 // write is the writer.
 func (c *followerConn) write() {
-	out := netio.NewSender(c.nc, &c.s.buffers, writeTimeout, fileMin)
+	out := netio.NewSender(c.nc, &c.s.buffers, c.s.limits.write, fileMin)
 	defer out.Rest()
 	var head []byte
 	var batch []answer

@@ -109,7 +109,7 @@ func (l *link) write() {
 		if len(b) == 0 {
 			continue
 		}
-		err := l.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+		err := l.nc.SetWriteDeadline(time.Now().Add(l.peer.pool.limits.write))
 		if err == nil {
 			_, err = l.nc.Write(b)
 		}

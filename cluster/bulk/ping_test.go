@@ -77,6 +77,7 @@ func sendSignal(t testing.TB, p *os.Process, s os.Signal) {
 }
 
 func TestAProcessThatIsStoppedOrKilledDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	out, process := child(t)
 	addr, _, _ := strings.Cut(out, " ")
 	p := follow(t, PoolConfig{}, defaultLimits, addr)
