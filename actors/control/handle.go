@@ -59,7 +59,13 @@ func (c *Controller) admin(now time.Time, command Command, a *Answer) {
 		a.Topics = each(m.Topics, p.DeleteTopic)
 	case *CreatePartitions:
 		check = m.ValidateOnly
-		a.Topics = each(m.Topics, p.CreatePartitions)
+		a.Topics = each(m.Topics, func(q messages.CreatePartitions) messages.TopicResult {
+			r := p.CreatePartitions(q)
+			if t := c.state.Image().Topic(q.Topic); r.Err != nil && t != nil {
+				r.Partitions = int32(len(t.Partitions)) // so that who asked twice finds it done
+			}
+			return r
+		})
 	case *AlterConfigs:
 		check = m.ValidateOnly
 		a.Errs = each(m.Reqs, p.AlterConfigs)
