@@ -196,7 +196,9 @@ func TestANodeLeavesOnceOthersLead(t *testing.T) {
 }
 
 func TestANodeWaitsForAFollowerThatCanTakeOver(t *testing.T) {
-	for name, catchesUp := range map[string]bool{"that catches up": true, "until its deadline": false} {
+	for name, catchesUp := range map[string]bool{
+		"that catches up": true, "until its deadline": false,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(t, 2)
 			topic := s.create("orders", 1, 2, 1)
