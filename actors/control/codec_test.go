@@ -66,7 +66,8 @@ func TestEveryAnswerCrossesTheNetworkUnchanged(t *testing.T) {
 		"errors":       {FirstID: none, Errs: []error{nil, nil}},
 		"producer ids": {FirstID: 0},
 		"snapshot":     {FirstID: none, Snapshot: delta},
-		"heartbeat":    {FirstID: none, Heartbeat: &messages.HeartbeatReply{MayStop: true, Update: delta}},
+		"heartbeat": {FirstID: none,
+			Heartbeat: &messages.HeartbeatReply{MayStop: true, Update: delta}},
 		"partitions": {FirstID: none, Partitions: []messages.AlterPartitionResult{
 			{Partition: messages.Partition{Leader: 1, Replicas: []messages.NodeID{1}}}}},
 		"nothing": {Version: 7, FirstID: none},

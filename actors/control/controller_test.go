@@ -64,7 +64,8 @@ func TestOfTwoControllersTheStaleOneIsRefused(t *testing.T) {
 		"a command after it": &Drain{Node: 3, On: true},
 	} {
 		a := stale.Handle(s.now, c)
-		if !errors.Is(a.Err, messages.ErrFencedController) && !errors.Is(a.Err, messages.ErrNotController) {
+		if !errors.Is(a.Err, messages.ErrFencedController) &&
+			!errors.Is(a.Err, messages.ErrNotController) {
 			t.Errorf("%s: %v", name, a.Err)
 		}
 	}
