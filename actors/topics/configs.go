@@ -38,6 +38,9 @@ func (p *Plan) alterTopic(a messages.AlterConfigs) error {
 	if err := configs.CheckTopic(next); err != nil {
 		return err
 	}
+	if maps.Equal(next, t.Configs) {
+		return nil
+	}
 	changed := *t
 	changed.Configs = next
 	p.put(&changed)
@@ -70,6 +73,9 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 			return fmt.Errorf("%s cannot be changed while the node runs; "+
 				"set it in the node's configuration and restart: %w", name, messages.ErrInvalidConfig)
 		}
+	}
+	if maps.Equal(next, all[node]) {
+		return nil
 	}
 	all[node] = next
 	p.configs = all

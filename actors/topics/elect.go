@@ -47,17 +47,21 @@ func (c *change) electOutside() {
 	if !c.rules.unclean {
 		return
 	}
-	if i := slices.IndexFunc(n.Replicas, c.plan.mayLead); i >= 0 {
-		// What the new leader lacks is lost, and no one else may bring it back.
-		n.Leader, n.ELR, n.ISR = n.Replicas[i], nil, []messages.NodeID{n.Replicas[i]}
+	// Replicas that are being added may have nothing yet: they come last.
+	for _, r := range with(without(n.Replicas, n.Adding...), n.Replicas) {
+		if c.plan.mayLead(r) {
+			// What the new leader lacks is lost, and no one else may bring it back.
+			n.Leader, n.ELR, n.ISR = r, nil, []messages.NodeID{r}
+			return
+		}
 	}
 }
 
 // Elect decides an election an operator asks for. ElectPreferred makes the first
 // replica the leader: messages.ErrElectionNotNeeded when it leads already,
 // messages.ErrPreferredLeaderNotAvailable when it is not in sync and live.
-// ElectUnclean gives a leaderless partition any live replica as leader, the one
-// that loses least first: messages.ErrElectionNotNeeded when it has a leader,
+// ElectUnclean gives a leaderless partition any live replica as leader, eligible
+// ones first and those being added last: messages.ErrElectionNotNeeded when it has a leader,
 // messages.ErrEligibleLeadersNotAvailable when no replica lives.
 func (p *Plan) Elect(kind messages.ElectionType, id messages.PartitionID) error {
 	t := p.topic(messages.TopicRef{ID: id.Topic})

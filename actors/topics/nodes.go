@@ -63,12 +63,20 @@ func (p *Plan) rejoin(n messages.NodeID, lost func(messages.PartitionID) bool) {
 		c.renewed = n
 		others := func(r messages.NodeID) bool { return r != n && p.mayLead(r) }
 		switch {
-		case len(old.Replicas) > 1 && lost(messages.PartitionID{Topic: t.ID, Partition: int32(i)}):
+		case lost(messages.PartitionID{Topic: t.ID, Partition: int32(i)}) && !c.only(n):
 			c.lost(n)
 		case inSync && slices.ContainsFunc(old.ISR, others):
 			c.next.ISR = without(c.next.ISR, n)
 		}
 		return c
+	})
+}
+
+// only reports whether a partition has no other replica, but for those being
+// added that have not caught up.
+func (c *change) only(n messages.NodeID) bool {
+	return !slices.ContainsFunc(c.next.Replicas, func(r messages.NodeID) bool {
+		return r != n && (c.has(r) || !slices.Contains(c.next.Adding, r))
 	})
 }
 
