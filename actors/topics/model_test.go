@@ -28,7 +28,10 @@ type model struct {
 	committed map[messages.PartitionID][]int
 	unclean   map[messages.PartitionID]bool // an operator asked for it in this step
 	damaged   map[messages.NodeID]bool      // lost records in this step
-	trace     []string
+	// pending are proposals that are under way. Their leaders count all of whom
+	// they propose already (the maximal in-sync set).
+	pending map[messages.PartitionID]messages.AlterPartition
+	trace   []string
 }
 
 const modelNodes = 5
@@ -43,6 +46,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		committed: map[messages.PartitionID][]int{},
 		unclean:   map[messages.PartitionID]bool{},
 		damaged:   map[messages.NodeID]bool{},
+		pending:   map[messages.PartitionID]messages.AlterPartition{},
 	}
 	for id := range messages.NodeID(modelNodes - 1) {
 		m.decide(func(p *Plan) { m.register(p, id, false, nil) })
@@ -228,17 +232,53 @@ func (m *model) work() {
 	for _, r := range part.ISR {
 		hw = common(hw, m.log(id, r))
 	}
+	if a, ok := m.pending[id]; ok && a.LeaderEpoch == part.LeaderEpoch {
+		for _, r := range a.ISR {
+			hw = common(hw, m.log(id, r.Node))
+		}
+	}
 	if len(hw) > len(m.committed[id]) {
 		m.committed[id] = slices.Clone(hw)
 	}
 }
 
-// propose lets a leader propose an in-sync set: mostly a true one.
+// propose lets a leader propose an in-sync set: mostly a true one. It may take its
+// time to arrive; a leader has one proposal under way.
 func (m *model) propose(p *Plan) {
 	_, id, part, ok := m.pick()
 	if !ok || part.Leader == messages.NoNode {
 		return
 	}
+	a, late := m.pending[id]
+	if late = late && a.LeaderEpoch == part.LeaderEpoch; !late {
+		a = m.proposal(id, part)
+		if m.rng.IntN(3) == 0 {
+			m.pending[id] = a
+			return
+		}
+	}
+	delete(m.pending, id)
+	from := part.Leader
+	switch m.rng.IntN(12) {
+	case 0:
+		a.LeaderEpoch--
+	case 1:
+		a.PartitionEpoch--
+	case 2:
+		from++
+	}
+	r := p.AlterPartition(from, a)
+	m.note("%d proposes %+v, late %v: %+v %v", from, a, late, r.Partition, r.Err)
+	wrong := a.LeaderEpoch != part.LeaderEpoch || a.PartitionEpoch != part.PartitionEpoch ||
+		from != part.Leader
+	if wrong && r.Err == nil {
+		m.fatalf("a stale proposal was accepted: %+v", a)
+	}
+}
+
+func (m *model) proposal(
+	id messages.PartitionID, part *messages.Partition,
+) messages.AlterPartition {
 	a := messages.AlterPartition{
 		ID: id, LeaderEpoch: part.LeaderEpoch, PartitionEpoch: part.PartitionEpoch,
 	}
@@ -250,22 +290,7 @@ func (m *model) propose(p *Plan) {
 			a.ISR = append(a.ISR, messages.ISRMember{Node: r, Epoch: n.Epoch})
 		}
 	}
-	from := part.Leader
-	switch m.rng.IntN(12) {
-	case 0:
-		a.LeaderEpoch--
-	case 1:
-		a.PartitionEpoch--
-	case 2:
-		from++
-	}
-	r := p.AlterPartition(from, a)
-	m.note("%d proposes %+v: %+v %v", from, a, r.Partition, r.Err)
-	wrong := a.LeaderEpoch != part.LeaderEpoch || a.PartitionEpoch != part.PartitionEpoch ||
-		from != part.Leader
-	if wrong && r.Err == nil {
-		m.fatalf("a stale proposal was accepted: %+v", a)
-	}
+	return a
 }
 
 // lose takes records from a node's replicas and returns which lost some.
