@@ -133,17 +133,18 @@ func (m *model) checkCommitted(id messages.PartitionID, old, now *messages.Parti
 	outside := now.Leader != messages.NoNode &&
 		(m.damaged[now.Leader] || !slices.Contains(with(old.ISR, old.ELR), now.Leader))
 	sole := len(without(old.Replicas, old.Adding...)) == 1
+	t := m.image().TopicByID(id.Topic)
+	allowed := m.unclean[id] || t.Configs["unclean.leader.election.enable"] == "true"
 	if outside && !sole {
-		t := m.image().TopicByID(id.Topic)
-		if !m.unclean[id] && t.Configs["unclean.leader.election.enable"] != "true" {
-			if !m.has(id, now.Leader) {
-				m.fatalf("an unclean election nobody allowed: %+v to %+v", old, now)
-			}
+		if !allowed && !m.has(id, now.Leader) {
+			m.fatalf("an unclean election nobody allowed: %+v to %+v", old, now)
 		}
 		m.committed[id] = common(m.committed[id], leaderLog)
 	}
 	for _, r := range with(now.ISR, now.ELR) {
-		if sole { // it has all there is, even if damaged
+		// A sole replica has all there is, even if damaged; and an unclean leader may
+		// be gone again within the plan that elected it.
+		if sole || allowed && m.grouped {
 			m.committed[id] = common(m.committed[id], m.log(id, r))
 		}
 		if !m.has(id, r) {
