@@ -132,7 +132,8 @@ func (m *model) checkCommitted(id messages.PartitionID, old, now *messages.Parti
 	leaderLog := m.log(id, now.Leader)
 	outside := now.Leader != messages.NoNode &&
 		(m.damaged[now.Leader] || !slices.Contains(with(old.ISR, old.ELR), now.Leader))
-	sole := len(without(old.Replicas, old.Adding...)) == 1
+	sole := len(without(old.Replicas, old.Adding...)) == 1 ||
+		m.grouped && len(without(now.Replicas, now.Adding...)) == 1
 	t := m.image().TopicByID(id.Topic)
 	allowed := m.unclean[id] || t.Configs["unclean.leader.election.enable"] == "true"
 	if outside && !sole {
@@ -380,8 +381,12 @@ func (m *model) ask(p *Plan, k int) {
 	case k < 99:
 		m.set(p, messages.ConfigBroker, "", "min.insync.replicas", 1+m.rng.IntN(3))
 	default:
-		m.set(p, messages.ConfigTopic, t.Name, "unclean.leader.election.enable",
-			m.rng.IntN(4) == 0)
+		on := m.rng.IntN(4) == 0
+		for i := range t.Partitions {
+			at := messages.PartitionID{Topic: t.ID, Partition: int32(i)}
+			m.unclean[at] = m.unclean[at] || on // if only within this plan
+		}
+		m.set(p, messages.ConfigTopic, t.Name, "unclean.leader.election.enable", on)
 	}
 }
 
