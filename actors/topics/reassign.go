@@ -48,15 +48,16 @@ func (p *Plan) Reassign(r messages.Reassign) error {
 }
 
 // aim sets the target of a reassignment. What an earlier one was adding and this
-// one does not want goes at once, if others are in sync.
+// one does not want goes at once; only what has all records stays until others do.
 func (c *change) aim(target []messages.NodeID) {
 	n := &c.next
 	original := without(n.Replicas, n.Adding...)
 	unwanted := without(n.Adding, target...)
-	if len(without(n.ISR, unwanted...)) > 0 || !slices.ContainsFunc(unwanted, c.has) {
-		n.ISR = without(n.ISR, unwanted...)
-		n.Replicas = without(n.Replicas, unwanted...)
+	if len(without(n.ISR, unwanted...)) == 0 {
+		unwanted = slices.DeleteFunc(unwanted, c.has)
 	}
+	n.ISR = without(n.ISR, unwanted...)
+	n.Replicas = without(n.Replicas, unwanted...)
 	n.Adding = without(target, original...)
 	n.Removing = without(n.Replicas, target...)
 	n.Replicas = append(slices.Clone(target), n.Removing...)
