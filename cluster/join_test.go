@@ -177,7 +177,9 @@ func (p *process) mark() int {
 func (p *process) seen(event string, skip int) []note {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(p.events[skip:]), func(n note) bool { return n.Event != event })
+	return slices.DeleteFunc(slices.Clone(p.events[skip:]), func(n note) bool {
+		return n.Event != event
+	})
 }
 
 // do sends a command and returns the answer.

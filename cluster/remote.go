@@ -80,7 +80,8 @@ func (e endpoint) configure() (*remote.Config, error) {
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{
 				Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, MaxDelay: time.Second},
+				Backoff: backoff.Config{
+					BaseDelay: 50 * time.Millisecond, Multiplier: 2, MaxDelay: time.Second},
 				MinConnectTimeout: time.Second})),
 		remote.WithCallOptions(grpc.MaxCallRecvMsgSize(remoteMaxBytes)))
 	rc.MaxRetryCount = 1 // there is no option; 0 would mean never to connect
@@ -119,7 +120,7 @@ func freePort(host string) (int, error) {
 
 // check refuses addresses under which no other node could reach this one.
 func (e endpoint) check() error {
-	host, port, err := splitPort(e.bind)
+	host, _, err := splitPort(e.bind)
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,6 @@ func (e endpoint) check() error {
 		return fmt.Errorf("actor address %s: %s is an IPv6 address: advertise a host name instead",
 			e.bind, host)
 	}
-	_ = port
 	return nil
 }
 
