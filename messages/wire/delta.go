@@ -17,11 +17,14 @@ func FromNode(n messages.Node) *NodeRecord {
 	}
 }
 
-// ToNode returns a member. It fails with ErrMalformed if the id is negative or
-// the port cannot be one.
+// ToNode returns a member. It fails with ErrMalformed if the id is negative, the
+// port cannot be one, or the epoch is below NoNodeEpoch.
 func ToNode(w *NodeRecord) (messages.Node, error) {
 	if w.GetNodeId() < 0 || w.GetPort() < 0 || w.GetPort() > 65535 {
 		return messages.Node{}, malformed("node %d at port %d", w.GetNodeId(), w.GetPort())
+	}
+	if w.GetEpoch() < int64(messages.NoNodeEpoch) {
+		return messages.Node{}, malformed("node %d has epoch %d", w.GetNodeId(), w.GetEpoch())
 	}
 	return messages.Node{
 		ID:   messages.NodeID(w.GetNodeId()),

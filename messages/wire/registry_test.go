@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"slices"
@@ -176,6 +177,61 @@ func TestARegistryThatContradictsItselfIsRefusedByName(t *testing.T) {
 	}
 	if _, err := Decode([]Entry{{"secrets/1", nil}}); !errors.Is(err, ErrBadKey) {
 		t.Errorf("a key of a newer version gave %v, want ErrBadKey", err)
+	}
+}
+
+// The bytes are those that a node wrote before there were clusters.
+func TestRecordsOfBeforeThereWereClustersAreRead(t *testing.T) {
+	id := messages.TopicID{15: 1}
+	topic := slices.Concat([]byte{0x0a, 16}, id[:], []byte{0x12, 1, 't', 0x20, 1})
+	state := []byte{
+		0x08, 2, 0x10, 3, 0x18, 4, // leader 1, epochs 3 and 4
+		0x22, 2, 1, 2, 0x2a, 1, 1, // replicas 1 and 2, in sync is 1
+	}
+	chunk := slices.Concat([]byte{0x0a, 16}, id[:], []byte{0x1a, byte(len(state))}, state)
+	node := []byte{0x08, 1, 0x12, 1, 'h', 0x18, 0x84, 0x47, 0x22, 1, 'r'}
+	got, err := Decode([]Entry{
+		{TopicKey(id), topic}, {PartitionsKey(id, 0), chunk}, {NodeKey(1), node},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got.Nodes, []messages.Node{{ID: 1, Host: "h", Port: 9092, Rack: "r"}}, nil)
+	same(t, got.Topics[0].Partitions, []messages.Partition{{
+		Leader: 1, LeaderEpoch: 3, PartitionEpoch: 4,
+		Replicas: []messages.NodeID{1, 2}, ISR: []messages.NodeID{1},
+	}}, nil)
+	// And a node or partition that uses nothing new is written as it was.
+	if e := NodeEntry(got.Nodes[0]); !bytes.Equal(e.Value, node) {
+		t.Errorf("the node is written as %x, was %x", e.Value, node)
+	}
+	if e := TopicEntries(nil, got.Topics[0]); !bytes.Equal(e[1].Value, chunk) {
+		t.Errorf("the partitions are written as %x, were %x", e[1].Value, chunk)
+	}
+}
+
+func TestDamagedRecordsAreRefusedOrReadAsSomethingWhole(t *testing.T) {
+	g := newGen(4)
+	entries := TopicEntries(nil, g.topic(3))
+	for _, n := range g.nodes() {
+		entries = append(entries, NodeEntry(n))
+	}
+	check := func(e Entry, value []byte) {
+		t.Helper()
+		got, err := Decode([]Entry{{e.Key, value}})
+		if err != nil && !errors.Is(err, ErrMalformed) || err == nil && got == nil {
+			t.Fatalf("%s with bytes %x: %v", e.Key, value, err)
+		}
+	}
+	for _, e := range entries {
+		for i := range e.Value {
+			check(e, e.Value[:i])
+			for bit := range 8 {
+				damaged := slices.Clone(e.Value)
+				damaged[i] ^= 1 << bit
+				check(e, damaged)
+			}
+		}
 	}
 }
 

@@ -58,7 +58,8 @@ func FromPartition(p *messages.Partition) *PartitionState {
 
 // ToPartition returns a partition's state. It fails with ErrMalformed on negative
 // node ids or epochs, a node that stands twice, and a node that is in sync, eligible,
-// added, removed or leader although it is no replica.
+// added, removed or leader although it is no replica, or in two sets of which one
+// rules the other out.
 func ToPartition(w *PartitionState) (messages.Partition, error) {
 	p := messages.Partition{
 		Leader:         messages.NodeID(w.GetLeader()),
@@ -94,7 +95,15 @@ func ToPartition(w *PartitionState) (messages.Partition, error) {
 	if p.Leader != messages.NoNode && !slices.Contains(p.Replicas, p.Leader) {
 		return messages.Partition{}, malformed("leader is %d, replicas are %v", p.Leader, p.Replicas)
 	}
+	if overlap(p.ISR, p.ELR) || overlap(p.Adding, p.Removing) {
+		return messages.Partition{}, malformed("isr %v and elr %v, or adding %v and removing %v overlap",
+			p.ISR, p.ELR, p.Adding, p.Removing)
+	}
 	return p, nil
+}
+
+func overlap(a, b []messages.NodeID) bool {
+	return slices.ContainsFunc(a, func(n messages.NodeID) bool { return slices.Contains(b, n) })
 }
 
 // FromTopic returns the wire form of a whole topic.
@@ -151,7 +160,11 @@ func toPartitions(states []*PartitionState, first int) ([]messages.Partition, er
 	ps := make([]messages.Partition, len(states))
 	for i, s := range states {
 		var err error
-		if ps[i], err = ToPartition(s); err != nil {
+		ps[i], err = ToPartition(s)
+		if err == nil && len(ps[i].Replicas) == 0 {
+			err = malformed("it has no replicas")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("partition %d: %w", first+i, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,9 +62,15 @@ func (g gen) partition() messages.Partition {
 	if len(p.ISR) > 0 {
 		p.Leader = p.ISR[0]
 	}
-	for _, to := range []*[]messages.NodeID{&p.ELR, &p.Adding, &p.Removing} {
-		for _, i := range g.Perm(len(p.Replicas))[:g.IntN(len(p.Replicas))] {
-			*to = append(*to, p.Replicas[i])
+	for _, r := range p.Replicas {
+		if !slices.Contains(p.ISR, r) && g.IntN(2) == 0 {
+			p.ELR = append(p.ELR, r)
+		}
+		switch g.IntN(4) {
+		case 0:
+			p.Adding = append(p.Adding, r)
+		case 1:
+			p.Removing = append(p.Removing, r)
 		}
 	}
 	return p
@@ -285,6 +292,37 @@ func TestMalformedValuesAreRefused(t *testing.T) {
 		}},
 		{"an eligible leader that is no replica", func() error {
 			_, err := ToPartition(&PartitionState{Leader: 1, Replicas: []int32{1}, Elr: []int32{2}})
+			return err
+		}},
+		{"an added replica that is none", func() error {
+			_, err := ToPartition(&PartitionState{Leader: 1, Replicas: []int32{1}, Adding: []int32{2}})
+			return err
+		}},
+		{"a removed replica that is none", func() error {
+			_, err := ToPartition(&PartitionState{Leader: 1, Replicas: []int32{1}, Removing: []int32{2}})
+			return err
+		}},
+		{"an eligible leader twice", func() error {
+			_, err := ToPartition(&PartitionState{Leader: -1, Replicas: []int32{1}, Elr: []int32{1, 1}})
+			return err
+		}},
+		{"a replica that is in sync and eligible", func() error {
+			_, err := ToPartition(&PartitionState{
+				Leader: 1, Replicas: []int32{1}, Isr: []int32{1}, Elr: []int32{1}})
+			return err
+		}},
+		{"a replica that is added and removed", func() error {
+			_, err := ToPartition(&PartitionState{
+				Leader: 1, Replicas: []int32{1, 2}, Adding: []int32{2}, Removing: []int32{2}})
+			return err
+		}},
+		{"a partition without replicas", func() error {
+			_, err := ToTopic(&Topic{TopicId: make([]byte, 16), Name: "t",
+				Partitions: []*PartitionState{{Leader: -1}}})
+			return err
+		}},
+		{"a node epoch below none", func() error {
+			_, err := ToNode(&NodeRecord{NodeId: 1, Epoch: -2})
 			return err
 		}},
 		{"a leader that is no replica", func() error {
