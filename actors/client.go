@@ -40,7 +40,8 @@ type Client struct {
 	applied messages.MetadataVersion
 	waiters map[chan struct{}]messages.MetadataVersion
 
-	inFlight func() *calls // made at the first call
+	inFlight    func() *calls // made at the first call
+	incarnation atomic.Pointer[string]
 
 	ids     sync.Mutex // guards the block of producer ids
 	nextID  messages.ProducerID
@@ -65,6 +66,15 @@ func (c *Client) Image() *messages.Image { return c.image.Load() }
 
 // Self is this node's id.
 func (c *Client) Self() messages.NodeID { return c.env.Self }
+
+// Incarnation is the life under which this node is registered, or registers; ""
+// before it tried.
+func (c *Client) Incarnation() string {
+	if life := c.incarnation.Load(); life != nil {
+		return *life
+	}
+	return ""
+}
 
 func (c *Client) calls() *calls { return c.inFlight() }
 

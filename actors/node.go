@@ -42,6 +42,10 @@ type NodeConfig struct {
 	// Lost says what became of the data since the last registration; nil: nothing
 	// is lost. It is called on the agent's goroutine.
 	Lost func() (unclean bool, lost []messages.PartitionID)
+	// Incarnation returns another name at each call, which no life of the node had
+	// before: it is called before each registration of a new life. Nil: one is
+	// made up.
+	Incarnation func() string
 }
 
 // node is the shell around control.Agent.
@@ -57,10 +61,18 @@ type node struct {
 func NewNode(env *Env, cfg NodeConfig) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		n := &node{env: env, life: env.lives.Add(1)}
+		incarnation := cfg.Incarnation
+		if incarnation == nil {
+			incarnation = func() string {
+				return fmt.Sprintf("%s.%d", env.Root.ActorSystem().ID, env.lives.Add(1))
+			}
+		}
 		n.body = control.NewAgent(control.AgentConfig{
 			Node: cfg.Node, Lost: cfg.Lost, Settings: env.Settings,
 			Incarnation: func() string {
-				return fmt.Sprintf("%s.%d", env.Root.ActorSystem().ID, env.lives.Add(1))
+				life := incarnation()
+				env.Client.incarnation.Store(&life)
+				return life
 			},
 			Log: env.Log.With().Str("actor", KindNode).Logger(),
 		}, n)
