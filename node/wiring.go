@@ -136,7 +136,11 @@ func (n *Node) topicDefaults() topics.Defaults {
 	partitions, _ := strconv.ParseInt(n.setting("num.partitions"), 10, 32)
 	factor, _ := strconv.ParseInt(n.setting("default.replication.factor"), 10, 16)
 	return topics.Defaults{Partitions: int32(partitions), ReplicationFactor: int16(factor),
-		DeleteTopics: n.setting("delete.topic.enable") == "true"}
+		DeleteTopics: n.setting("delete.topic.enable") == "true",
+		Setting: func(name string) string {
+			v, _ := n.cfg.Lookup(name)
+			return v
+		}}
 }
 
 // partitions gives the listener this node's replicas.

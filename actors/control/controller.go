@@ -147,6 +147,11 @@ func (c *Controller) Load(now time.Time) {
 	im := c.state.Image()
 	c.log.Info().Int64("epoch", int64(c.lease.Epoch)).Int("topics", im.TopicCount()).
 		Int64("version", int64(im.Version)).Msg("controller is active")
+	p := c.state.Plan()
+	p.Heal()
+	if err := c.commit(now, p); err != nil {
+		return // logged; it loads again
+	}
 	c.meetNodes(now)
 }
 

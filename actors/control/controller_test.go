@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/wire"
 )
@@ -299,5 +300,33 @@ func TestANodeThatIsUnregisteredLeavesNoRecord(t *testing.T) {
 	s.elect(2)
 	if n := s.image().Node(3); n != nil {
 		t.Errorf("another controller finds %+v", n)
+	}
+}
+
+// A plan of many records is several transactions, and a controller may die between
+// them.
+func TestANewControllerHealsWhatTheLastOneStoredInPart(t *testing.T) {
+	s := newSim(t, 3)
+	topic := s.create("orders", 1, 1, 2, 3)
+	s.node(1).kill()
+	fenced := *s.image().Node(1)
+	fenced.Fenced = true
+	s.store.Expire()
+	store := s.store.Connect()
+	lease, err := store.Campaign(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of the registration of node 1 only the partitions it leads were stored.
+	record := ops([]wire.Entry{wire.NodeEntry(fenced)})
+	if _, err = store.Commit(t.Context(), lease, record); err != nil {
+		t.Fatal(err)
+	}
+	s.elect(2)
+	if err := topics.Check(s.image()); err != nil {
+		t.Error(err)
+	}
+	if p := s.image().Partition(messages.PartitionID{Topic: topic.ID}); p.Leader != 2 {
+		t.Errorf("%+v", p)
 	}
 }

@@ -101,6 +101,22 @@ func (p *Plan) Fence(n messages.NodeID) {
 	})
 }
 
+// Heal puts right what a plan left behind of which only a part was stored: dead
+// nodes that are in sync, in-sync replicas without a leader. The controller asks
+// for it when it has loaded its state.
+func (p *Plan) Heal() {
+	p.each(p.all(), func(t *messages.Topic, _ int, old *messages.Partition) *change {
+		dead := func(n messages.NodeID) bool { return !p.alive(n) }
+		led := old.Leader != messages.NoNode && slices.Contains(old.ISR, old.Leader)
+		if !slices.ContainsFunc(old.ISR, dead) && led == (len(old.ISR) > 0) {
+			return nil
+		}
+		c := p.begin(t, old)
+		c.next.ISR = slices.DeleteFunc(slices.Clone(old.ISR), dead)
+		return c
+	})
+}
+
 // Leave decides on a controlled shutdown: the node's leaderships go to other
 // in-sync replicas where there are any, and it is out of those in-sync sets, so
 // that no one waits for it. It returns how many partitions are worth waiting for:

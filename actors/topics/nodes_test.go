@@ -239,3 +239,32 @@ func TestUnregistering(t *testing.T) {
 		t.Errorf("draining a stranger: %v", err)
 	}
 }
+
+func TestHealingWhatWasStoredInPart(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		given scene
+		want  string
+	}{
+		{"a fenced leader", scene{configs: minISR(2), fenced: nodeIDs{1},
+			part: partitionOf(1, nodeIDs{1, 2}, nodeIDs{1, 2}, nil)}, "2@6.8 r[1 2] i[2] e[1]"},
+		{"a fenced leader nobody can follow", scene{fenced: nodeIDs{1},
+			part: partitionOf(1, nodeIDs{1, 2}, nodeIDs{1}, nil)}, "-1@6.8 r[1 2] i[] e[1]"},
+		{"a fenced follower", scene{fenced: nodeIDs{2},
+			part: partitionOf(1, nodeIDs{1, 2}, nodeIDs{1, 2}, nil)}, "1@5.8 r[1 2] i[1]"},
+		{"an in-sync replica that nobody made leader", scene{
+			part: partitionOf(none, nodeIDs{1, 2}, nodeIDs{2}, nil)}, "2@6.8 r[1 2] i[2]"},
+		{"a leader that is not in sync", scene{
+			part: partitionOf(1, nodeIDs{1, 2}, nodeIDs{2}, nil)}, "2@6.8 r[1 2] i[2]"},
+		{"nothing", scene{fenced: nodeIDs{1},
+			part: partitionOf(none, nodeIDs{1, 2}, nil, nodeIDs{1})}, "-1@5.7 r[1 2] i[] e[1]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			state := tt.given.state() // it need not be whole
+			p := state.Plan()
+			p.Heal()
+			state.Adopt(p, p.Delta(101, 1, 0, "c"))
+			outcome(t, *state.Image().Partition(scenePartition), Check(state.Image()), tt.want, nil)
+		})
+	}
+}
