@@ -3,6 +3,8 @@ package cluster
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,20 @@ type memberConfig struct {
 	Consul  string
 	Node    messages.NodeID
 	TTL     time.Duration
+	// PEM of a certificate, its own authority, and its key; nil: no TLS.
+	Cert, Key []byte
+}
+
+// tls returns what both ends of a connection between members use.
+func (c *memberConfig) tls() (*tls.Config, error) {
+	if c.Cert == nil {
+		return nil, nil
+	}
+	pair, err := tls.X509KeyPair(c.Cert, c.Key)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(c.Cert)
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}, err
 }
 
 // note is a line that a member process writes: an event, or the answer to the
@@ -49,7 +66,7 @@ type note struct {
 // command is a line that a member process reads.
 type command struct {
 	ID   int
-	Name string // "view", "call", "pin", "stop"
+	Name string // "view", "call", "burst", "pin", "stop"
 	Kind string
 	Key  string
 	Node messages.NodeID
@@ -99,11 +116,16 @@ func (m *member) run() error {
 	if err != nil {
 		return err
 	}
+	secured, err := m.cfg.tls()
+	if err != nil {
+		return err
+	}
 	lookup := NewLookup(m.cfg.Node, actor.RestartingSupervisorStrategy(), m.kinds()...)
 	quiet := slog.New(slog.DiscardHandler)
 	m.joined, err = Join(context.Background(), NewSystem(quiet), lookup, JoinConfig{
 		Cluster: m.cfg.Cluster, Consul: registry.ConsulAPI(m.cfg.Consul), Log: log,
 		Bind: "127.0.0.1:0", Bulk: bulk.Addr().String(), TTL: m.cfg.TTL, Refresh: m.cfg.TTL / 3,
+		ServerTLS: secured, ClientTLS: secured,
 		OnLapse: func(i string) { m.write(note{Event: "lapse", Text: i, Node: m.cfg.Node}) },
 		OnSuspect: func(n messages.NodeID) {
 			m.write(note{Event: "suspect", Node: n})
@@ -171,6 +193,8 @@ func (m *member) obey() error {
 			m.write(note{ID: c.ID, Members: v.Members, Controller: v.Controller})
 		case "call":
 			go func() { m.write(note{ID: c.ID, Text: m.call(c.Kind, c.Key)}) }()
+		case "burst":
+			go func() { m.write(note{ID: c.ID, Text: m.burst(c.Kind, c.Key)}) }()
 		case "pin":
 			m.pins.Store(c.Key, c.Node)
 			m.write(note{ID: c.ID})
@@ -231,6 +255,28 @@ func (m *member) controller(string) *actor.Props {
 			ctx.Stop(ctx.Self())
 		}
 	})
+}
+
+// burst asks an actor many times at once, each time with the largest message that
+// may be sent, and returns how many answers came.
+func (m *member) burst(kind, identity string) string {
+	pid := m.joined.Resolve(kind, identity)
+	if pid == nil {
+		return "no actor"
+	}
+	const messages, overhead = 2 * remoteBatch, 1 << 10
+	large := wrapperspb.String(strings.Repeat("x", RemoteMessageMax-overhead))
+	futures := make([]actor.Future, messages)
+	for i := range futures {
+		futures[i] = m.joined.System.Root.RequestFuture(pid, large, time.Minute)
+	}
+	answers := 0
+	for _, f := range futures {
+		if _, err := f.Result(); err == nil {
+			answers++
+		}
+	}
+	return fmt.Sprintf("%d of %d", answers, messages)
 }
 
 // call asks an actor something once; "" when it does not answer in time.
