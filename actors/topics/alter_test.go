@@ -2,6 +2,7 @@ package topics
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
@@ -204,6 +205,28 @@ func TestRulesThatChange(t *testing.T) {
 		{"one lower that is still too high",
 			scene{configs: minISR(3), part: frozen},
 			alter(topic, "t", "min.insync.replicas", "2"), "1@5.7 r[1 2 3] i[1] e[2]"},
+		{"a higher one: proposals that are under way are void",
+			scene{part: partitionOf(1, nodeIDs{1, 2, 3}, nodeIDs{1, 2}, nil)},
+			func(p *Plan) error {
+				if err := alter(topic, "t", "min.insync.replicas", "2")(p); err != nil {
+					return err
+				}
+				r := p.AlterPartition(1, messages.AlterPartition{ID: scenePartition, LeaderEpoch: 5,
+					PartitionEpoch: 7, ISR: []messages.ISRMember{{Node: 1, Epoch: 10}}})
+				if !errors.Is(r.Err, messages.ErrInvalidUpdateVersion) {
+					return fmt.Errorf("the leader that may not know was told %w", r.Err)
+				}
+				return nil
+			}, "1@5.8 r[1 2 3] i[1 2]"},
+		{"a higher one for all topics",
+			scene{part: partitionOf(1, nodeIDs{1, 2, 3}, nodeIDs{1, 2}, nil)},
+			alter(node, "", "min.insync.replicas", "3"), "1@5.8 r[1 2 3] i[1 2]"},
+		{"a higher one for all topics, which this one does not follow",
+			scene{configs: minISR(1), part: partitionOf(1, nodeIDs{1, 2, 3}, nodeIDs{1, 2}, nil)},
+			alter(node, "", "min.insync.replicas", "3"), "1@5.7 r[1 2 3] i[1 2]"},
+		{"a higher one than there are replicas",
+			scene{configs: minISR(2), part: partitionOf(1, nodeIDs{1, 2}, nodeIDs{1, 2}, nil)},
+			alter(topic, "t", "min.insync.replicas", "3"), "1@5.7 r[1 2] i[1 2]"},
 		{"lower for one node: it may lead",
 			scene{configs: minISR(2), part: frozen},
 			func(p *Plan) error {

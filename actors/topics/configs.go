@@ -41,10 +41,11 @@ func (p *Plan) alterTopic(a messages.AlterConfigs) error {
 	if maps.Equal(next, t.Configs) {
 		return nil
 	}
+	before := p.allRules([]*messages.Topic{t})
 	changed := *t
 	changed.Configs = next
 	p.put(&changed)
-	p.reconsider(&changed)
+	p.reconsider([]*messages.Topic{&changed}, before)
 	return nil
 }
 
@@ -77,9 +78,10 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	if maps.Equal(next, all[node]) {
 		return nil
 	}
+	before := p.allRules(p.all())
 	all[node] = next
 	p.configs = all
-	p.reconsider(p.all()...)
+	p.reconsider(p.all(), before)
 	return nil
 }
 

@@ -31,10 +31,21 @@ type model struct {
 	// pending are proposals that are under way. Their leaders count all of whom
 	// they propose already (the maximal in-sync set).
 	pending map[messages.PartitionID]messages.AlterPartition
-	trace   []string
+	// seen is what leaders know: a proposal's answer tells the new in-sync set and
+	// not what else changed.
+	seen   map[messages.PartitionID]sight
+	raised bool // a min.insync.replicas was set in this step
+	trace  []string
 }
 
 const modelNodes = 5
+
+// sight is the min.insync.replicas that a leader goes by, and the state of the
+// partition that it has seen.
+type sight struct {
+	epoch messages.PartitionEpoch
+	min   int
+}
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
@@ -47,6 +58,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		unclean:   map[messages.PartitionID]bool{},
 		damaged:   map[messages.NodeID]bool{},
 		pending:   map[messages.PartitionID]messages.AlterPartition{},
+		seen:      map[messages.PartitionID]sight{},
 	}
 	for id := range messages.NodeID(modelNodes - 1) {
 		m.decide(func(p *Plan) { m.register(p, id, false, nil) })
@@ -97,6 +109,7 @@ func (m *model) decide(f func(p *Plan)) {
 	}
 	clear(m.unclean)
 	clear(m.damaged)
+	m.raised = false
 }
 
 // checkStep checks how one partition came from its old state, and reports whether
@@ -111,7 +124,7 @@ func (m *model) checkStep(id messages.PartitionID, old, now *messages.Partition)
 	changed := fmt.Sprintf("%+v", a) != fmt.Sprintf("%+v", b)
 	switch {
 	case changed && now.PartitionEpoch <= old.PartitionEpoch,
-		!changed && now.PartitionEpoch != old.PartitionEpoch && !m.grouped: // there and back
+		!changed && now.PartitionEpoch != old.PartitionEpoch && !m.grouped && !m.raised:
 		m.fatalf("partition epoch %d after %d: %+v to %+v",
 			now.PartitionEpoch, old.PartitionEpoch, old, now)
 	case now.LeaderEpoch < old.LeaderEpoch:
@@ -211,6 +224,11 @@ func (m *model) minISR(t *messages.Topic, part *messages.Partition) int {
 	return min(n, len(part.Target()))
 }
 
+// look lets a leader see the newest metadata.
+func (m *model) look(t *messages.Topic, id messages.PartitionID, part *messages.Partition) {
+	m.seen[id] = sight{part.PartitionEpoch, m.minISR(t, part)}
+}
+
 // work lets data flow: records in, copies made, the high watermark moved.
 func (m *model) work() {
 	t, id, part, ok := m.pick()
@@ -227,7 +245,10 @@ func (m *model) work() {
 			m.logs[messages.ReplicaID{PartitionID: id, Node: r}] = slices.Clone(m.logs[lead])
 		}
 	}
-	if len(part.ISR) < m.minISR(t, part) {
+	if m.seen[id].epoch != part.PartitionEpoch || m.rng.IntN(4) == 0 {
+		m.look(t, id, part)
+	}
+	if len(part.ISR) < m.seen[id].min {
 		return
 	}
 	hw := m.logs[lead]
@@ -247,12 +268,15 @@ func (m *model) work() {
 // propose lets a leader propose an in-sync set: mostly a true one. It may take its
 // time to arrive; a leader has one proposal under way.
 func (m *model) propose(p *Plan) {
-	_, id, part, ok := m.pick()
+	t, id, part, ok := m.pick()
 	if !ok || part.Leader == messages.NoNode {
 		return
 	}
 	a, late := m.pending[id]
 	if late = late && a.LeaderEpoch == part.LeaderEpoch; !late {
+		if m.seen[id].epoch != part.PartitionEpoch {
+			m.look(t, id, part)
+		}
 		a = m.proposal(id, part)
 		if m.rng.IntN(3) == 0 {
 			m.pending[id] = a
@@ -273,6 +297,9 @@ func (m *model) propose(p *Plan) {
 	m.note("%d proposes %+v, late %v: %+v %v", from, a, late, r.Partition, r.Err)
 	wrong := a.LeaderEpoch != part.LeaderEpoch || a.PartitionEpoch != part.PartitionEpoch ||
 		from != part.Leader
+	if r.Err == nil {
+		m.seen[id] = sight{r.Partition.PartitionEpoch, m.seen[id].min}
+	}
 	if wrong && r.Err == nil {
 		m.fatalf("a stale proposal was accepted: %+v", a)
 	}
@@ -391,6 +418,7 @@ func (m *model) ask(p *Plan, k int) {
 }
 
 func (m *model) set(p *Plan, kind messages.ConfigResourceType, name, key string, value any) {
+	m.raised = m.raised || key == "min.insync.replicas"
 	err := p.AlterConfigs(messages.AlterConfigs{
 		Resource: messages.ConfigResource{Type: kind, Name: name},
 		Changes:  []messages.ConfigChange{{Key: key, Value: fmt.Sprint(value)}},

@@ -47,15 +47,29 @@ func (p *Plan) findRules(t *messages.Topic) rules {
 	return r
 }
 
-// reconsider settles partitions after their topic's rules changed. With a lower
-// min.insync.replicas a high watermark that stood still may move on, so that no
-// one outside the in-sync set is eligible any more; with unclean elections a
-// leaderless partition gets a leader.
-func (p *Plan) reconsider(topics ...*messages.Topic) {
+// reconsider settles partitions after the rules of their topics changed from
+// before. With a lower min.insync.replicas a high watermark that stood still may
+// move on, so that no one outside the in-sync set is eligible any more. With a
+// higher one, proposals under way are void: a leader that does not know of it
+// would go on acknowledging what those that it drops, who are eligible now, lack.
+// With unclean elections a leaderless partition gets a leader.
+func (p *Plan) reconsider(topics []*messages.Topic, before map[messages.TopicID]rules) {
 	clear(p.ruled)
 	p.each(topics, func(t *messages.Topic, _ int, old *messages.Partition) *change {
-		return p.begin(t, old)
+		c := p.begin(t, old)
+		c.void = old.Leader != messages.NoNode &&
+			c.rules.effective(old) > before[t.ID].effective(old)
+		return c
 	})
+}
+
+// allRules returns the rules of topics.
+func (p *Plan) allRules(topics []*messages.Topic) map[messages.TopicID]rules {
+	all := map[messages.TopicID]rules{}
+	for _, t := range topics {
+		all[t.ID] = p.rules(t)
+	}
+	return all
 }
 
 func (p *Plan) nodeConfigs() map[messages.NodeID]messages.Config {
@@ -84,6 +98,8 @@ type change struct {
 	// renewed is a node that was registered again: if it leads, then under a new
 	// epoch.
 	renewed messages.NodeID
+	// void makes proposals under way void even if nothing else changes.
+	void bool
 }
 
 // begin starts a change of a partition of t.
@@ -123,7 +139,7 @@ func (c *change) settle() (next messages.Partition, changed bool) {
 	if n.Leader != old.Leader || renewed || taken {
 		n.LeaderEpoch = old.LeaderEpoch + 1
 	}
-	if n.LeaderEpoch == old.LeaderEpoch && slices.Equal(n.Replicas, old.Replicas) &&
+	if !c.void && n.LeaderEpoch == old.LeaderEpoch && slices.Equal(n.Replicas, old.Replicas) &&
 		slices.Equal(n.ISR, old.ISR) && sameNodes(n.ELR, old.ELR) &&
 		slices.Equal(n.Adding, old.Adding) && slices.Equal(n.Removing, old.Removing) {
 		return *old, false
