@@ -28,7 +28,7 @@ func TestANodeThatIsSilentIsFencedAsSoonAsThatIsCertain(t *testing.T) {
 			s.run(time.Second)
 			tt.happens(s.node(2))
 			if tt.most == 0 {
-				if s.run(30 * time.Second); s.fenced(2) {
+				if s.run(30 * time.Second); s.fenced(2) || s.node(2).lives != 1 {
 					t.Error("it was fenced")
 				}
 				return
@@ -68,7 +68,7 @@ func TestASuspectedNodeIsFencedByItsProbe(t *testing.T) {
 				s.node(3).agent.Suspect(s.now, 2)
 			}
 			if tt.most == 0 {
-				if s.run(900 * time.Millisecond); s.fenced(2) {
+				if s.run(900 * time.Millisecond); s.fenced(2) || s.node(2).lives != 1 {
 					t.Error("it was fenced")
 				}
 				return
@@ -77,6 +77,19 @@ func TestASuspectedNodeIsFencedByItsProbe(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 		})
+	}
+}
+
+func TestAProbeOfAnEarlierLifeSaysNothingOfThisOne(t *testing.T) {
+	s := newSim(t, 3)
+	c, n := s.node(1).controller, s.node(2)
+	earlier := n.agent.epoch
+	n.boot()
+	n.agent.Start(s.now)
+	s.run(10 * time.Millisecond)
+	s.tell(&Suspect{messages.Suspicion{By: 3, Suspect: 2, Epoch: n.agent.epoch}})
+	if c.Probed(s.now, 2, earlier, Refused); s.fenced(2) {
+		t.Error("it was fenced")
 	}
 }
 
@@ -128,16 +141,23 @@ func TestALapseOfTheMembershipFencesTheNodeItself(t *testing.T) {
 }
 
 func TestAControllerThatStoodStillFencesNobodyForIt(t *testing.T) {
-	s := newSim(t, 3)
-	s.run(time.Second)
-	s.node(1).paused = true
-	s.run(20 * time.Second)
-	s.node(1).resume()
-	s.run(20 * time.Second)
-	for _, n := range s.nodes {
-		if s.fenced(n.id) || n.lives != 1 {
-			t.Errorf("node %d was fenced; it is in its life %d", n.id, n.lives)
-		}
+	for name, lost := range map[string]bool{"heartbeats wait": false, "heartbeats are lost": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t, 3)
+			s.run(time.Second)
+			s.node(1).paused = true
+			s.run(20 * time.Second)
+			if lost {
+				s.node(1).backlog = nil
+			}
+			s.node(1).resume()
+			s.run(20 * time.Second)
+			for _, n := range s.nodes {
+				if s.fenced(n.id) || n.lives != 1 {
+					t.Errorf("node %d was fenced; it is in its life %d", n.id, n.lives)
+				}
+			}
+		})
 	}
 }
 

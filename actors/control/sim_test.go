@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -36,6 +37,8 @@ type sim struct {
 	active   messages.NodeID // where agents look for the controller
 	pushes   int
 	commits  int
+	chance   *rand.Rand // nil: the network is perfect
+	stepped  func()     // after everything that happens
 }
 
 type event struct {
@@ -85,17 +88,22 @@ func newSim(t *testing.T, nodes int) *sim {
 
 func (s *sim) add(id messages.NodeID) *simNode {
 	n := &simNode{sim: s, id: id, replicas: map[messages.PartitionID]messages.Partition{}}
+	n.newController()
+	n.boot()
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+func (n *simNode) newController() {
+	s := n.sim
 	n.controller = NewController(ControllerConfig{
-		Self: id, Store: counted{s.store.Connect(), s}, Settings: s.setting, Log: zerolog.Nop(),
+		Self: n.id, Store: counted{s.store.Connect(), s}, Settings: s.setting, Log: zerolog.Nop(),
 		ClusterID: func() string { return "sim" },
 		Members:   s.members,
 		Defaults: func() topics.Defaults {
 			return topics.Defaults{Partitions: 1, ReplicationFactor: 3, DeleteTopics: true}
 		},
 	}, n)
-	n.boot()
-	s.nodes = append(s.nodes, n)
-	return n
 }
 
 // boot gives a node a new process.
@@ -158,6 +166,9 @@ func (s *sim) run(d time.Duration) {
 			s.now = at
 		}
 		do()
+		if s.stepped != nil {
+			s.stepped()
+		}
 	}
 	s.now = end
 }
@@ -188,7 +199,11 @@ func (s *sim) next() (at time.Time, do func()) {
 // deliver runs f on a node after a delay: never if it is dead, later if it is
 // paused.
 func (n *simNode) deliver(f func()) {
-	n.after(delay, func() {
+	d := delay
+	if n.chance != nil {
+		d += time.Duration(n.chance.ExpFloat64() * float64(5*time.Millisecond))
+	}
+	n.after(d, func() {
 		switch {
 		case n.dead:
 		case n.paused:
@@ -199,7 +214,20 @@ func (n *simNode) deliver(f func()) {
 	})
 }
 
+// loses decides whether a message gets lost.
+func (s *sim) loses() bool { return s.chance != nil && s.chance.IntN(20) == 0 }
+
 func (n *simNode) kill() { n.dead = true }
+
+// restart gives a dead node a new process.
+func (n *simNode) restart() {
+	n.dead, n.paused, n.backlog = false, false, nil
+	n.boot()
+	n.newController()
+	clear(n.replicas)
+	n.applied = 0
+	n.agent.Start(n.now)
+}
 
 func (n *simNode) resume() {
 	n.paused = false
@@ -227,7 +255,7 @@ func (s *sim) tell(c Command) *Answer {
 
 func (n *simNode) Ask(id uint64, c Command) {
 	q := crossed(n.t, EncodeCommand(id, c, time.Second))
-	if n.cut {
+	if n.cut || n.loses() {
 		return
 	}
 	to, agent := n.node(n.active), n.agent
@@ -237,6 +265,9 @@ func (n *simNode) Ask(id uint64, c Command) {
 			n.t.Fatal(err)
 		}
 		a := crossed(n.t, EncodeAnswer(id, to.controller.Handle(n.now, command)))
+		if n.cut || n.loses() {
+			return
+		}
 		n.deliver(func() {
 			if n.agent == agent {
 				agent.Answered(n.now, a.GetRequestId(), DecodeAnswer(a))
@@ -248,7 +279,7 @@ func (n *simNode) Ask(id uint64, c Command) {
 func (n *simNode) Push(to messages.NodeID, d *messages.Delta) {
 	n.pushes++
 	target := n.node(to)
-	if target.deaf || target.cut {
+	if target.deaf || target.cut || n.loses() {
 		return
 	}
 	w := crossed(n.t, wire.FromDelta(d))
