@@ -95,8 +95,9 @@ func TestParkedFetchesCostNoGoroutineAndAreBounded(t *testing.T) {
 	on := listen(t)
 	serve(t, ServerConfig{}, h, defaultLimits, on)
 	p := follow(t, PoolConfig{}, defaultLimits, on.Addr().String())
-	p.ask(fetchOf(0, 0, 0))
+	first := p.ask(fetchOf(0, 0, 0))
 	h.take(t, 1)[0].reply(&data.ReplicaFetched{})
+	receive(t, first)
 	var wg sync.WaitGroup
 	before := runtime.NumGoroutine()
 	for i := range MaxPending {
@@ -289,10 +290,10 @@ func TestAnIdleConnectionStaysAndParkedFetchesWithIt(t *testing.T) {
 	answer := p.ask(fetchOf(0, 0, 0))
 	parked := h.take(t, 1)[0]
 	peer := p.peer(leaderNode)
-	eventually(t, "many times the limit of silence has passed", func() bool {
+	eventually(t, "the limit of silence has passed twice", func() bool {
 		peer.mu.Lock()
 		defer peer.mu.Unlock()
-		return peer.link != nil && peer.link.checks > 10*l.silent
+		return peer.link != nil && peer.link.checks > 2*l.silent
 	})
 	parked.reply(&data.ReplicaFetched{LogEnd: 8})
 	if f := receive(t, answer); f.Err != nil || f.LogEnd != 8 {
@@ -344,7 +345,7 @@ func TestTheReceiveBudgetHoldsTheLeaderBackUntilRecordsAreReleased(t *testing.T)
 		return peer.link.checks
 	}
 	// The peer cannot be heard while the reader waits: it is not given up for that.
-	eventually(t, "the reader waits for long", func() bool { return silence() > 5*l.silent })
+	eventually(t, "the reader waits for long", func() bool { return silence() > 2*l.silent })
 	if n := len(answers); n != limit/size {
 		t.Fatalf("%d answers of %d bytes came under a budget of %d", n, size, limit)
 	}

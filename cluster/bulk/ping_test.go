@@ -99,6 +99,11 @@ func TestAProcessThatIsStoppedOrKilledDoesNotAnswer(t *testing.T) {
 	})
 
 	sendSignal(t, process, syscall.SIGSTOP)
+	var status syscall.WaitStatus // each of its threads stops for itself
+	if _, err := syscall.Wait4(process.Pid, &status, syscall.WUNTRACED, nil); err != nil ||
+		!status.Stopped() {
+		t.Fatalf("the process is not stopped: %v, %v", status, err)
+	}
 	began := time.Now()
 	if pong, err := ping(500 * time.Millisecond); err == nil {
 		t.Fatalf("a stopped process answers %+v", pong)

@@ -37,28 +37,27 @@ func (l *slowLeader) Fetch(q *data.ReplicaFetch, reply func(*data.ReplicaFetched
 
 func (l *slowLeader) Disconnected(messages.NodeID, uint64) { l.gone.Add(1) }
 
-// answerAll answers until parked is closed, shuffling as it goes.
+// answerAll answers until parked is closed, shuffling as it goes. It keeps some
+// back only as long as more come in: who asks may wait for just those.
 func (l *slowLeader) answerAll(r *rand.Rand) {
 	var waiting []parkedFetch
-	for {
-		p, ok := <-l.parked
-		if ok {
-			waiting = append(waiting, p)
-		}
-		for ok && len(waiting) < 50 && r.IntN(4) > 0 {
-			select {
-			case p := <-l.parked:
+	for open := true; open; {
+		keep := 0
+		if len(waiting) == 0 {
+			var p parkedFetch
+			if p, open = <-l.parked; open {
 				waiting = append(waiting, p)
-				continue
-			default:
 			}
-			break
+		}
+		select {
+		case p, ok := <-l.parked:
+			if open = ok; ok {
+				waiting = append(waiting, p)
+				keep = r.IntN(len(waiting) + 1)
+			}
+		default:
 		}
 		r.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
-		keep := len(waiting) / 3
-		if !ok || len(l.parked) == 0 {
-			keep = 0 // nobody will ask before something is answered
-		}
 		for _, p := range waiting[keep:] {
 			f := &data.ReplicaFetched{LogEnd: p.q.Offset}
 			if r.IntN(10) == 0 {
@@ -69,9 +68,6 @@ func (l *slowLeader) answerAll(r *rand.Rand) {
 			p.reply(f)
 		}
 		waiting = waiting[:keep]
-		if !ok {
-			return
-		}
 	}
 }
 

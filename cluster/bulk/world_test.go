@@ -292,10 +292,11 @@ func fetchOf(partition int32, at, n int) *data.ReplicaFetch {
 		Follower: followerNode, Offset: messages.Offset(at), MaxBytes: n}
 }
 
-// quick are limits for tests that wait for silence or for another attempt.
+// quick are limits for tests that wait for checks or for another attempt. A
+// second of silence is allowed: the machine may be busy.
 func quick() limits {
 	l := defaultLimits
-	l.check = 10 * time.Millisecond
+	l.check, l.silent = 10*time.Millisecond, 100
 	l.backoff, l.maxDelay = time.Millisecond, 10*time.Millisecond
 	return l
 }
