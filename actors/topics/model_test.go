@@ -229,6 +229,13 @@ func (m *model) look(t *messages.Topic, id messages.PartitionID, part *messages.
 	m.seen[id] = sight{part.PartitionEpoch, m.minISR(t, part)}
 }
 
+// catchUp lets a leader see what it must have seen to act on that state.
+func (m *model) catchUp(t *messages.Topic, id messages.PartitionID, part *messages.Partition) {
+	if s, ok := m.seen[id]; !ok || s.epoch != part.PartitionEpoch {
+		m.look(t, id, part)
+	}
+}
+
 // work lets data flow: records in, copies made, the high watermark moved.
 func (m *model) work() {
 	t, id, part, ok := m.pick()
@@ -245,9 +252,10 @@ func (m *model) work() {
 			m.logs[messages.ReplicaID{PartitionID: id, Node: r}] = slices.Clone(m.logs[lead])
 		}
 	}
-	if m.seen[id].epoch != part.PartitionEpoch || m.rng.IntN(4) == 0 {
+	if m.rng.IntN(4) == 0 {
 		m.look(t, id, part)
 	}
+	m.catchUp(t, id, part)
 	if len(part.ISR) < m.seen[id].min {
 		return
 	}
@@ -274,9 +282,7 @@ func (m *model) propose(p *Plan) {
 	}
 	a, late := m.pending[id]
 	if late = late && a.LeaderEpoch == part.LeaderEpoch; !late {
-		if m.seen[id].epoch != part.PartitionEpoch {
-			m.look(t, id, part)
-		}
+		m.catchUp(t, id, part)
 		a = m.proposal(id, part)
 		if m.rng.IntN(3) == 0 {
 			m.pending[id] = a
@@ -411,7 +417,9 @@ func (m *model) ask(p *Plan, k int) {
 		on := m.rng.IntN(4) == 0
 		for i := range t.Partitions {
 			at := messages.PartitionID{Topic: t.ID, Partition: int32(i)}
-			m.unclean[at] = m.unclean[at] || on // if only within this plan
+			// If only within this plan, before it or after it.
+			m.unclean[at] = m.unclean[at] || on ||
+				t.Configs["unclean.leader.election.enable"] == "true"
 		}
 		m.set(p, messages.ConfigTopic, t.Name, "unclean.leader.election.enable", on)
 	}
