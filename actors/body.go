@@ -1,0 +1,137 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/commitlog"
+)
+
+// ReplicaBody is a replica without its actor, for a simulation that decides
+// itself when which message arrives. It runs the same code as a node does.
+//
+// One goroutine at a time may call it; it starts none.
+type ReplicaBody struct {
+	Face *Replica
+	r    *replica
+}
+
+// ReplicaBodyConfig says what a body is made of.
+type ReplicaBodyConfig struct {
+	ID     messages.ReplicaID
+	Topic  string
+	Folder string
+	Out    ReplicaOutbox
+	// Send is how others reach the body: what it is given comes to Receive.
+	Send func(m any)
+	// Recorded is what the node had recorded of the log; nil for a new one.
+	Recorded *Recorded
+	// Clean: the last process closed the log in good order.
+	Clean bool
+	// Flush runs a flush some time later and calls reply with its outcome.
+	Flush func(run func() error, reply func(error))
+}
+
+// Recorded are the checkpointed bounds of a log.
+type Recorded struct {
+	Recovery, LogStart, HighWatermark messages.Offset
+}
+
+// NewReplicaBody makes the body and its face, which env knows from now on. The
+// caller lets it begin with Receive(Begin).
+func NewReplicaBody(env *Env, c ReplicaBodyConfig) *ReplicaBody {
+	face := newFace(c.ID, c.Topic)
+	face.send = c.Send
+	r := newReplica(env, face, &bodyDirectory{c: c}, c.Folder)
+	r.out = c.Out
+	env.replicas.Store(c.ID.PartitionID, face)
+	return &ReplicaBody{Face: face, r: r}
+}
+
+// Begin is the first message of a body.
+var Begin any = opening{}
+
+// Assigned is the message that tells a replica what the controller decided.
+func Assigned(t *messages.Topic, p messages.Partition) any { return &assigned{t, p} }
+
+// FollowerLost is the message that tells a leading replica that the connection
+// of a follower's node broke.
+func FollowerLost(n messages.NodeID) any { return fetcherGone{n} }
+
+// Receive handles one message.
+func (b *ReplicaBody) Receive(m any) { b.r.receive(m) }
+
+// Log is the body's log, nil while it is not open.
+func (b *ReplicaBody) Log() *commitlog.Log { return b.r.store }
+
+// Leads reports whether the body leads, and under which epoch.
+func (b *ReplicaBody) Leads() (messages.LeaderEpoch, bool) {
+	if b.r.leader == nil {
+		return messages.NoEpoch, false
+	}
+	return b.r.leader.Epoch(), true
+}
+
+// HighWatermark is the highest the replica knows of.
+func (b *ReplicaBody) HighWatermark() messages.Offset { return b.r.watermark() }
+
+// Recorded returns what a checkpoint of this moment would say.
+func (b *ReplicaBody) Recorded() Recorded {
+	if b.r.store == nil {
+		return Recorded{}
+	}
+	bounds := b.r.bounds(nil)
+	return Recorded{bounds.recovery, bounds.start, bounds.watermark}
+}
+
+// Crash ends the body as the end of its process does: nothing is written,
+// nobody is answered.
+func (b *ReplicaBody) Crash() {
+	if b.r.store != nil {
+		b.r.store.Abandon()
+	}
+	b.r.env.replicas.CompareAndDelete(b.r.face.id.PartitionID, b.r.face)
+}
+
+// bodyDirectory is the data directory of a body.
+type bodyDirectory struct{ c ReplicaBodyConfig }
+
+func (d *bodyDirectory) boundsOf(messages.TopicPartition) logBounds {
+	if d.c.Recorded == nil {
+		return logBounds{}
+	}
+	return logBounds{recovery: d.c.Recorded.Recovery, start: d.c.Recorded.LogStart,
+		watermark: d.c.Recorded.HighWatermark}
+}
+
+func (d *bodyDirectory) wasClean() bool                            { return d.c.Clean }
+func (d *bodyDirectory) closed(messages.TopicPartition, logBounds) {}
+func (d *bodyDirectory) removed(messages.TopicPartition)           {}
+func (d *bodyDirectory) grew(int64)                                {}
+func (d *bodyDirectory) room() error                               { return nil }
+func (d *bodyDirectory) changed()                                  {}
+func (d *bodyDirectory) saveStarts(reply func(error))              { reply(nil) }
+func (d *bodyDirectory) failed(error)                              {}
+
+func (d *bodyDirectory) flush(f commitlog.Flush, reply func(error)) {
+	d.c.Flush(f.Run, reply)
+}
+
+// NoMetrics counts nothing.
+type NoMetrics struct{}
+
+// ActorRestarted implements Metrics.
+func (NoMetrics) ActorRestarted(string) {}
+
+// LogFlushed implements Metrics.
+func (NoMetrics) LogFlushed(time.Duration) {}
+
+// PartitionRecovered implements Metrics.
+func (NoMetrics) PartitionRecovered(time.Duration, int64) {}
+
+// ForgetTopic implements Metrics.
+func (NoMetrics) ForgetTopic(string) {}
+
+// SetImage shows a metadata image to everything that asks the client for it: the
+// node's agent does so, and a simulation that has none.
+func (c *Client) SetImage(im *messages.Image) { c.setImage(im) }
