@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -50,6 +51,9 @@ func NewReplicaBody(env *Env, c ReplicaBodyConfig) *ReplicaBody {
 
 // Begin is the first message of a body.
 var Begin any = opening{}
+
+// NodesChanged tells a replica that the set of live nodes is another one.
+var NodesChanged any = nodesChanged{}
 
 // Assigned is the message that tells a replica what the controller decided.
 func Assigned(t *messages.Topic, p messages.Partition) any { return &assigned{t, p} }
@@ -135,3 +139,25 @@ func (NoMetrics) ForgetTopic(string) {}
 // SetImage shows a metadata image to everything that asks the client for it: the
 // node's agent does so, and a simulation that has none.
 func (c *Client) SetImage(im *messages.Image) { c.setImage(im) }
+
+// Describe says in one line what the replica is at, for the report of a failure.
+func (b *ReplicaBody) Describe() string {
+	r := b.r
+	role := "leaderless"
+	switch {
+	case r.leader != nil:
+		role = fmt.Sprintf("leads under %d.%d, in sync %v, pending %v, %d fetches parked",
+			r.leader.Epoch(), r.partition.PartitionEpoch, r.partition.ISR, r.leader.Pending(), len(r.fetches))
+	case r.follower != nil:
+		role = fmt.Sprintf("follows %d under %d, fetch under way: %v",
+			r.follower.Leader(), r.follower.Epoch(), r.fetching)
+	}
+	if err := r.face.fault.Load(); err != nil {
+		role = "is offline: " + (*err).Error()
+	}
+	if r.store == nil {
+		return role + ", log is not open"
+	}
+	return fmt.Sprintf("%s; log %d..%d, high watermark %d",
+		role, r.store.Start(), r.store.End(), r.watermark())
+}

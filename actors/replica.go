@@ -37,6 +37,9 @@ type (
 		err   error
 		life  int64
 	}
+	// nodesChanged says that a node registered, was fenced or came back. Fetches
+	// wait at their leaders, so nothing else would make anybody look again.
+	nodesChanged struct{}
 	// deleteRecords raises the log start.
 	deleteRecords struct {
 		before messages.Offset
@@ -87,20 +90,21 @@ type replica struct {
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
-	queue      []*data.Append                  // not decided yet, oldest first
-	queued     int                             // bytes of queue
-	writeDue   bool                            // a writeQueued is in the mailbox
-	batches    []record.Batch                  // decided, being written
-	written    []parked                        // decided, not parked yet
-	parked     []parked                        // written, not answered yet, oldest first
-	fetches    map[messages.NodeID]parkedFetch // of followers, waiting for records
-	isrArmed   bool                            // an isrDue is on its way
-	fetching   bool                            // a fetch is with the leader
-	follows    int64                           // fetches so far, to tell an answer to an earlier one
-	flushing   bool                            // a flush is with the data directory
-	flushArmed bool                            // a flushDue is on its way
-	size       int64                           // of the log, as counted in dir.used
-	life       int64                           // of this instance, to tell what an earlier one began
+	queue      []*data.Append     // not decided yet, oldest first
+	queued     int                // bytes of queue
+	writeDue   bool               // a writeQueued is in the mailbox
+	batches    []record.Batch     // decided, being written
+	written    []parked           // decided, not parked yet
+	parked     []parked           // written, not answered yet, oldest first
+	fetches    []parkedFetch      // of followers, waiting for records; at most one each
+	isrArmed   bool               // an isrDue is on its way
+	askedUnder messages.NodeEpoch // of the fetch under way
+	fetching   bool               // a fetch is with the leader
+	follows    int64              // fetches so far, to tell an answer to an earlier one
+	flushing   bool               // a flush is with the data directory
+	flushArmed bool               // a flushDue is on its way
+	size       int64              // of the log, as counted in dir.used
+	life       int64              // of this instance, to tell what an earlier one began
 	leaving    bool
 	remove     bool // delete the data when leaving
 	inside     bool // a message is being handled, or its handling panicked
@@ -109,8 +113,7 @@ type replica struct {
 
 func newReplica(env *Env, face *Replica, dir directory, folder string) *replica {
 	return &replica{env: env, face: face, dir: dir, path: folder, life: env.lives.Add(1),
-		fetches: map[messages.NodeID]parkedFetch{},
-		log:     env.Log.With().Str("topic", face.topic).Int32("partition", face.id.Partition).Logger()}
+		log: env.Log.With().Str("topic", face.topic).Int32("partition", face.id.Partition).Logger()}
 }
 
 func replicaProps(env *Env, face *Replica, dir directory, folder string) *actor.Props {
@@ -162,6 +165,8 @@ func (r *replica) handle(message any) {
 		r.fetcherGone(m)
 	case isrDue:
 		r.isrDue()
+	case nodesChanged:
+		r.nodesChanged()
 	case proposalAnswered:
 		r.proposalAnswered(m)
 	case proposalDue:
@@ -294,6 +299,7 @@ func (r *replica) lead(p *messages.Partition) {
 		r.leader.SetPartition(p, now)
 	}
 	r.publish()
+	r.proposeISR() // somebody may have caught up while another proposal was under way
 	r.watchISR()
 }
 

@@ -51,7 +51,7 @@ func (r *replica) ask() {
 	if self == nil {
 		return // not registered yet; newer metadata is on its way
 	}
-	r.fetching = true
+	r.fetching, r.askedUnder = true, self.Epoch
 	r.follows++
 	out, number, life := r.out, r.follows, r.life
 	q := r.follower.Next(r.face.id.PartitionID, self.Epoch, r.store,
@@ -59,6 +59,18 @@ func (r *replica) ask() {
 	out.Fetch(r.follower.Leader(), q, func(res *data.ReplicaFetched) {
 		out.Self(fetchAnswered{q: q, r: res, number: number, life: life})
 	})
+}
+
+// nodesChanged looks again at what depends on who is registered: a leader at the
+// in-sync set, a follower at the epoch that its fetch was made under. A leader
+// takes no follower into the set that asked under an earlier one.
+func (r *replica) nodesChanged() {
+	r.proposeISR()
+	self := r.env.Client.Image().Node(r.env.Self)
+	if r.follower != nil && self != nil && (!r.fetching || r.askedUnder != self.Epoch) {
+		r.fetching = false
+		r.ask()
+	}
 }
 
 // askLater asks again after a failure.

@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/actors/replicas"
@@ -88,7 +89,7 @@ func (r *replica) replicaFetch(m *replicaFetch) {
 		return
 	}
 	r.dropFetch(follower) // of a connection that is gone
-	r.fetches[follower] = parkedFetch{m.q, m.reply}
+	r.fetches = append(r.fetches, parkedFetch{m.q, m.reply})
 	r.leader.Park(follower)
 	r.proposeISR()
 	if m.q.Offset == r.leader.LogEnd() && r.leader.HighWatermark() == r.watermark() {
@@ -127,42 +128,43 @@ func (r *replica) checkFetch(q *data.ReplicaFetch, res *data.ReplicaFetched) err
 
 // serveFetches answers the parked fetches that there are records for.
 func (r *replica) serveFetches() {
-	for follower, p := range r.fetches {
+	waiting := r.fetches[:0]
+	for _, p := range r.fetches {
 		if p.q.Offset >= r.store.End() {
+			waiting = append(waiting, p)
 			continue
 		}
 		res := &data.ReplicaFetched{}
 		r.describe(res)
 		res.View, res.Err = r.store.Read(p.q.Offset, r.store.End(), p.q.MaxBytes, true)
-		r.unpark(follower)
+		r.leader.Unpark(p.q.Follower, r.env.Now())
 		p.reply(res)
 		if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
 			r.log.Error().Err(res.Err).Msg("log cannot be read for a follower")
 		}
 	}
-}
-
-func (r *replica) unpark(follower messages.NodeID) {
-	delete(r.fetches, follower)
-	if r.leader != nil {
-		r.leader.Unpark(follower, r.env.Now())
-	}
+	clear(r.fetches[len(waiting):])
+	r.fetches = waiting
 }
 
 // dropFetch answers a parked fetch that another one replaces.
 func (r *replica) dropFetch(follower messages.NodeID) {
-	if p, ok := r.fetches[follower]; ok {
-		r.unpark(follower)
-		p.reply(&data.ReplicaFetched{Err: messages.ErrUnavailable, LeaderEpoch: messages.NoEpoch})
+	i := slices.IndexFunc(r.fetches, func(p parkedFetch) bool { return p.q.Follower == follower })
+	if i < 0 {
+		return
 	}
+	p := r.fetches[i]
+	r.fetches = slices.Delete(r.fetches, i, i+1)
+	p.reply(&data.ReplicaFetched{Err: messages.ErrUnavailable, LeaderEpoch: messages.NoEpoch})
 }
 
 // refuseFetches answers all parked fetches.
 func (r *replica) refuseFetches(err error) {
-	for follower, p := range r.fetches {
-		delete(r.fetches, follower)
+	for _, p := range r.fetches {
 		p.reply(&data.ReplicaFetched{Err: err, LeaderEpoch: messages.NoEpoch})
 	}
+	clear(r.fetches)
+	r.fetches = r.fetches[:0]
 }
 
 // fetcherGone keeps a follower whose connection broke from counting as one that

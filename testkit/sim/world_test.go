@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func orders(w *World) {
+	w.CreateTopic("orders", Topic{Partitions: 1, Replicas: 3, MinInSync: 2})
+}
+
+func TestRecordsReachEveryReplica(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	orders(w)
+	w.Produce("orders", 0, 50)
+	w.RunFor(5 * time.Second)
+	w.Rest()
+	w.Verify()
+	if w.Acknowledged() < 50 {
+		t.Errorf("%d records are acknowledged", w.Acknowledged())
+	}
+}
+
+// An idle cluster is silent: followers wait at their leaders.
+func TestAnIdlePartitionSendsNothing(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	w.CreateTopic("idle", Topic{Partitions: 20, Replicas: 3, MinInSync: 2})
+	w.Produce("idle", 0, 5)
+	w.RunFor(time.Minute)
+	before := w.net.packets
+	w.RunFor(time.Hour)
+	if sent := w.net.packets - before; sent != 0 {
+		t.Errorf("%d packets between replicas in an idle hour", sent)
+	}
+}
+
+// A leader that loses its disk cache and its network must not take an
+// acknowledged record with it, and must drop what it never replicated.
+func TestAcknowledgedRecordsSurviveTheLeader(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	orders(w)
+	w.Produce("orders", 0, -1)
+	w.RunFor(3 * time.Second)
+	old := w.Leader("orders", 0)
+	w.Isolate(old)
+	w.RunUntil("another node leads", func() bool {
+		n, _ := w.leading("orders", 0)
+		return n != nil && n.id != old
+	})
+	w.RunFor(2 * time.Second)
+	w.Crash(old, LosingUnsynced)
+	w.RunFor(time.Second)
+	w.Rest()
+	w.Verify()
+}
+
+func TestALeaderThatWasPausedAcknowledgesNothingAfterwards(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	orders(w)
+	w.Produce("orders", 0, -1)
+	w.Produce("orders", 0, -1)
+	w.RunFor(3 * time.Second)
+	old := w.Leader("orders", 0)
+	w.Pause(old)
+	w.RunFor(15 * time.Second)
+	if w.Leader("orders", 0) == old {
+		t.Fatal("the paused node still leads")
+	}
+	w.Resume(old)
+	w.RunFor(5 * time.Second)
+	w.Rest()
+	w.Verify()
+}
+
+func TestLeadersAreKilledInTurn(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	orders(w)
+	for range 3 {
+		w.Produce("orders", 0, -1)
+	}
+	for range 20 {
+		w.RunUntil("somebody leads and all are in sync", w.settledSize)
+		old := w.Leader("orders", 0)
+		acked := w.Acknowledged()
+		w.Crash(old, KeepingAll)
+		w.RunUntil("writes flow again", func() bool { return w.Acknowledged() > acked+20 })
+		w.Start(old)
+	}
+	w.Rest()
+	w.Verify()
+}
+
+// settledSize reports whether every replica is in sync.
+func (w *World) settledSize() bool {
+	for _, t := range w.control.image().Topics() {
+		for i := range t.Partitions {
+			if n, _ := w.leading(t.Name, int32(i)); n == nil || len(t.Partitions[i].ISR) != len(t.Partitions[i].Replicas) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// TestRandomWorlds runs COUNT worlds (20) of random faults; SEED begins with that one.
+func TestRandomWorlds(t *testing.T) {
+	count := 20
+	if s := os.Getenv("COUNT"); s != "" {
+		var err error
+		if count, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("COUNT=%s is no number", s)
+		}
+	}
+	first := uint64(1)
+	if s := os.Getenv("SEED"); s != "" {
+		first, count = Seed(t), 1
+	}
+	for i := range count {
+		seed := first + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomWorld(t, seed) })
+	}
+}
+
+func randomWorld(t *testing.T, seed uint64) {
+	w := New(t, seed, 3+int(seed%3))
+	w.CreateTopic("orders", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
+	for i := range 4 {
+		w.Produce("orders", int32(i%2), -1)
+	}
+	w.Chaos(90 * time.Second)
+	w.Rest()
+	w.Verify()
+	if w.Acknowledged() == 0 {
+		t.Error("nothing was acknowledged")
+	}
+}
+
+func TestTheSameSeedGivesTheSameWorld(t *testing.T) {
+	run := func() string {
+		w := New(t, 42, 3)
+		orders(w)
+		w.Produce("orders", 0, -1)
+		w.Chaos(20 * time.Second)
+		return fmt.Sprint(w.steps, w.now, w.Acknowledged(), w.trace)
+	}
+	if first, second := run(), run(); first != second {
+		t.Errorf("two runs differ:\n%s\n%s", first, second)
+	}
+}
