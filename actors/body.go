@@ -147,7 +147,8 @@ func (b *ReplicaBody) Describe() string {
 	switch {
 	case r.leader != nil:
 		role = fmt.Sprintf("leads under %d.%d, in sync %v, pending %v, %d fetches parked",
-			r.leader.Epoch(), r.partition.PartitionEpoch, r.partition.ISR, r.leader.Pending(), len(r.fetches))
+			r.leader.Epoch(), r.partition.PartitionEpoch, r.partition.ISR, r.leader.Pending(),
+			len(r.fetches))
 	case r.follower != nil:
 		role = fmt.Sprintf("follows %d under %d, fetch under way: %v",
 			r.follower.Leader(), r.follower.Epoch(), r.fetching)

@@ -87,6 +87,9 @@ type replica struct {
 	producers *producers.State   // of this log
 	leader    *replicas.Leader   // nil unless leading
 	follower  *replicas.Follower // nil unless following
+	// unfinished is a truncation that failed half way; nothing is fetched, and the
+	// log is not fit to lead, until it is done.
+	unfinished *replicas.Step
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
@@ -288,6 +291,10 @@ func (r *replica) become(p messages.Partition) {
 // lead takes the leading role, or goes on in it under what changed.
 func (r *replica) lead(p *messages.Partition) {
 	now := r.env.Now()
+	if err := r.finishCut(); err != nil {
+		r.fail(fmt.Errorf("the log cannot lead before it is truncated: %w", err))
+		return
+	}
 	if r.leader == nil || r.leader.Epoch() < p.LeaderEpoch {
 		r.stopLeading()
 		r.follower = nil
@@ -449,7 +456,7 @@ func (r *replica) leave(remove bool) {
 // stopped closes or deletes the log after the last message. The log of an
 // instance that failed is left as it is, for the next start to recover.
 func (r *replica) stopped() {
-	if r.broken {
+	if r.broken || r.unfinished != nil {
 		r.abandon()
 	}
 	r.quit()

@@ -51,6 +51,10 @@ func (r *replica) ask() {
 	if self == nil {
 		return // not registered yet; newer metadata is on its way
 	}
+	if err := r.finishCut(); err != nil {
+		r.fetchFailed(err)
+		return
+	}
 	r.fetching, r.askedUnder = true, self.Epoch
 	r.follows++
 	out, number, life := r.out, r.follows, r.life
@@ -73,8 +77,16 @@ func (r *replica) nodesChanged() {
 	}
 }
 
-// askLater asks again after a failure.
-func (r *replica) askLater() { r.out.After(fetchRetry, fetchDue{r.follows}) }
+// fetchFailed asks again later, unless the disk itself failed.
+func (r *replica) fetchFailed(err error) {
+	if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
+		r.fail(err)
+		return
+	}
+	r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
+		Msg("fetching from the leader failed")
+	r.out.After(fetchRetry, fetchDue{r.follows})
+}
 
 func (r *replica) fetchDue(m fetchDue) {
 	if m.number == r.follows {
@@ -91,13 +103,7 @@ func (r *replica) fetchAnswered(m fetchAnswered) {
 	}
 	r.fetching = false
 	if err := r.take(m.q, m.r); err != nil {
-		if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
-			r.fail(err)
-			return
-		}
-		r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
-			Msg("fetching from the leader failed")
-		r.askLater()
+		r.fetchFailed(err)
 		return
 	}
 	r.account(r.store.Size())
@@ -113,22 +119,33 @@ func (r *replica) take(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
 	switch step.Kind {
 	case replicas.Append:
 		return r.copyRecords(res)
-	case replicas.Truncate:
-		if step.To >= r.store.End() {
+	case replicas.Truncate, replicas.Restart:
+		if step.Kind == replicas.Truncate && step.To >= r.store.End() {
 			return step.Err
 		}
-		return r.cut(step, func() error { return r.store.TruncateTo(step.To) })
-	case replicas.Restart:
-		return r.cut(step, func() error { return r.store.TruncateFullyAndStartAt(step.To) })
+		r.unfinished = &step
+		return r.finishCut()
 	}
 	return step.Err
 }
 
-// cut drops records that the leader does not have.
-func (r *replica) cut(step replicas.Step, truncate func() error) error {
-	before := r.store.End()
-	if err := truncate(); err != nil {
+// finishCut drops the records that the leader does not have, if there are any to
+// be dropped. After an error, of a full disk say, it must be called again.
+func (r *replica) finishCut() error {
+	if r.unfinished == nil {
+		return nil
+	}
+	step, before := *r.unfinished, r.store.End()
+	truncate := r.store.TruncateTo
+	if step.Kind == replicas.Restart {
+		truncate = r.store.TruncateFullyAndStartAt
+	}
+	if err := truncate(step.To); err != nil {
 		return err
+	}
+	r.unfinished = nil
+	if r.follower == nil {
+		return nil
 	}
 	lost := r.follower.Truncated(r.store.Start(), r.store.End())
 	event := r.log.Info()
@@ -150,6 +167,12 @@ func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 	}
 	defer r.dropWritten()
 	r.batches = batches
+	if len(batches) > 0 && batches[0].LeaderEpoch < r.store.LatestEpoch() {
+		// Of a leadership of ours that ended before its first write.
+		if err := r.store.ForgetEmptyEpochs(); err != nil {
+			return err
+		}
+	}
 	if err := r.store.Append(r.env.Now(), batches); err != nil {
 		return err
 	}

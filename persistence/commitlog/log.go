@@ -236,6 +236,22 @@ func (l *Log) AssignEpoch(epoch messages.LeaderEpoch, start messages.Offset) err
 	return l.saveEpochs(l.state.Load().epochs.assign(EpochStart{epoch, start}))
 }
 
+// ForgetEmptyEpochs drops the latest epochs if they have no record: a leadership
+// that ended before its first write. As long as they are there they refuse
+// records of earlier epochs; a follower, whose leader may still have such records
+// for it, calls this when its role begins.
+func (l *Log) ForgetEmptyEpochs() error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	st := l.state.Load()
+	epochs := st.epochs.truncateEnd(st.end())
+	if len(epochs) == len(st.epochs) {
+		return nil
+	}
+	return l.saveEpochs(epochs)
+}
+
 // saveEpochs makes a new list of epochs durable, then visible.
 func (l *Log) saveEpochs(epochs epochList) error {
 	name := path.Join(l.dir, epochFile)

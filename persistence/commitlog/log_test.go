@@ -206,6 +206,30 @@ func TestAppendRefusesWhatCannotBeStored(t *testing.T) {
 	}
 }
 
+// A leadership may end before its first write. Whoever leads next may have
+// records of an epoch before it that this log lacks.
+func TestAnEpochWithoutARecordCanBeForgotten(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 10, 5, 30)
+	if err := l.AssignEpoch(5, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.ForgetEmptyEpochs(); err != nil || l.LatestEpoch() == 5 {
+		t.Fatalf("latest epoch %d: %v", l.LatestEpoch(), err)
+	}
+	if err := l.Append(noon, batchesOf(batch(t, 10, 4, 1, 5, noon))); err != nil {
+		t.Errorf("epoch 4 after an epoch 5 without records: %v", err)
+	}
+	if err := l.ForgetEmptyEpochs(); err != nil || l.LatestEpoch() != 4 {
+		t.Errorf("an epoch with a record is forgotten: latest %d, %v", l.LatestEpoch(), err)
+	}
+	again, _ := mustOpen(t, m.CrashClone(1, vfs.LoseUnsynced), testOptions())
+	if again.LatestEpoch() == 5 {
+		t.Error("it is back after a power cut")
+	}
+}
+
 func TestAnAppendAcrossSeveralSegmentsIsOne(t *testing.T) {
 	m := newMem(t)
 	l, _ := mustOpen(t, m, testOptions())

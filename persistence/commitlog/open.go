@@ -250,7 +250,7 @@ func (o *opening) recover(i int) error {
 		Pause:    o.options.Pause,
 	}
 	if o.trusted {
-		check.MaxEpoch = o.epochs.latest()
+		check.MaxEpoch, check.EpochAt = o.epochs.latest(), o.epochs.at
 	}
 	for ; i < len(o.found); i++ {
 		f := o.found[i]

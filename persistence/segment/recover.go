@@ -25,7 +25,10 @@ type Check struct {
 	Sparse   bool                 // offsets may have gaps
 	MinEpoch messages.LeaderEpoch // of the batch before; epochs do not fall
 	MaxEpoch messages.LeaderEpoch // the latest one ever assigned; NoEpoch: not known
-	MaxBatch int                  // bytes
+	// EpochAt, if not nil, is the epoch that the records at an offset were last
+	// said to be of. A batch of an earlier one was to be truncated.
+	EpochAt  func(messages.Offset) messages.LeaderEpoch
+	MaxBatch int // bytes
 	Observe  func(h *record.Header)
 	Pause    func() // nil, or called every few MiB
 }
@@ -162,6 +165,9 @@ func (s *Segment) checkBatch(r *Reader, t *tail, c *Check, found *Checked) (
 		return nil, fmt.Errorf("last offset delta %d is out of range", head.LastOffsetDelta), nil
 	case head.LeaderEpoch < found.Epoch:
 		return nil, fmt.Errorf("leader epoch falls from %d to %d", found.Epoch, head.LeaderEpoch), nil
+	case c.EpochAt != nil && head.LeaderEpoch < c.EpochAt(head.BaseOffset):
+		return nil, fmt.Errorf("epoch %d where epoch %d stood: a truncation was not finished",
+			head.LeaderEpoch, c.EpochAt(head.BaseOffset)), nil
 	case c.MaxEpoch != messages.NoEpoch && head.LeaderEpoch > c.MaxEpoch:
 		return nil, fmt.Errorf("leader epoch %d was never assigned", head.LeaderEpoch), nil
 	}

@@ -74,8 +74,8 @@ func (w *World) verify(p *partition) {
 		_, others := w.truth.stored(w.node(id).replicas[p.id])
 		for i := range min(len(batches), len(others)) {
 			if !bytes.Equal(batches[i].Bytes, others[i].Bytes) {
-				w.t.Fatalf("%s-%d: nodes %d and %d differ at offset %d",
-					p.topic, p.id.Partition, leader.n.id, id, batches[i].BaseOffset)
+				w.t.Fatalf("%s-%d: node %d has %+v, node %d has %+v", p.topic, p.id.Partition,
+					leader.n.id, batches[i].Header, id, others[i].Header)
 			}
 		}
 		if len(batches) != len(others) {

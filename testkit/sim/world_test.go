@@ -97,7 +97,8 @@ func TestLeadersAreKilledInTurn(t *testing.T) {
 func (w *World) settledSize() bool {
 	for _, t := range w.control.image().Topics() {
 		for i := range t.Partitions {
-			if n, _ := w.leading(t.Name, int32(i)); n == nil || len(t.Partitions[i].ISR) != len(t.Partitions[i].Replicas) {
+			n, _ := w.leading(t.Name, int32(i))
+			if p := &t.Partitions[i]; n == nil || len(p.ISR) != len(p.Replicas) {
 				return false
 			}
 		}
