@@ -63,6 +63,9 @@ var layers = []layer{
 	{".", []string{"node/...", "persistence/vfs"}},
 
 	{"testkit", []string{"messages/..."}},
+	{"testkit/sim", []string{
+		"messages/...", "actors", "actors/topics", "persistence/vfs", "persistence/segment",
+	}},
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/troupelog/troupe/actors"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
@@ -88,7 +86,7 @@ func (n *node) start() {
 	n.replicas = map[messages.PartitionID]*replica{}
 	n.image = messages.NewImage()
 	n.env = &actors.Env{
-		Self: n.id, FS: n.fsys, Files: n.files, Log: zerolog.Nop(), Metrics: actors.NoMetrics{},
+		Self: n.id, FS: n.fsys, Files: n.files, Metrics: actors.NoMetrics{},
 		Now:      func() time.Time { return n.w.now.Add(n.skew) },
 		Settings: n.w.setting,
 	}
