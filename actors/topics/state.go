@@ -9,7 +9,6 @@ package topics
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -26,6 +25,9 @@ const MaxPartitions = 10_000
 // maxNameLength is Kafka's bound: with the partition number the name must still
 // fit into a file name.
 const maxNameLength = 249
+
+// kafkaMetadata is a name that no topic may have.
+const kafkaMetadata = "__cluster_metadata"
 
 // ProducerIDBlock is how many producer ids one durable write reserves.
 const ProducerIDBlock = 1000
@@ -65,7 +67,7 @@ type Plan struct {
 	state   *State
 	topics  map[messages.TopicID]*messages.Topic // created or changed
 	names   map[string]*messages.Topic           // the same by name; nil: deleted
-	folded  map[string]bool                      // folded names taken (true) or freed (false)
+	folded  map[string]string                    // folded names to who took them; "": freed
 	removed []messages.TopicID
 	nodes   []messages.Node
 	configs map[messages.NodeID]messages.Config
@@ -79,7 +81,7 @@ func (s *State) Plan() *Plan {
 		state: s, nextID: s.nextID, turn: s.turn,
 		topics: map[messages.TopicID]*messages.Topic{},
 		names:  map[string]*messages.Topic{},
-		folded: map[string]bool{},
+		folded: map[string]string{},
 	}
 }
 
@@ -148,12 +150,12 @@ func (p *Plan) topic(ref messages.TopicRef) *messages.Topic {
 
 func (p *Plan) put(t *messages.Topic) {
 	p.topics[t.ID], p.names[t.Name] = t, t
-	p.folded[fold(t.Name)] = true
+	p.folded[fold(t.Name)] = t.Name
 }
 
 // CreateTopic decides a new topic with the given id, or says why not.
 func (p *Plan) CreateTopic(c messages.CreateTopic, id messages.TopicID) messages.TopicResult {
-	r := messages.TopicResult{Name: c.Name, ID: id, Configs: c.Configs}
+	r := messages.TopicResult{Name: c.Name, ID: id}
 	invariant.That(!id.IsZero(), "topic %q is created without an id", c.Name)
 	if r.Err = p.checkName(c.Name); r.Err != nil {
 		return r
@@ -166,11 +168,12 @@ func (p *Plan) CreateTopic(c messages.CreateTopic, id messages.TopicID) messages
 	if r.Err = configs.CheckTopic(c.Configs); r.Err != nil {
 		return r
 	}
-	t := &messages.Topic{ID: id, Name: c.Name, Configs: maps.Clone(c.Configs)}
+	t := &messages.Topic{ID: id, Name: c.Name, Configs: configs.CanonicalTopic(c.Configs)}
 	for _, replicas := range assignment {
 		t.Partitions = append(t.Partitions, p.newPartition(replicas))
 	}
 	p.put(t)
+	r.Configs = t.Configs
 	r.Partitions = int32(len(t.Partitions))
 	r.ReplicationFactor = int16(len(t.Partitions[0].Replicas))
 	return r
@@ -196,13 +199,18 @@ func (p *Plan) checkName(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	if name == kafkaMetadata {
+		return fmt.Errorf("%q is the name of Kafka's metadata log, which tools take it for: %w",
+			name, messages.ErrInvalidRequest)
+	}
 	if p.topic(messages.TopicRef{Name: name}) != nil {
 		return fmt.Errorf("topic %q: %w", name, messages.ErrTopicAlreadyExists)
 	}
-	folded := fold(name)
-	taken, decided := p.folded[folded]
-	other := p.state.folded[folded]
-	if taken || !decided && other != "" {
+	other, decided := p.folded[fold(name)]
+	if !decided {
+		other = p.state.folded[fold(name)]
+	}
+	if other != "" {
 		return fmt.Errorf("topic %q differs from topic %q only in '.' and '_', which metrics "+
 			"cannot tell apart: choose another name: %w", name, other, messages.ErrInvalidTopic)
 	}
@@ -328,7 +336,7 @@ func (p *Plan) DeleteTopic(ref messages.TopicRef) messages.TopicResult {
 		r.Name, r.ID = t.Name, t.ID
 		delete(p.topics, t.ID)
 		p.names[t.Name] = nil
-		p.folded[fold(t.Name)] = false
+		p.folded[fold(t.Name)] = ""
 		p.removed = append(p.removed, t.ID)
 	}
 	return r

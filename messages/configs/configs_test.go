@@ -206,6 +206,8 @@ func TestCheck(t *testing.T) {
 		{"a compaction lag of 0 is refused, as Kafka does", "max.compaction.lag.ms", "0", "at least 1"},
 		{"a star throttles all replicas", "leader.replication.throttled.replicas", "*", ""},
 		{"throttled replicas are pairs", "leader.replication.throttled.replicas", "0:1,1:2", ""},
+		{"tiering cannot be switched on", "remote.storage.enable", "true", "no tiered storage"},
+		{"tiering is off", "remote.storage.enable", "FALSE", ""},
 		{"a lone partition is no pair", "leader.replication.throttled.replicas", "0:1,7", "pairs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

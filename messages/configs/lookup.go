@@ -80,6 +80,22 @@ func CheckTopic(overrides map[string]string) error {
 	return nil
 }
 
+// CanonicalTopic returns a copy of a set of topic overrides that passed
+// CheckTopic, each value in its canonical form.
+func CanonicalTopic(overrides map[string]string) map[string]string {
+	if overrides == nil {
+		return nil
+	}
+	out := make(map[string]string, len(overrides))
+	for name, value := range overrides { // any order: each stands for itself
+		if d, ok := Topic(name); ok {
+			value = d.Canonical(value)
+		}
+		out[name] = value
+	}
+	return out
+}
+
 // Unknown returns the error for a name that is no setting of that kind, with
 // the nearest one that is. It wraps messages.ErrInvalidConfig.
 func Unknown(name string, kind Kind) error {
