@@ -190,13 +190,15 @@ func Parse(b []byte) (batch Batch, rest []byte, err error) {
 	if err != nil {
 		return Batch{}, nil, err
 	}
-	if err := batch.checkSum(); err != nil {
+	if err := batch.CheckCRC(); err != nil {
 		return Batch{}, nil, err
 	}
 	return batch, rest, nil
 }
 
-func (b *Batch) checkSum() error {
+// CheckCRC returns ErrBadCRC unless the batch is, but for its stamp, as it was
+// built.
+func (b *Batch) CheckCRC() error {
 	if sum := crc32.Checksum(b.Bytes[21:], castagnoli); sum != b.CRC {
 		return fmt.Errorf("sum %08x, header says %08x: %w", sum, b.CRC, ErrBadCRC)
 	}
@@ -244,7 +246,7 @@ func ParseOnly(b []byte) (Batch, error) {
 	case more:
 		return Batch{}, fmt.Errorf("more than one record batch: %w", messages.ErrInvalidRecord)
 	}
-	if err := batch.checkSum(); err != nil {
+	if err := batch.CheckCRC(); err != nil {
 		return Batch{}, err
 	}
 	return batch, nil
