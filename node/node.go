@@ -107,6 +107,7 @@ func (n *Node) start(ctx context.Context, o Options) error {
 	if err := n.openDirs(); err != nil {
 		return err
 	}
+	n.removeAddress()
 	var err error
 	if n.sockets, err = listen(n.cfg); err != nil {
 		return err
@@ -171,6 +172,7 @@ func (n *Node) startActors() error {
 func (n *Node) stop() error {
 	var errs []error
 	n.health.drain()
+	n.removeAddress()
 	if n.kafka != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
 		defer cancel()
@@ -185,7 +187,6 @@ func (n *Node) stop() error {
 		errs = append(errs, n.store.Close())
 	}
 	n.sockets.close()
-	n.removeAddress()
 	if n.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

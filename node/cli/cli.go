@@ -66,13 +66,17 @@ type ConfigRow struct {
 }
 
 // Main runs the command line args (without the program's name) and returns the
-// exit code. The first SIGINT or SIGTERM cancels the command's context, so that
-// it ends in good order; a second one ends the process at once.
+// exit code. The first SIGINT, SIGTERM or SIGHUP cancels the command's context,
+// so that it ends in good order; a second one ends the process at once. SIGHUP
+// stays ignored under nohup.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, deps Deps) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	go func() {
 		select {

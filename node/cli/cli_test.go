@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -168,9 +169,6 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "a file must be there", args: []string{"produce", "orders", "-f", "/no/file"},
 			code: ExitFailure, err: `troupe: produce: open /no/file: no such file or directory; ` +
 				`check --file`},
-		{name: "deleting needs a yes", args: []string{"topic", "delete", "orders"}, code: ExitUsage,
-			err: `troupe: topic delete: deleting needs a yes, and there is no terminal to ask on; ` +
-				`add --yes`},
 		{name: "an unknown command is near a known one", args: []string{"topic", "lsit"},
 			code: ExitUsage, err: `troupe: topic: unknown command "lsit"; did you mean list?`},
 		{name: "an unknown flag shows the way to help", args: []string{"consume", "orders", "--wat"},
@@ -360,13 +358,32 @@ func TestStartHandsTheFlagsToTheNode(t *testing.T) {
 
 func TestStartPrintsTheNodesErrorInOneLine(t *testing.T) {
 	deps := Deps{Start: func(context.Context, StartOptions) error {
-		return errors.New("data directory \"data\" is in use\nby another process; stop it first")
+		return errors.Join(errors.New("unknown setting \"a\""), errors.New("unknown setting \"b\""))
 	}}
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"start"}, nil, &out, &errs, deps)
-	want := "troupe: start: data directory \"data\" is in use by another process; stop it first\n"
+	want := "troupe: start: unknown setting \"a\"; unknown setting \"b\"\n"
 	if code != ExitFailure || errs.String() != want {
 		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}
+
+func TestANodesErrorIsNotTakenForOneOfAClient(t *testing.T) {
+	for _, err := range []error{
+		&net.DNSError{Err: "no such host", Name: "nowhere"},
+		context.DeadlineExceeded, io.EOF, syscall.ECONNRESET,
+	} {
+		told := fmt.Errorf("the node said so: %w", err)
+		for _, what := range []string{"start", "config"} {
+			var out, errs bytes.Buffer
+			run(t.Context(), []string{what}, nil, &out, &errs, Deps{
+				Start:  func(context.Context, StartOptions) error { return told },
+				Config: func(StartOptions) ([]ConfigRow, error) { return nil, told },
+			})
+			if want := "troupe: " + what + ": " + told.Error() + "\n"; errs.String() != want {
+				t.Errorf("stderr %q, want %q", errs.String(), want)
+			}
+		}
 	}
 }
 

@@ -3,7 +3,10 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -16,8 +19,8 @@ func newStart(deps Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run a node",
-		Long: `Start runs one node until it gets SIGINT or SIGTERM; a second signal ends it at
-once. One node is a whole cluster: nothing else need be installed.
+		Long: `Start runs one node until it gets SIGINT, SIGTERM or SIGHUP; a second signal ends
+it at once. One node is a whole cluster: nothing else need be installed.
 
 Port 0 takes any free port. The chosen addresses are printed, one a line, and
 written to DATA-DIR/troupe.addr once the node is ready.
@@ -38,7 +41,12 @@ before the default; "troupe config" shows the result.`,
 				return err
 			}
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return deps.Start(cmd.Context(), o)
+			// A node outlives the reader of its log: with somebody listening for
+			// the signal, writing to a broken pipe is an error and not the end.
+			broken := make(chan os.Signal, 1)
+			signal.Notify(broken, syscall.SIGPIPE)
+			defer signal.Stop(broken)
+			return worded(deps.Start(cmd.Context(), o))
 		},
 	}
 	o.addFlags(cmd)
@@ -67,7 +75,7 @@ with them would have, each with its origin. It starts nothing.`,
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			rows, err := deps.Config(o)
 			if err != nil {
-				return err
+				return worded(err)
 			}
 			return g.print(cmd.OutOrStdout(), rows, func(w io.Writer) error {
 				return configTable(rows, docs).write(w)
