@@ -53,6 +53,7 @@ func TestTopicCommandsPrintTheseTables(t *testing.T) {
 		{args: []string{"topic", "list"}, want: "" +
 			"NAME   PARTITIONS  REPLICAS  ID\n" +
 			"users          12         1  <id>\n"},
+		{args: []string{"topic", "delete", "users"}, want: "deleted topic \"users\"\n"},
 	} {
 		got := sizes(golden(succeed(t, c, step.stdin, step.args...)))
 		if got != step.want {
