@@ -159,6 +159,18 @@ func TestEveryRowIsComplete(t *testing.T) {
 	}
 }
 
+// A change at run time that nobody looks at would be acknowledged and mean nothing.
+func TestWhatANodeReadsOnceIsNotDynamic(t *testing.T) {
+	for _, name := range []string{
+		"listeners", "log.dirs", "max.connections", "max.connections.per.ip",
+		"num.recovery.threads.per.data.dir", "queued.max.request.bytes", "socket.request.max.bytes",
+	} {
+		if d, ok := Broker(name); !ok || !d.ReadOnly() {
+			t.Errorf("%s can be changed while the node runs", name)
+		}
+	}
+}
+
 func TestATopicsDefaultIsWhatAnUnconfiguredNodeGivesIt(t *testing.T) {
 	for _, d := range Topics() {
 		v, ok := Effective(d.Name, nil, nil)
