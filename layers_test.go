@@ -74,7 +74,7 @@ var outside = map[string][]string{
 	"github.com/twmb/franz-go":            {"node/cli", "bench", "testkit"},
 	"go.etcd.io/bbolt":                    {"persistence/registry"},
 	"github.com/spf13/cobra":              {"node/cli"},
-	"github.com/knadh/koanf":              {"node/config"},
+	"github.com/spf13/pflag":              {"node/cli"},
 	"github.com/prometheus/client_golang": {"node/metrics", "node/admin", "node"},
 	"github.com/rs/zerolog": {
 		"node", "node/logging", "node/admin", "node/config", "actors",

@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -144,6 +145,9 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 		},
 	}
 	g.addFlags(root)
+	build, _ := debug.ReadBuildInfo()
+	root.Version = describeBuild(build).sentence()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
 		newLog(g), newVersion(g),
@@ -166,6 +170,14 @@ func group(cmd *cobra.Command) *cobra.Command {
 		return &usageError{why: fmt.Sprintf("unknown command %q", args[0]), remedy: remedy}
 	}
 	return cmd
+}
+
+// none refuses arguments.
+func none(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Sprintf("%q is too much", args[0]), "usage: " + cmd.UseLine()}
+	}
+	return nil
 }
 
 // need checks the number of arguments: at least 1, and no more than most unless

@@ -179,6 +179,9 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "an argument is too much", args: []string{"consume", "orders", "returns"},
 			code: ExitUsage, err: `troupe: consume: "returns" is too much; ` +
 				`usage: troupe consume TOPIC [flags]`},
+		{name: "nothing is asked for", args: []string{"topic", "list", "orders"},
+			code: ExitUsage, err: `troupe: topic list: "orders" is too much; ` +
+				`usage: troupe topic list [flags]`},
 		{name: "an output format is unknown", args: []string{"topic", "list", "-o", "xml"},
 			code: ExitUsage, err: `troupe: topic list: --output "xml" is unknown; ` +
 				`use table, json or yaml`},

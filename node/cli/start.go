@@ -32,7 +32,7 @@ before the default; "troupe config" shows the result.`,
   troupe start --data-dir /var/lib/troupe --kafka-addr 0.0.0.0:9092
   troupe start --config server.properties --set log.retention.hours=24
   troupe start --kafka-addr 127.0.0.1:0`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if deps.Start == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}
@@ -64,7 +64,7 @@ with them would have, each with its origin. It starts nothing.`,
 		Example: `  troupe config
   troupe config --config server.properties --docs
   troupe config --set log.retention.hours=24 -o json`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if deps.Config == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}

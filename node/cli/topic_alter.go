@@ -52,10 +52,11 @@ another partition than before. Settings not named stay as they are.`,
 		ValidArgsFunction: g.topicNames(1),
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.partitions, "partitions", 0, "how many partitions there shall be in all")
+	f.IntVarP(&o.partitions, "partitions", "p", 0, "how many partitions there shall be in all")
 	f.StringArrayVar(&o.set, "set", nil, "a topic setting, KEY=VALUE; may be repeated")
 	f.StringArrayVar(&o.unset, "delete", nil, "a topic setting to put back to its default")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only ask whether it would work")
+	f.SetNormalizeFunc(alias("config", "set"))
 	return cmd
 }
 
