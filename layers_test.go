@@ -80,6 +80,7 @@ var outside = map[string][]string{
 		"node", "node/logging", "node/admin", "node/config", "actors",
 	},
 	"golang.org/x/sys":              {"persistence/vfs", "node/kafka", "node", "bench", "testkit"},
+	"google.golang.org/grpc":        {"cluster"},
 	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster"},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},

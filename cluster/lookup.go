@@ -13,8 +13,9 @@ import (
 )
 
 // activatorName is the well-known name of the actor that starts virtual actors
-// on a node; members address each other's by it.
-const activatorName = "activator"
+// on a node; members address each other's by it. The library has an "activator"
+// of its own as soon as it has a network.
+const activatorName = "identity-activator"
 
 // activationTimeout bounds how long a lookup waits for an activation; callers retry.
 const activationTimeout = 2 * time.Second

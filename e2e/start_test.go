@@ -153,3 +153,29 @@ func TestANodeOutlivesTheReadersOfItsOutput(t *testing.T) {
 	}
 	expectCleanStop(t, dir)
 }
+
+func TestAnActorPortIsOpenedIfAskedFor(t *testing.T) {
+	n := testkit.StartNode(t, testkit.Args("--actor-addr", "127.0.0.1:0"))
+	text, err := os.ReadFile(filepath.Join(n.Dir, "troupe.addr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addr struct{ Actor string }
+	if err := json.Unmarshal(text, &addr); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the address is printed", func() bool {
+		return strings.Contains(n.Log(), "actor "+addr.Actor+"\n")
+	})
+	conn, err := net.Dial("tcp", addr.Actor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	expectRefusal(t, []string{addr.Actor, "in use", "--actor-addr"},
+		testkit.Args("--actor-addr", addr.Actor))
+	n.Troupe("topic", "create", "orders")
+	produceOne(t, n, "first")
+	n.Restart()
+	expectRecords(t, n, "first")
+}

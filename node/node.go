@@ -156,9 +156,11 @@ func (n *Node) startActors() error {
 	threads, _ := n.cfg.Int("num.recovery.threads.per.data.dir")
 	n.env.Init(threads * len(n.dirs))
 	lookup := cluster.NewLookup(n.env.Self, actors.Supervise(n.env), n.kinds()...)
-	n.cluster = cluster.StartEmbedded(system, "troupe", lookup)
-	n.env.IDs = identities{n.cluster, lookup}
 	var err error
+	if n.cluster, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err != nil {
+		return err
+	}
+	n.env.IDs = identities{n.cluster, lookup}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
 		return err
 	}

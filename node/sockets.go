@@ -23,7 +23,7 @@ import (
 type sockets struct {
 	kafka []kafka.Listener
 	http  net.Listener // nil: none wanted
-	actor net.Listener // nil: none wanted
+	actor net.Listener // nil: none wanted; the actor system takes its address over
 }
 
 // listen binds the sockets of the configuration.
@@ -49,6 +49,13 @@ func listen(cfg *config.Config) (*sockets, error) {
 	if addr := cfg.Value("http.listener"); addr != "" {
 		var err error
 		if s.http, err = bind("HTTP listener", addr, "--http-addr"); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	if addr := cfg.Value("actor.listener"); addr != "" {
+		var err error
+		if s.actor, err = bind("actor listener", addr, "--actor-addr"); err != nil {
 			s.close()
 			return nil, err
 		}
