@@ -320,6 +320,14 @@ func TestCompletionOffersTopicsThatAreNotOnTheLine(t *testing.T) {
 		{"none twice", []string{"topic", "delete", "orders", "o"}, "orders.dlq\n:4\n"},
 		{"codecs", []string{"produce", "orders", "--codec", ""},
 			"none\ngzip\nsnappy\nlz4\nzstd\n:4\n"},
+		{"settings of topics", []string{"topic", "create", "x", "--config", "retention."},
+			"retention.bytes=\nretention.ms=\n:6\n"},
+		{"settings to alter", []string{"topic", "alter", "x", "--set", "preall"},
+			"preallocate=\n:6\n"},
+		{"values of a setting", []string{"start", "--set", "log.format="},
+			"log.format=auto\nlog.format=console\nlog.format=json\n:6\n"},
+		{"both of a switch", []string{"config", "--set", "log.preallocate="},
+			"log.preallocate=true\nlog.preallocate=false\n:6\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := append([]string{"__complete", "--brokers", c.ListenAddrs()[0]}, tt.args...)

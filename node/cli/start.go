@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 // DefaultDataDir is the data directory of a node that is not told another.
@@ -122,6 +124,7 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 		"HOST:PORT for other nodes (default: none, a single node needs no such port)")
 	f.StringVar(&o.ConfigFile, "config", "", "settings file: YAML, or Java's .properties")
 	f.StringArrayVar(&o.Set, "set", nil, "a setting, KEY=VALUE; may be repeated")
+	must(cmd.RegisterFlagCompletionFunc("set", settings(configs.Brokers)))
 	must(cmd.MarkFlagDirname("data-dir"))
 	must(cmd.MarkFlagFilename("config", "yaml", "yml", "properties"))
 }

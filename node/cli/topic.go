@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 func newTopic(g *globals) *cobra.Command {
@@ -137,6 +139,7 @@ func newTopicCreate(g *globals) *cobra.Command {
 	f.BoolVar(&o.ifNotExists, "if-not-exists", false, "a topic that exists already is no error")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only ask whether it would work")
 	f.SetNormalizeFunc(alias("set", "config"))
+	must(cmd.RegisterFlagCompletionFunc("config", settings(configs.Topics)))
 	return cmd
 }
 

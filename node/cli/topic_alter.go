@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"golang.org/x/term"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 type alterOptions struct {
@@ -57,6 +59,7 @@ another partition than before. Settings not named stay as they are.`,
 	f.StringArrayVar(&o.unset, "delete", nil, "a topic setting to put back to its default")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only ask whether it would work")
 	f.SetNormalizeFunc(alias("config", "set"))
+	must(cmd.RegisterFlagCompletionFunc("set", settings(configs.Topics)))
 	return cmd
 }
 
