@@ -159,6 +159,16 @@ func TestEveryRowIsComplete(t *testing.T) {
 	}
 }
 
+func TestWhatIsMarkedIsASetting(t *testing.T) {
+	for name, why := range notYet {
+		_, topic := Topic(name)
+		_, broker := Broker(name)
+		if !topic && !broker || why == "" {
+			t.Errorf("%q is marked %q", name, why)
+		}
+	}
+}
+
 // A change at run time that nobody looks at would be acknowledged and mean nothing.
 func TestWhatANodeReadsOnceIsNotDynamic(t *testing.T) {
 	for _, name := range []string{

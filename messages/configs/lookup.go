@@ -26,6 +26,9 @@ func index(kind Kind) ([]*Def, map[string]*Def) {
 				d.Kind = own
 			}
 			d.Dynamic = d.Dynamic || d.Kind == KindTopic
+			if why, ok := notYet[d.Name]; ok {
+				d.NoEffect = why
+			}
 			if d.Kind&kind != 0 {
 				all = append(all, d)
 				byName[d.Name] = d
