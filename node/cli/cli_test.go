@@ -166,6 +166,11 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 			args: []string{"consume", "orders", "-p", "1", "--from", "5"}, code: ExitFailure,
 			err: `troupe: consume: partition 1 of "orders": offset 5 is not there, ` +
 				`it holds 0 to 0; choose another --from, or one partition with --partition`},
+		{name: "a time is no offset",
+			args: []string{"consume", "orders", "-p", "1", "--from", "1772355600000"},
+			code: ExitFailure, err: `troupe: consume: partition 1 of "orders": ` +
+				`offset 1772355600000 is not there, it holds 0 to 0; ` +
+				`for a time in milliseconds write --from @1772355600000`},
 		{name: "a file must be there", args: []string{"produce", "orders", "-f", "/no/file"},
 			code: ExitFailure, err: `troupe: produce: open /no/file: no such file or directory; ` +
 				`check --file`},
