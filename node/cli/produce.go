@@ -208,7 +208,7 @@ func produce(cmd *cobra.Command, g *globals, o produceOptions, topic string) err
 	if !o.quiet && (err == nil || s.records.Load() > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s to %s\n", s.tally(), printable(topic))
 	}
-	return produceError(err, o, topic)
+	return g.produceError(err, o, topic)
 }
 
 // checkTarget refuses a topic or partition that is not there before any input is
@@ -254,7 +254,7 @@ func openInput(cmd *cobra.Command, name string) (io.Reader, func(), error) {
 }
 
 // produceError says what to do about a failed run.
-func produceError(err error, o produceOptions, topic string) error {
+func (g *globals) produceError(err error, o produceOptions, topic string) error {
 	var line *lineError
 	if !errors.As(err, &line) {
 		return err
@@ -276,5 +276,5 @@ func produceError(err error, o produceOptions, topic string) error {
 	case isKafka(err):
 		return &told{at + kafkaText(err, ""), err}
 	}
-	return err
+	return &told{at + explain(line.err, g.brokerList(), g.timeout), err}
 }
