@@ -82,7 +82,7 @@ var outside = map[string][]string{
 	"go.etcd.io/bbolt":                    {"persistence/registry"},
 	"github.com/hashicorp/consul/api":     {"persistence/registry", "cluster"},
 	"github.com/spf13/cobra":              {"node/cli"},
-	"github.com/knadh/koanf":              {"node/config"},
+	"github.com/spf13/pflag":              {"node/cli"},
 	"github.com/prometheus/client_golang": {"node/metrics", "node/admin", "node"},
 	"github.com/rs/zerolog": {
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",

@@ -125,12 +125,14 @@ func (w *world) startActors() {
 	w.client = NewClient(w.env)
 	w.env.Init(2)
 	w.lookup = cluster.NewLookup(self, Supervise(w.env), w.kinds()...)
-	w.cluster = cluster.StartEmbedded(system, "test", w.lookup)
+	var err error
+	if w.cluster, err = cluster.StartEmbedded(system, "test", w.lookup, nil); err != nil {
+		w.t.Fatal(err)
+	}
 	w.env.IDs = struct {
 		*cluster.Embedded
 		*cluster.Lookup
 	}{w.cluster, w.lookup}
-	var err error
 	if w.storage, err = StartStorage(w.env, w.dirs); err != nil {
 		w.t.Fatalf("starting the storage: %v", err)
 	}

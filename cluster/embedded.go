@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -11,8 +12,8 @@ import (
 	"github.com/troupelog/troupe/messages"
 )
 
-// Embedded is a cluster of one: the cluster core of Proto.Actor with our lookup
-// and no network. It opens no socket and starts in milliseconds.
+// Embedded is a cluster of one: the cluster core of Proto.Actor with our lookup.
+// It opens no socket unless asked to, and starts in milliseconds.
 type Embedded struct{ *Core }
 
 // Core is what a node has of the cluster, with or without a network.
@@ -20,7 +21,8 @@ type Core struct {
 	System *actor.ActorSystem
 	Lookup *Lookup
 
-	cluster *pcluster.Cluster
+	cluster   *pcluster.Cluster
+	listening bool
 }
 
 // NewSystem returns an actor system that logs through logger and leaves dead
@@ -34,20 +36,38 @@ func NewSystem(logger *slog.Logger) *actor.ActorSystem {
 
 // StartEmbedded makes system the only member of a cluster named name and starts
 // the lookup's activator. The library's own start is not called: it would open
-// a port and sleep for a second.
-func StartEmbedded(system *actor.ActorSystem, name string, lookup *Lookup) *Embedded {
-	// The remote is never started; the member list needs its block list.
+// a port in any case and sleep for a second.
+//
+// With a listener, which it closes, the actors can be reached from outside at
+// its address; nil opens no socket.
+func StartEmbedded(
+	system *actor.ActorSystem, name string, lookup *Lookup, listener net.Listener,
+) (*Embedded, error) {
+	// A remote that is never started; the member list needs its block list.
 	core := newCore(system, name, lookup, remote.Configure("127.0.0.1", 0))
+	member := &pcluster.Member{Id: system.ID, Host: "nonhost", Port: -1, Kinds: lookup.kindNames()}
+	if listener != nil {
+		// The library binds the address itself.
+		address := listener.Addr().String()
+		if err := listener.Close(); err != nil {
+			return nil, err
+		}
+		var err error
+		if core, err = openSystem(system, name, lookup, endpoint{bind: address}); err != nil {
+			return nil, err
+		}
+		core.listening = true
+		host, port, _ := splitPort(address) // it was listened on
+		member.Host, member.Port = host, int32(port)
+	}
 	v := lookup.View()
 	lookup.Setup(core.cluster, nil, false)
 	lookup.Update(func(next *View) {
 		next.Members = []Member{{Node: v.Self, Incarnation: system.ID, Address: system.Address()}}
 		next.Controller = v.Self
 	})
-	core.cluster.MemberList.UpdateClusterTopology(pcluster.Members{
-		{Id: system.ID, Host: "nonhost", Port: -1, Kinds: lookup.kindNames()},
-	})
-	return &Embedded{core}
+	core.cluster.MemberList.UpdateClusterTopology(pcluster.Members{member})
+	return &Embedded{core}, nil
 }
 
 // newCore builds the cluster core and starts nothing.
@@ -85,6 +105,9 @@ func (c *Core) Self() messages.NodeID { return c.Lookup.Self() }
 // Stop stops the activator's actors, then the actor system. Call it once.
 func (e *Embedded) Stop() {
 	e.Lookup.Shutdown()
+	if e.listening {
+		e.cluster.Remote.Shutdown(false)
+	}
 	e.System.Shutdown()
 }
 

@@ -83,7 +83,11 @@ func here(v *View, _ string) messages.NodeID { return v.Self }
 func startAlone(t *testing.T, kinds func(a *alone) []Kind) *alone {
 	a := &alone{t: t, events: &journal{}}
 	lookup := NewLookup(1, actor.RestartingSupervisorStrategy(), kinds(a)...)
-	a.Embedded = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup)
+	var err error
+	a.Embedded, err = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var once sync.Once
 	stop := a.Embedded.Stop
 	t.Cleanup(func() { once.Do(stop) })

@@ -32,6 +32,9 @@ const (
 	// remoteQueue is what a connection's queue holds before it grows; Proto.Actor
 	// would set aside a million places for each.
 	remoteQueue = 1024
+	// helloTimeout is how long a connection may say nothing. The server cannot be
+	// stopped before it knows of every connection what it is.
+	helloTimeout = time.Second
 	// portTries bounds how often a free port is looked for: it may be taken
 	// between being found and being used.
 	portTries = 5
@@ -70,6 +73,7 @@ func (e endpoint) configure() (*remote.Config, error) {
 		remote.WithServerOptions(
 			grpc.MaxRecvMsgSize(remoteMaxBytes),
 			grpc.Creds(transport(e.server)),
+			grpc.ConnectionTimeout(helloTimeout),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
 				Time: 2 * time.Second, Timeout: 2 * time.Second}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/testkit"
 )
@@ -122,4 +123,19 @@ func TestASettingWithASlipIsRefusedWithTheRightName(t *testing.T) {
 
 func TestASettingOutOfBoundsIsRefused(t *testing.T) {
 	expectRefusal(t, []string{"num.partitions", "0"}, testkit.Set("num.partitions", "0"))
+}
+
+func TestAClusterKeepsTheIDItWasGiven(t *testing.T) {
+	expectRefusal(t, []string{"cluster.id", "a b"}, testkit.Set("cluster.id", "a b"))
+	n := testkit.StartNode(t, testkit.Set("cluster.id", "logs-east"))
+	metadata, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), client(t, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := metadata.ClusterID; id == nil || *id != "logs-east" {
+		t.Errorf("clients are told the cluster id %v", id)
+	}
+	n.Stop()
+	expectRefusal(t, []string{n.Dir, "logs-east", "logs-west"},
+		testkit.Dir(n.Dir), testkit.Set("cluster.id", "logs-west"))
 }

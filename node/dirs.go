@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/wire"
@@ -15,11 +16,21 @@ import (
 	"github.com/troupelog/troupe/persistence/registry"
 )
 
+// clusterIDs are the ids that any file and any tool can hold as they are.
+var clusterIDs = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
 // openDirs opens and locks the data directories, and checks that they belong to
 // this node and to each other.
 func (n *Node) openDirs() error {
 	id, _ := n.cfg.Int("node.id")
-	want := datadir.Meta{ClusterID: randomID(), Node: messages.NodeID(id)}
+	want := datadir.Meta{ClusterID: n.cfg.Value("cluster.id"), Node: messages.NodeID(id)}
+	named := want.ClusterID != ""
+	if !named {
+		want.ClusterID = randomID()
+	} else if !clusterIDs.MatchString(want.ClusterID) {
+		return fmt.Errorf("cluster.id cannot be %q: it must be 1 to 64 letters, digits, dots, "+
+			"_ and -: %w", want.ClusterID, messages.ErrInvalidConfig)
+	}
 	for _, name := range n.cfg.List("log.dirs") {
 		d, err := datadir.Open(n.fs, path.Clean(name), func() datadir.Meta {
 			m := want
@@ -34,6 +45,12 @@ func (n *Node) openDirs() error {
 			return &datadir.Error{Dir: d.Path,
 				Wrong:  fmt.Sprintf("it belongs to node %d and this is node %d", d.Meta.Node, want.Node),
 				Remedy: fmt.Sprintf("set node.id=%d, or give another directory with --data-dir", d.Meta.Node)}
+		}
+		if named && d.Meta.ClusterID != want.ClusterID {
+			return &datadir.Error{Dir: d.Path,
+				Wrong: fmt.Sprintf("it belongs to cluster %s and cluster.id is %s",
+					d.Meta.ClusterID, want.ClusterID),
+				Remedy: "leave cluster.id out, or give another directory with --data-dir"}
 		}
 		// The first directory says which cluster this is; new ones join it.
 		if len(n.dirs) == 1 {

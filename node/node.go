@@ -107,6 +107,7 @@ func (n *Node) start(ctx context.Context, o Options) error {
 	if err := n.openDirs(); err != nil {
 		return err
 	}
+	n.removeAddress()
 	var err error
 	if n.sockets, err = listen(n.cfg); err != nil {
 		return err
@@ -155,9 +156,11 @@ func (n *Node) startActors() error {
 	threads, _ := n.cfg.Int("num.recovery.threads.per.data.dir")
 	n.env.Init(threads * len(n.dirs))
 	lookup := cluster.NewLookup(n.env.Self, actors.Supervise(n.env), n.kinds()...)
-	n.cluster = cluster.StartEmbedded(system, "troupe", lookup)
-	n.env.IDs = identities{n.cluster, lookup}
 	var err error
+	if n.cluster, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err != nil {
+		return err
+	}
+	n.env.IDs = identities{n.cluster, lookup}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
 		return err
 	}
@@ -171,6 +174,7 @@ func (n *Node) startActors() error {
 func (n *Node) stop() error {
 	var errs []error
 	n.health.drain()
+	n.removeAddress()
 	if n.kafka != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
 		defer cancel()
@@ -185,7 +189,6 @@ func (n *Node) stop() error {
 		errs = append(errs, n.store.Close())
 	}
 	n.sockets.close()
-	n.removeAddress()
 	if n.http != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/troupelog/troupe/node/config"
@@ -22,7 +23,7 @@ import (
 type sockets struct {
 	kafka []kafka.Listener
 	http  net.Listener // nil: none wanted
-	actor net.Listener // nil: none wanted
+	actor net.Listener // nil: none wanted; the actor system takes its address over
 }
 
 // listen binds the sockets of the configuration.
@@ -48,6 +49,13 @@ func listen(cfg *config.Config) (*sockets, error) {
 	if addr := cfg.Value("http.listener"); addr != "" {
 		var err error
 		if s.http, err = bind("HTTP listener", addr, "--http-addr"); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	if addr := cfg.Value("actor.listener"); addr != "" {
+		var err error
+		if s.actor, err = bind("actor listener", addr, "--actor-addr"); err != nil {
 			s.close()
 			return nil, err
 		}
@@ -127,32 +135,39 @@ func address(l net.Listener) string {
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
-// announce prints the addresses and writes the address file: from now on the
-// node can be used.
+// announce writes the address file and prints the addresses: from now on the
+// node can be used. The file comes first, so that it is there for who reads the
+// print; and all is printed at once, so that a reader may leave after any line.
 func (n *Node) announce(out io.Writer) error {
 	a := addresses{Kafka: address(n.sockets.kafka[0].Listener),
 		HTTP: address(n.sockets.http), Actor: address(n.sockets.actor)}
-	for _, l := range n.sockets.kafka {
-		fmt.Fprintf(out, "kafka %s\n", address(l.Listener))
-	}
-	if a.HTTP != "" {
-		fmt.Fprintf(out, "http %s\n", a.HTTP)
-	}
-	if a.Actor != "" {
-		fmt.Fprintf(out, "actor %s\n", a.Actor)
-	}
 	text, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	return vfs.WriteFileAtomic(n.fs, n.addressFile(), append(text, '\n'))
+	if err := vfs.WriteFileAtomic(n.fs, n.addressFile(), append(text, '\n')); err != nil {
+		return err
+	}
+	var lines strings.Builder
+	for _, l := range n.sockets.kafka {
+		fmt.Fprintf(&lines, "kafka %s\n", address(l.Listener))
+	}
+	if a.HTTP != "" {
+		fmt.Fprintf(&lines, "http %s\n", a.HTTP)
+	}
+	if a.Actor != "" {
+		fmt.Fprintf(&lines, "actor %s\n", a.Actor)
+	}
+	_, _ = io.WriteString(out, lines.String()) // nobody need listen
+	return nil
 }
 
 func (n *Node) addressFile() string { return path.Join(n.dirs[0].Path, datadir.AddressFile) }
 
-// removeAddress takes the address file away, which says that the node runs.
+// removeAddress takes the address file away, which says that the node is ready:
+// that of a process that was killed when the next one starts, ours when we stop.
 func (n *Node) removeAddress() {
-	if len(n.dirs) > 0 && n.sockets != nil {
+	if len(n.dirs) > 0 {
 		_ = n.fs.Remove(n.addressFile()) // it may not have been written
 	}
 }

@@ -2,9 +2,11 @@ package testkit
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -63,6 +65,9 @@ func build() (string, error) {
 	if built.dir == "" {
 		return "", fmt.Errorf("no place to build in: call testkit.Main from TestMain")
 	}
+	if err := watchSources(); err != nil {
+		return "", err
+	}
 	path := filepath.Join(built.dir, "troupe")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, mainPackage)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as "make build" does
@@ -70,4 +75,28 @@ func build() (string, error) {
 		return "", fmt.Errorf("go build %s: %w\n%s", mainPackage, err, out)
 	}
 	return path, nil
+}
+
+// watchSources looks at every folder of the module that is tested. A test's
+// result is cached by the files the test process has looked at; those that only
+// "go build" reads do not count, so a change of the node would be answered with
+// "ok (cached)".
+func watchSources() error {
+	mod, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", mainPackage).Output()
+	if err != nil {
+		return fmt.Errorf("go list -m %s: %w", mainPackage, err)
+	}
+	root := strings.TrimSpace(string(mod))
+	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() || path == root {
+			return err
+		}
+		// Hidden folders, and those of "make run" and "make build", change by
+		// themselves and hold no sources.
+		if top := filepath.Dir(path) == root; strings.HasPrefix(e.Name(), ".") ||
+			top && (e.Name() == "bin" || e.Name() == "data") {
+			return fs.SkipDir
+		}
+		return nil
+	})
 }

@@ -72,7 +72,7 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 	for _, name := range slices.Sorted(maps.Keys(next)) {
 		if def, ok := configs.Broker(name); ok && !def.Dynamic && next[name] != all[node][name] {
 			return fmt.Errorf("%s cannot be changed while the node runs; "+
-				"set it in the node's configuration and restart: %w", name, messages.ErrInvalidConfig)
+				"set it in the node's configuration and restart: %w", name, messages.ErrInvalidRequest)
 		}
 	}
 	if maps.Equal(next, all[node]) {
@@ -97,14 +97,15 @@ func applyChanges(old messages.Config, a messages.AlterConfigs,
 		maps.Copy(next, old)
 	}
 	for _, c := range a.Changes {
+		if c.Op == messages.ConfigDelete { // of any name: it is not set afterwards
+			delete(next, c.Key)
+			continue
+		}
 		def, ok := lookup(c.Key)
 		if !ok {
 			return nil, configs.Unknown(c.Key, kind)
 		}
 		switch c.Op {
-		case messages.ConfigDelete:
-			delete(next, c.Key)
-			continue
 		case messages.ConfigSet:
 			next[c.Key] = c.Value
 		case messages.ConfigAppend, messages.ConfigSubtract:
@@ -123,6 +124,7 @@ func applyChanges(old messages.Config, a messages.AlterConfigs,
 		if err := def.Check(next[c.Key]); err != nil {
 			return nil, err
 		}
+		next[c.Key] = def.Canonical(next[c.Key])
 	}
 	return next, nil
 }

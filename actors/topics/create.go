@@ -2,7 +2,6 @@ package topics
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/troupelog/troupe/cluster/placement"
@@ -13,7 +12,7 @@ import (
 
 // CreateTopic decides a new topic with the given id, or says why not.
 func (p *Plan) CreateTopic(c messages.CreateTopic, id messages.TopicID) messages.TopicResult {
-	r := messages.TopicResult{Name: c.Name, ID: id, Configs: c.Configs}
+	r := messages.TopicResult{Name: c.Name, ID: id}
 	invariant.That(!id.IsZero(), "topic %q is created without an id", c.Name)
 	if r.Err = p.checkName(c.Name); r.Err != nil {
 		return r
@@ -26,7 +25,7 @@ func (p *Plan) CreateTopic(c messages.CreateTopic, id messages.TopicID) messages
 	if r.Err = configs.CheckTopic(c.Configs); r.Err != nil {
 		return r
 	}
-	t := &messages.Topic{ID: id, Name: c.Name, Configs: maps.Clone(c.Configs)}
+	t := &messages.Topic{ID: id, Name: c.Name, Configs: configs.CanonicalTopic(c.Configs)}
 	for i, replicas := range assignment {
 		part, err := p.newPartition(replicas)
 		if err != nil {
@@ -37,6 +36,7 @@ func (p *Plan) CreateTopic(c messages.CreateTopic, id messages.TopicID) messages
 	}
 	p.put(t)
 	p.owned[id] = true
+	r.Configs = t.Configs
 	r.Partitions = int32(len(t.Partitions))
 	r.ReplicationFactor = int16(len(t.Partitions[0].Replicas))
 	return r
@@ -147,7 +147,7 @@ func (p *Plan) DeleteTopic(ref messages.TopicRef) messages.TopicResult {
 		r.Name, r.ID = t.Name, t.ID
 		delete(p.topics, t.ID)
 		p.names[t.Name] = nil
-		p.folded[fold(t.Name)] = false
+		p.folded[fold(t.Name)] = ""
 		p.removed = append(p.removed, t.ID)
 	}
 	return r

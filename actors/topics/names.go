@@ -11,17 +11,25 @@ import (
 // fit into a file name.
 const maxNameLength = 249
 
+// kafkaMetadata is a name that no topic may have.
+const kafkaMetadata = "__cluster_metadata"
+
 func (p *Plan) checkName(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	if name == kafkaMetadata {
+		return fmt.Errorf("%q is the name of Kafka's metadata log, which tools take it for: %w",
+			name, messages.ErrInvalidRequest)
+	}
 	if p.topic(messages.TopicRef{Name: name}) != nil {
 		return fmt.Errorf("topic %q: %w", name, messages.ErrTopicAlreadyExists)
 	}
-	folded := fold(name)
-	taken, decided := p.folded[folded]
-	other := p.state.folded[folded]
-	if taken || !decided && other != "" {
+	other, decided := p.folded[fold(name)]
+	if !decided {
+		other = p.state.folded[fold(name)]
+	}
+	if other != "" {
 		return fmt.Errorf("topic %q differs from topic %q only in '.' and '_', which metrics "+
 			"cannot tell apart: choose another name: %w", name, other, messages.ErrInvalidTopic)
 	}

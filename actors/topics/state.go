@@ -64,7 +64,7 @@ type Plan struct {
 	owned   map[messages.TopicID]bool            // of topics: the partitions are the plan's too
 	ruled   map[messages.TopicID]rules           // of topics that were looked at
 	names   map[string]*messages.Topic           // the same by name; nil: deleted
-	folded  map[string]bool                      // folded names taken (true) or freed (false)
+	folded  map[string]string                    // folded names to who took them; "": freed
 	removed []messages.TopicID
 	nodes   []messages.Node
 	configs map[messages.NodeID]messages.Config
@@ -80,7 +80,7 @@ func (s *State) Plan() *Plan {
 		owned:  map[messages.TopicID]bool{},
 		ruled:  map[messages.TopicID]rules{},
 		names:  map[string]*messages.Topic{},
-		folded: map[string]bool{},
+		folded: map[string]string{},
 	}
 }
 
@@ -178,5 +178,5 @@ func (p *Plan) set(t *messages.Topic, index int, part messages.Partition) {
 
 func (p *Plan) put(t *messages.Topic) {
 	p.topics[t.ID], p.names[t.Name] = t, t
-	p.folded[fold(t.Name)] = true
+	p.folded[fold(t.Name)] = t.Name
 }

@@ -95,6 +95,7 @@ func TestCreateTopicRefuses(t *testing.T) {
 			plain("taken.topic", 1, 1), messages.ErrTopicAlreadyExists},
 		{"a name that differs only in dots and underscores",
 			plain("taken_topic", 1, 1), messages.ErrInvalidTopic},
+		{"Kafka's metadata log", plain("__cluster_metadata", 1, 1), messages.ErrInvalidRequest},
 		{"an empty name", plain("", 1, 1), messages.ErrInvalidTopic},
 		{"a name of 250 characters",
 			plain(strings.Repeat("x", 250), 1, 1), messages.ErrInvalidTopic},
@@ -127,6 +128,30 @@ func TestCreateTopicRefuses(t *testing.T) {
 				t.Fatal("a refused topic left something in the plan")
 			}
 		})
+	}
+}
+
+func TestACollisionNamesTheOtherTopic(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create("old.topic", 1, nil)
+	p := w.state.Plan()
+	if r := p.CreateTopic(plain("new.topic", 1, 1), w.id()); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for _, name := range []string{"old", "new"} { // of the state, of the same plan
+		r := p.CreateTopic(plain(name+"_topic", 1, 1), w.id())
+		if !errors.Is(r.Err, messages.ErrInvalidTopic) ||
+			!strings.Contains(r.Err.Error(), `"`+name+`.topic"`) {
+			t.Errorf("%v", r.Err)
+		}
+	}
+}
+
+func TestATopicIsCreatedWithSettingsAsTheyAreShown(t *testing.T) {
+	w := newWorld(t, 1)
+	w.create("t", 1, messages.Config{"retention.ms": " 5 "})
+	if got := w.state.Image().Topic("t").Configs["retention.ms"]; got != "5" {
+		t.Fatalf("%q", got)
 	}
 }
 
@@ -282,6 +307,14 @@ func TestAlterConfigs(t *testing.T) {
 		{name: "an element is appended once",
 			changes: []messages.ConfigChange{op(messages.ConfigAppend, "cleanup.policy", "delete")},
 			want:    messages.Config{"segment.bytes": "1048576", "cleanup.policy": "delete"}},
+		{name: "values are stored without what the parser ignores",
+			changes: []messages.ConfigChange{set("retention.ms", " +5 "), set("preallocate", "TRUE"),
+				set("cleanup.policy", "compact, delete"), set("compression.type", " gzip ")},
+			want: messages.Config{"segment.bytes": "1048576", "retention.ms": "5",
+				"preallocate": "true", "cleanup.policy": "compact,delete", "compression.type": "gzip"}},
+		{name: "a name nobody knows is deleted, as MirrorMaker does with those of newer Kafkas",
+			changes: []messages.ConfigChange{op(messages.ConfigDelete, "nope", "")},
+			want:    messages.Config{"segment.bytes": "1048576"}},
 		{name: "a number cannot be appended to",
 			changes: []messages.ConfigChange{op(messages.ConfigAppend, "retention.ms", "5")},
 			err:     messages.ErrInvalidConfig},
@@ -336,7 +369,7 @@ func TestBrokerConfigsAreDynamicOrRefused(t *testing.T) {
 	if got[messages.NoNode]["log.retention.ms"] != "1000" || got[1]["log.retention.ms"] != "2000" {
 		t.Fatalf("%v", got)
 	}
-	if err := alter("1", "log.dirs", "/elsewhere"); !errors.Is(err, messages.ErrInvalidConfig) {
+	if err := alter("1", "log.dirs", "/elsewhere"); !errors.Is(err, messages.ErrInvalidRequest) {
 		t.Fatalf("a setting that needs a restart: %v", err)
 	}
 	if err := alter("7", "log.retention.ms", "1"); !errors.Is(err, messages.ErrInvalidRequest) {

@@ -160,6 +160,28 @@ func TestEveryRowIsComplete(t *testing.T) {
 	}
 }
 
+func TestWhatIsMarkedIsASetting(t *testing.T) {
+	for name, why := range notYet {
+		_, topic := Topic(name)
+		_, broker := Broker(name)
+		if !topic && !broker || why == "" {
+			t.Errorf("%q is marked %q", name, why)
+		}
+	}
+}
+
+// A change at run time that nobody looks at would be acknowledged and mean nothing.
+func TestWhatANodeReadsOnceIsNotDynamic(t *testing.T) {
+	for _, name := range []string{
+		"listeners", "log.dirs", "max.connections", "max.connections.per.ip",
+		"num.recovery.threads.per.data.dir", "queued.max.request.bytes", "socket.request.max.bytes",
+	} {
+		if d, ok := Broker(name); !ok || !d.ReadOnly() {
+			t.Errorf("%s can be changed while the node runs", name)
+		}
+	}
+}
+
 func TestATopicsDefaultIsWhatAnUnconfiguredNodeGivesIt(t *testing.T) {
 	for _, d := range Topics() {
 		v, ok := Effective(d.Name, nil, nil)
@@ -207,6 +229,8 @@ func TestCheck(t *testing.T) {
 		{"a compaction lag of 0 is refused, as Kafka does", "max.compaction.lag.ms", "0", "at least 1"},
 		{"a star throttles all replicas", "leader.replication.throttled.replicas", "*", ""},
 		{"throttled replicas are pairs", "leader.replication.throttled.replicas", "0:1,1:2", ""},
+		{"tiering cannot be switched on", "remote.storage.enable", "true", "no tiered storage"},
+		{"tiering is off", "remote.storage.enable", "FALSE", ""},
 		{"a lone partition is no pair", "leader.replication.throttled.replicas", "0:1,7", "pairs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -127,6 +127,25 @@ func (d *Def) Check(value string) error {
 	return nil
 }
 
+// Canonical is how a value that passed Check is kept and shown: without the
+// white space, capitals and signs that its type ignores. Tools compare what they
+// set with what they read back.
+func (d *Def) Canonical(value string) string {
+	v := strings.TrimSpace(value)
+	switch d.Type {
+	case Boolean:
+		return strings.ToLower(v)
+	case Int, Short, Long:
+		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+			return strconv.FormatInt(n, 10)
+		}
+	case List:
+		return strings.Join(SplitList(v), ",")
+	default: // text has one form
+	}
+	return v
+}
+
 // refuse returns "" when v is allowed, else what is allowed.
 func (d *Def) refuse(v string) string {
 	var allowed string

@@ -26,6 +26,9 @@ func index(kind Kind) ([]*Def, map[string]*Def) {
 				d.Kind = own
 			}
 			d.Dynamic = d.Dynamic || d.Kind == KindTopic
+			if why, ok := notYet[d.Name]; ok {
+				d.NoEffect = why
+			}
 			if d.Kind&kind != 0 {
 				all = append(all, d)
 				byName[d.Name] = d
@@ -78,6 +81,22 @@ func CheckTopic(overrides map[string]string) error {
 			s.MinCompactionLagMs, s.MaxCompactionLagMs, messages.ErrInvalidConfig)
 	}
 	return nil
+}
+
+// CanonicalTopic returns a copy of a set of topic overrides that passed
+// CheckTopic, each value in its canonical form.
+func CanonicalTopic(overrides map[string]string) map[string]string {
+	if overrides == nil {
+		return nil
+	}
+	out := make(map[string]string, len(overrides))
+	for name, value := range overrides { // any order: each stands for itself
+		if d, ok := Topic(name); ok {
+			value = d.Canonical(value)
+		}
+		out[name] = value
+	}
+	return out
 }
 
 // Unknown returns the error for a name that is no setting of that kind, with

@@ -107,7 +107,7 @@ var topicTable = []Def{
 	{Name: "remote.log.delete.on.disable", Type: Boolean, Default: "false", NoEffect: noTiering,
 		Doc: "Delete remote data when tiering is switched off."},
 	{Name: "remote.storage.enable", Type: Boolean, Default: "false", NoEffect: noTiering,
-		Doc: "Keep old segments in remote storage."},
+		check: untiered, Doc: "Keep old segments in remote storage."},
 	{Name: "retention.bytes", Type: Long, Default: "-1", Unit: "bytes",
 		Fallbacks: from("log.retention.bytes"),
 		Doc: "Size a partition may reach before its oldest segments are deleted; negative means no " +
@@ -141,6 +141,15 @@ func gzipLevel(v string) string {
 		return ""
 	}
 	return "-1 or a level from 1 to 9"
+}
+
+// untiered refuses tiering, as Kafka does where it is not set up: who asks for it
+// counts on room that the disks do not have.
+func untiered(v string) string {
+	if strings.EqualFold(v, "true") {
+		return "false: there is no tiered storage"
+	}
+	return ""
 }
 
 // throttled checks a list of partition:node pairs, or a star alone.

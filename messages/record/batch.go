@@ -190,11 +190,19 @@ func Parse(b []byte) (batch Batch, rest []byte, err error) {
 	if err != nil {
 		return Batch{}, nil, err
 	}
-	if sum := crc32.Checksum(batch.Bytes[21:], castagnoli); sum != batch.CRC {
-		return Batch{}, nil, fmt.Errorf("sum %08x, header says %08x: %w",
-			sum, batch.CRC, ErrBadCRC)
+	if err := batch.CheckCRC(); err != nil {
+		return Batch{}, nil, err
 	}
 	return batch, rest, nil
+}
+
+// CheckCRC returns ErrBadCRC unless the batch is, but for its stamp, as it was
+// built.
+func (b *Batch) CheckCRC() error {
+	if sum := crc32.Checksum(b.Bytes[21:], castagnoli); sum != b.CRC {
+		return fmt.Errorf("sum %08x, header says %08x: %w", sum, b.CRC, ErrBadCRC)
+	}
+	return nil
 }
 
 // Split is Parse without the CRC, for bytes that were checked before.
@@ -207,6 +215,58 @@ func Split(b []byte) (batch Batch, rest []byte, err error) {
 		return Batch{}, nil, fmt.Errorf("%d of %d bytes: %w", len(b), h.Size(), ErrTruncated)
 	}
 	return Batch{Header: h, Bytes: b[:h.Size():h.Size()]}, b[h.Size():], nil
+}
+
+// lengthMin is the smallest batch length of any format: that of a record of v0.
+const lengthMin = 14
+
+// ParseOnly takes the one batch that a producer may send off b, and judges b as
+// Kafka does, which answers differently when it cannot find a batch (nothing a
+// client should repeat) and when a batch is damaged (repeat it):
+//
+//	messages.ErrInvalidRecord  no whole batch, two of them, an old format
+//	messages.ErrCorruptBatch   an impossible length, an unknown format, the CRC
+//
+// What follows the batch is ignored if it could be the start of another.
+func ParseOnly(b []byte) (Batch, error) {
+	switch whole, err := begins(b); {
+	case err != nil:
+		return Batch{}, err
+	case !whole:
+		return Batch{}, fmt.Errorf("no whole record batch in %d bytes: %w",
+			len(b), messages.ErrInvalidRecord)
+	}
+	batch, rest, err := Split(b)
+	if err != nil {
+		return Batch{}, err
+	}
+	switch more, err := begins(rest); {
+	case err != nil:
+		return Batch{}, fmt.Errorf("behind the first batch: %w", err)
+	case more:
+		return Batch{}, fmt.Errorf("more than one record batch: %w", messages.ErrInvalidRecord)
+	}
+	if err := batch.CheckCRC(); err != nil {
+		return Batch{}, err
+	}
+	return batch, nil
+}
+
+// begins reports whether a whole batch of any format stands at the start of b.
+func begins(b []byte) (whole bool, err error) {
+	if len(b) < prefixSize {
+		return false, nil
+	}
+	length := int32(binary.BigEndian.Uint32(b[8:]))
+	switch {
+	case length < lengthMin:
+		return false, fmt.Errorf("batch length is %d: %w", length, messages.ErrCorruptBatch)
+	case len(b) < prefixSize+5:
+		return false, nil
+	case b[16] > Magic:
+		return false, fmt.Errorf("magic %d: %w", int8(b[16]), messages.ErrCorruptBatch)
+	}
+	return int64(len(b)) >= int64(length)+prefixSize, nil
 }
 
 // Stamp writes the base offset and leader epoch the leader gave. Neither is

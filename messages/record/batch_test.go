@@ -46,6 +46,54 @@ func TestParseRefusesWhatIsNoBatch(t *testing.T) {
 	}
 }
 
+// The outcomes are those of Apache Kafka 4.1.1 to the same bytes.
+func TestParseOnlyAnswersAsKafkaDoes(t *testing.T) {
+	bu := NewBuilder(Compression{})
+	bu.Append(1, []byte("key"), []byte("value"))
+	good := mustBuild(t, bu).Bytes
+	with := func(b []byte, at int, v byte) []byte { b[at] = v; return b }
+	for _, tt := range []struct {
+		name  string
+		given func(b []byte) []byte
+		want  error
+	}{
+		{"one batch", func(b []byte) []byte { return b }, nil},
+		{"a batch and the start of another", func(b []byte) []byte { return append(b, b[:61]...) }, nil},
+		{"a batch and a few bytes", func(b []byte) []byte { return append(b, 1, 2, 3) }, nil},
+		{"nothing", func([]byte) []byte { return nil }, messages.ErrInvalidRecord},
+		{"three bytes", func(b []byte) []byte { return b[:3] }, messages.ErrInvalidRecord},
+		{"no magic byte", func(b []byte) []byte { return b[:16] }, messages.ErrInvalidRecord},
+		{"a cut header", func(b []byte) []byte { return b[:60] }, messages.ErrInvalidRecord},
+		{"a cut body", func(b []byte) []byte { return b[:len(b)-1] }, messages.ErrInvalidRecord},
+		{"two batches", func(b []byte) []byte { return append(b, b...) }, messages.ErrInvalidRecord},
+		{"two batches, the first damaged", func(b []byte) []byte {
+			return append(with(b, 50, 9), b...)
+		}, messages.ErrInvalidRecord},
+		{"magic 1", func(b []byte) []byte { return with(b, 16, 1) }, messages.ErrInvalidRecord},
+		{"magic 3", func(b []byte) []byte { return with(b, 16, 3) }, messages.ErrCorruptBatch},
+		{"a negative magic", func(b []byte) []byte { return with(b, 16, 255) }, messages.ErrCorruptBatch},
+		{"zeros", func([]byte) []byte { return make([]byte, 20) }, messages.ErrCorruptBatch},
+		{"a batch and zeros", func(b []byte) []byte {
+			return append(b, make([]byte, 12)...)
+		}, messages.ErrCorruptBatch},
+		{"a length below a header's", func(b []byte) []byte { return with(b, 11, 48) },
+			messages.ErrCorruptBatch},
+		{"a negative length", func(b []byte) []byte { return with(b, 8, 0x80) },
+			messages.ErrCorruptBatch},
+		{"a flipped bit", func(b []byte) []byte { return with(b, 50, 9) }, messages.ErrCorruptBatch},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := ParseOnly(tt.given(slices.Clone(good)))
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if err == nil && !bytes.Equal(b.Bytes, good) {
+				t.Fatalf("%d bytes, want %d", len(b.Bytes), len(good))
+			}
+		})
+	}
+}
+
 func TestParseTakesOneBatchAndLeavesTheRest(t *testing.T) {
 	bu := NewBuilder(Compression{})
 	bu.Append(1, nil, []byte("a"))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -34,6 +35,19 @@ const pooledMax = 4 << 20
 // larger one, and no level of zstd makes one without being told to.
 const windowMax = 128 << 20
 
+// largeMin is how many bytes decompressed records may have, in as many batches
+// at a time as there are processors; above it, batches take turns.
+const largeMin = pooledMax
+
+// A batch of 100 KB may hold InflateLimit bytes, and any client may make the
+// broker look inside one. To decompress takes processor time alone, so nothing
+// is gained from more at a time than there are processors, and a machine has
+// memory for one that is large.
+var (
+	turns = make(chan struct{}, runtime.GOMAXPROCS(0)) // one for each batch that is inflated
+	large sync.Mutex                                   // held with a turn, by a large one
+)
+
 var (
 	buffers = sync.Pool{New: func() any { return new([]byte) }}
 	gunzips = sync.Pool{New: func() any { return new(gzip.Reader) }}
@@ -45,9 +59,11 @@ var (
 type inflated struct {
 	bytes  []byte
 	buffer *[]byte // of the pool; nil when bytes are the batch's own
+	large  bool
 }
 
-// release gives the buffer back; the bytes must not be used any more.
+// release gives the buffer and the turn back; the bytes must not be used any
+// more.
 func (i inflated) release() {
 	if i.buffer == nil {
 		return
@@ -56,30 +72,30 @@ func (i inflated) release() {
 		*i.buffer = i.bytes[:0]
 	}
 	buffers.Put(i.buffer)
+	if i.large {
+		large.Unlock()
+	}
+	<-turns
 }
 
 // inflate decompresses src into a pooled buffer of at most limit bytes. Memory
 // grows with what the input proves to hold, never with what a length claims.
+// Until release nobody else may get a turn: the caller must not wait for
+// anything, nor inflate another batch.
 func inflate(codec Codec, src []byte, limit int) (inflated, error) {
 	if codec == None {
 		return inflated{bytes: src}, nil
 	}
-	buffer := buffers.Get().(*[]byte)
-	dst := (*buffer)[:0]
+	turns <- struct{}{}
+	out := inflated{buffer: buffers.Get().(*[]byte)}
 	var err error
-	switch codec {
-	case Gzip:
-		dst, err = gunzip(dst, src, limit)
-	case Snappy:
-		dst, err = unsnappy(dst, src, limit)
-	case LZ4:
-		dst, err = unlz4(dst, src, limit)
-	case Zstd:
-		dst, err = unzstd(dst, src, limit)
-	default:
-		err = fmt.Errorf("codec %d: %w", codec, messages.ErrUnsupportedCompression)
+	out.bytes, err = decompress(codec, (*out.buffer)[:0], src, min(limit, largeMin))
+	if limit > largeMin && errors.Is(err, ErrInflateLimit) {
+		out.bytes = nil // while it waits it holds next to nothing
+		large.Lock()
+		out.large = true
+		out.bytes, err = decompress(codec, nil, src, limit)
 	}
-	out := inflated{bytes: dst, buffer: buffer}
 	if err == nil {
 		return out, nil
 	}
@@ -88,6 +104,22 @@ func inflate(codec Codec, src []byte, limit int) (inflated, error) {
 		return inflated{}, err
 	}
 	return inflated{}, fmt.Errorf("%s: %v: %w", codec, err, messages.ErrCorruptBatch)
+}
+
+// decompress appends the decompressed src to dst, limit bytes in all at most.
+func decompress(codec Codec, dst, src []byte, limit int) ([]byte, error) {
+	switch codec {
+	case Gzip:
+		return gunzip(dst, src, limit)
+	case Snappy:
+		return unsnappy(dst, src, limit)
+	case LZ4:
+		return unlz4(dst, src, limit)
+	case Zstd:
+		return unzstd(dst, src, limit)
+	default:
+		return dst, fmt.Errorf("codec %d: %w", codec, messages.ErrUnsupportedCompression)
+	}
 }
 
 func gunzip(dst, src []byte, limit int) ([]byte, error) {
@@ -110,8 +142,10 @@ func unlz4(dst, src []byte, limit int) ([]byte, error) {
 // readAll appends all of r to dst, growing it as bytes arrive.
 func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	for {
-		if len(dst) == cap(dst) {
-			dst = append(dst, 0)[:len(dst)]
+		if len(dst) == cap(dst) { // append would leave five times the bytes behind
+			next := make([]byte, len(dst), min(max(2*cap(dst), 4<<10), limit+1))
+			copy(next, dst)
+			dst = next
 		}
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]

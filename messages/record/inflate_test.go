@@ -69,6 +69,57 @@ func claims() map[string]struct {
 	}
 }
 
+// Forty clients that send 120 KB each must not make the broker hold forty times
+// 128 MiB.
+func TestLargeBatchesAreInflatedOneAtATime(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		size  int
+		limit int
+		large bool
+		err   error
+	}{
+		{"a small one", 1000, InflateLimit, false, nil},
+		{"one as large as any may be", largeMin, InflateLimit, false, nil},
+		{"a large one", largeMin + 1, InflateLimit, true, nil},
+		{"one above a small limit", 1000, 999, false, ErrInflateLimit},
+		{"one above a large limit", largeMin + 2, largeMin + 1, false, ErrInflateLimit},
+	} {
+		for _, codec := range []Codec{Gzip, Snappy, LZ4, Zstd} {
+			t.Run(tt.name+"/"+codec.String(), func(t *testing.T) {
+				src, err := Compression{Codec: codec}.deflate(nil, make([]byte, tt.size))
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := inflate(codec, src, tt.limit)
+				if !errors.Is(err, tt.err) || err == nil && len(out.bytes) != tt.size {
+					t.Fatalf("%d bytes, %v", len(out.bytes), err)
+				}
+				held := 0
+				if err == nil {
+					held = 1
+				}
+				if len(turns) != held || tryLarge() == tt.large {
+					t.Fatalf("%d turns are taken, large %v", len(turns), !tryLarge())
+				}
+				out.release()
+				if len(turns) != 0 || !tryLarge() {
+					t.Fatal("a turn was not given back")
+				}
+			})
+		}
+	}
+}
+
+// tryLarge reports whether a large batch could have its turn.
+func tryLarge() bool {
+	if !large.TryLock() {
+		return false
+	}
+	large.Unlock()
+	return true
+}
+
 func TestMemoryIsNeverTakenOnAClaim(t *testing.T) {
 	for name, claim := range claims() {
 		t.Run(name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -66,13 +67,17 @@ type ConfigRow struct {
 }
 
 // Main runs the command line args (without the program's name) and returns the
-// exit code. The first SIGINT or SIGTERM cancels the command's context, so that
-// it ends in good order; a second one ends the process at once.
+// exit code. The first SIGINT, SIGTERM or SIGHUP cancels the command's context,
+// so that it ends in good order; a second one ends the process at once. SIGHUP
+// stays ignored under nohup.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, deps Deps) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	go func() {
 		select {
@@ -140,6 +145,9 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 		},
 	}
 	g.addFlags(root)
+	build, _ := debug.ReadBuildInfo()
+	root.Version = describeBuild(build).sentence()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
 		newLog(g), newVersion(g),
@@ -162,6 +170,14 @@ func group(cmd *cobra.Command) *cobra.Command {
 		return &usageError{why: fmt.Sprintf("unknown command %q", args[0]), remedy: remedy}
 	}
 	return cmd
+}
+
+// none refuses arguments.
+func none(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Sprintf("%q is too much", args[0]), "usage: " + cmd.UseLine()}
+	}
+	return nil
 }
 
 // need checks the number of arguments: at least 1, and no more than most unless

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -165,12 +166,14 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 			args: []string{"consume", "orders", "-p", "1", "--from", "5"}, code: ExitFailure,
 			err: `troupe: consume: partition 1 of "orders": offset 5 is not there, ` +
 				`it holds 0 to 0; choose another --from, or one partition with --partition`},
+		{name: "a time is no offset",
+			args: []string{"consume", "orders", "-p", "1", "--from", "1772355600000"},
+			code: ExitFailure, err: `troupe: consume: partition 1 of "orders": ` +
+				`offset 1772355600000 is not there, it holds 0 to 0; ` +
+				`for a time in milliseconds write --from @1772355600000`},
 		{name: "a file must be there", args: []string{"produce", "orders", "-f", "/no/file"},
 			code: ExitFailure, err: `troupe: produce: open /no/file: no such file or directory; ` +
 				`check --file`},
-		{name: "deleting needs a yes", args: []string{"topic", "delete", "orders"}, code: ExitUsage,
-			err: `troupe: topic delete: deleting needs a yes, and there is no terminal to ask on; ` +
-				`add --yes`},
 		{name: "an unknown command is near a known one", args: []string{"topic", "lsit"},
 			code: ExitUsage, err: `troupe: topic: unknown command "lsit"; did you mean list?`},
 		{name: "an unknown flag shows the way to help", args: []string{"consume", "orders", "--wat"},
@@ -181,6 +184,9 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "an argument is too much", args: []string{"consume", "orders", "returns"},
 			code: ExitUsage, err: `troupe: consume: "returns" is too much; ` +
 				`usage: troupe consume TOPIC [flags]`},
+		{name: "nothing is asked for", args: []string{"topic", "list", "orders"},
+			code: ExitUsage, err: `troupe: topic list: "orders" is too much; ` +
+				`usage: troupe topic list [flags]`},
 		{name: "an output format is unknown", args: []string{"topic", "list", "-o", "xml"},
 			code: ExitUsage, err: `troupe: topic list: --output "xml" is unknown; ` +
 				`use table, json or yaml`},
@@ -319,6 +325,14 @@ func TestCompletionOffersTopicsThatAreNotOnTheLine(t *testing.T) {
 		{"none twice", []string{"topic", "delete", "orders", "o"}, "orders.dlq\n:4\n"},
 		{"codecs", []string{"produce", "orders", "--codec", ""},
 			"none\ngzip\nsnappy\nlz4\nzstd\n:4\n"},
+		{"settings of topics", []string{"topic", "create", "x", "--config", "retention."},
+			"retention.bytes=\nretention.ms=\n:6\n"},
+		{"settings to alter", []string{"topic", "alter", "x", "--set", "preall"},
+			"preallocate=\n:6\n"},
+		{"values of a setting", []string{"start", "--set", "log.format="},
+			"log.format=auto\nlog.format=console\nlog.format=json\n:6\n"},
+		{"both of a switch", []string{"config", "--set", "log.preallocate="},
+			"log.preallocate=true\nlog.preallocate=false\n:6\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := append([]string{"__complete", "--brokers", c.ListenAddrs()[0]}, tt.args...)
@@ -360,13 +374,32 @@ func TestStartHandsTheFlagsToTheNode(t *testing.T) {
 
 func TestStartPrintsTheNodesErrorInOneLine(t *testing.T) {
 	deps := Deps{Start: func(context.Context, StartOptions) error {
-		return errors.New("data directory \"data\" is in use\nby another process; stop it first")
+		return errors.Join(errors.New("unknown setting \"a\""), errors.New("unknown setting \"b\""))
 	}}
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"start"}, nil, &out, &errs, deps)
-	want := "troupe: start: data directory \"data\" is in use by another process; stop it first\n"
+	want := "troupe: start: unknown setting \"a\"; unknown setting \"b\"\n"
 	if code != ExitFailure || errs.String() != want {
 		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}
+
+func TestANodesErrorIsNotTakenForOneOfAClient(t *testing.T) {
+	for _, err := range []error{
+		&net.DNSError{Err: "no such host", Name: "nowhere"},
+		context.DeadlineExceeded, io.EOF, syscall.ECONNRESET,
+	} {
+		told := fmt.Errorf("the node said so: %w", err)
+		for _, what := range []string{"start", "config"} {
+			var out, errs bytes.Buffer
+			run(t.Context(), []string{what}, nil, &out, &errs, Deps{
+				Start:  func(context.Context, StartOptions) error { return told },
+				Config: func(StartOptions) ([]ConfigRow, error) { return nil, told },
+			})
+			if want := "troupe: " + what + ": " + told.Error() + "\n"; errs.String() != want {
+				t.Errorf("stderr %q, want %q", errs.String(), want)
+			}
+		}
 	}
 }
 

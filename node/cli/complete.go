@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 // completionTimeout is how long a press of the tab key may take: a shell that
@@ -20,6 +22,30 @@ type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 // words completes from a fixed list.
 func words(list ...string) completer {
 	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
+}
+
+// settings completes NAME=VALUE from a table of settings: the name, then what
+// the value may be.
+func settings(table func() []*configs.Def) completer {
+	return func(_ *cobra.Command, _ []string, start string,
+	) (found []string, _ cobra.ShellCompDirective) {
+		const stay = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		for _, d := range table() {
+			values := d.OneOf
+			if d.Type == configs.Boolean {
+				values = []string{"true", "false"}
+			}
+			if !strings.HasPrefix(start, d.Name+"=") {
+				values = []string{""}
+			}
+			for _, v := range values {
+				if word := d.Name + "=" + v; strings.HasPrefix(word, start) {
+					found = append(found, word)
+				}
+			}
+		}
+		return found, stay
+	}
 }
 
 // topicNames completes up to most names of topics (0: any number) from the

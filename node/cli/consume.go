@@ -52,9 +52,9 @@ partition, records come in order.
   start, end            the first record; after the last
   1234                  an offset
   -100                  the last 100 records
-  2026-03-01T09:00:00Z  a time (RFC 3339), or a date
+  2026-03-01T09:00:00Z  a time (RFC 3339), or local: 2026-03-01 09:00, 2026-03-01
   @1772355600000        milliseconds since the Unix epoch
-  10m, "10m ago"        so long before now
+  10m, 7d, "10m ago"    so long before now
 
 --format is json (one object a line) or a text with
   %t topic   %p partition    %o offset    %T timestamp in milliseconds

@@ -27,14 +27,22 @@ type origin struct {
 	n    int64 // offset, number of records, or milliseconds since the Unix epoch
 }
 
+// layouts are the forms of a time; those without a zone are local.
+var layouts = []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05",
+	"2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"}
+
+// millisMin is a number that is rather a time than an offset: 2001, in
+// milliseconds since the Unix epoch.
+const millisMin = 1_000_000_000_000
+
 // parseOrigin reads --from:
 //
 //	start | end           the first record there is; after the last
 //	1234                  an offset
 //	-100                  the last 100 records of each partition
-//	2026-03-01T09:00:00Z  a time, RFC 3339; or the date alone (local time)
+//	2026-03-01T09:00:00Z  a time, RFC 3339; without a zone, or the date alone, local time
 //	@1772355600000        milliseconds since the Unix epoch
-//	10m, "10m ago"        so long before now
+//	10m, 7d, "10m ago"    so long before now
 func parseOrigin(s string, now time.Time) (origin, error) {
 	s = strings.TrimSpace(s)
 	switch s {
@@ -54,7 +62,7 @@ func parseOrigin(s string, now time.Time) (origin, error) {
 			return origin{fromTime, n}, nil
 		}
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
+	for _, layout := range layouts {
 		t, err := time.ParseInLocation(layout, s, now.Location())
 		if err == nil && t.UnixMilli() >= 0 {
 			return origin{fromTime, t.UnixMilli()}, nil
@@ -63,6 +71,11 @@ func parseOrigin(s string, now time.Time) (origin, error) {
 	ago := strings.TrimSpace(strings.TrimSuffix(s, "ago"))
 	if d, err := time.ParseDuration(ago); err == nil && d >= 0 {
 		return origin{fromTime, max(0, now.Add(-d).UnixMilli())}, nil
+	}
+	if days, ok := strings.CutSuffix(ago, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return origin{fromTime, max(0, now.AddDate(0, 0, -int(n)).UnixMilli())}, nil
+		}
 	}
 	return origin{}, &usageError{fmt.Sprintf("--from %q is no place in a topic", s),
 		"use start, end, an OFFSET, -N, a time like 2026-03-01T09:00:00Z, @MILLISECONDS or 10m"}
@@ -159,6 +172,10 @@ func (o origin) place(start, end, atTime int64) (int64, error) {
 	case fromEnd:
 		return end, nil
 	case fromOffset:
+		if o.n > end && o.n >= millisMin {
+			return 0, &failure{fmt.Sprintf("offset %d is not there, it holds %d to %d",
+				o.n, start, end), fmt.Sprintf("for a time in milliseconds write --from @%d", o.n), nil}
+		}
 		if o.n < start || o.n > end {
 			return 0, &failure{fmt.Sprintf("offset %d is not there, it holds %d to %d",
 				o.n, start, end), "choose another --from, or one partition with --partition", nil}

@@ -92,7 +92,11 @@ func TestPlacesAreReadAsMeant(t *testing.T) {
 		"2026-03-01T09:00:00Z":      {fromTime, 1_772_355_600_000},
 		"2026-03-01T10:00:00+01:00": {fromTime, 1_772_355_600_000},
 		"2026-03-01T10:00:00":       {fromTime, 1_772_355_600_000},
+		"2026-03-01 10:00:00":       {fromTime, 1_772_355_600_000},
+		"2026-03-01T10:00":          {fromTime, 1_772_355_600_000},
+		"2026-03-01 10:00":          {fromTime, 1_772_355_600_000},
 		"2026-03-01":                {fromTime, 1_772_319_600_000},
+		"2d":                        {fromTime, now.UnixMilli() - 2*86_400_000},
 		"10m":                       {fromTime, now.UnixMilli() - 600_000},
 		"10m ago":                   {fromTime, now.UnixMilli() - 600_000},
 		"1h30m ago":                 {fromTime, now.UnixMilli() - 5_400_000},
@@ -101,8 +105,8 @@ func TestPlacesAreReadAsMeant(t *testing.T) {
 			t.Errorf("%q is %+v (%v), want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "-", "@", "@-1", "ago", "-10m", "12x", "1.5", "1960-01-01",
-		"99999999999999999999", "tomorrow"} {
+	for _, text := range []string{"", "-", "@", "@-1", "ago", "-10m", "-2d", "d", "12x", "1.5",
+		"1960-01-01", "99999999999999999999", "tomorrow"} {
 		if got, err := parseOrigin(text, now); err == nil {
 			t.Errorf("%q is taken as %+v", text, got)
 		}

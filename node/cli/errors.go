@@ -162,13 +162,23 @@ type told struct {
 func (t *told) Error() string { return t.text }
 func (t *told) Unwrap() error { return t.err }
 
+// worded keeps the text of a node's error. What explain knows is about clients:
+// it would have a host that a node cannot listen on looked for in --brokers.
+func worded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &told{err.Error(), err}
+}
+
 func isKafka(err error) bool {
 	var ke *kerr.Error
 	return errors.As(err, &ke)
 }
 
-// oneLine replaces what would break a line or drive a terminal.
+// oneLine replaces what would break a line or drive a terminal. Joined errors
+// have a line each, so a line ends like a sentence.
 func oneLine(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
-	return printable(s)
+	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
+	return printable(strings.Join(lines, "; "))
 }

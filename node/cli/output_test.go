@@ -114,4 +114,8 @@ func TestVersionTellsTheBuild(t *testing.T) {
 		!strings.Contains(out, `"platform"`) {
 		t.Errorf("printed %s", out)
 	}
+	if flag, command := succeed(t, nil, "", "--version"), succeed(t, nil, "", "version"); flag !=
+		command || !strings.HasPrefix(flag, "troupe ") {
+		t.Errorf("--version prints %q, version %q", flag, command)
+	}
 }

@@ -72,13 +72,15 @@ is never written twice or out of order.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "read this file instead of standard input")
-	f.StringVar(&o.separator, "key-separator", "",
+	f.StringVarP(&o.separator, "key-separator", "K", "",
 		"what ends the key at the start of each line, e.g. ':' or '\\t' (default: no keys)")
-	f.StringArrayVar(&o.headers, "header", nil, "a header of every record, KEY=VALUE; may be repeated")
-	f.StringVar(&o.codec, "codec", "none", "compression: none, gzip, snappy, lz4 or zstd")
+	f.StringArrayVarP(&o.headers, "header", "H", nil,
+		"a header of every record, KEY=VALUE; may be repeated")
+	f.StringVarP(&o.codec, "codec", "z", "none", "compression: none, gzip, snappy, lz4 or zstd")
 	f.StringVar(&o.acks, "acks", "all",
 		"who must have a record: all in-sync replicas, 1 (the leader) or 0")
-	f.Int32Var(&o.partition, "partition", -1, "write to this partition (default: by key, or in turn)")
+	f.Int32VarP(&o.partition, "partition", "p", -1,
+		"write to this partition (default: by key, or in turn)")
 	f.DurationVar(&o.linger, "linger", 5*time.Millisecond, "how long to wait for a batch to fill")
 	f.Int32Var(&o.batchBytes, "batch-bytes", batchBytesDefault,
 		"largest batch in bytes, before compression; also bounds a line")
@@ -206,7 +208,7 @@ func produce(cmd *cobra.Command, g *globals, o produceOptions, topic string) err
 	if !o.quiet && (err == nil || s.records.Load() > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s to %s\n", s.tally(), printable(topic))
 	}
-	return produceError(err, o, topic)
+	return g.produceError(err, o, topic)
 }
 
 // checkTarget refuses a topic or partition that is not there before any input is
@@ -252,7 +254,7 @@ func openInput(cmd *cobra.Command, name string) (io.Reader, func(), error) {
 }
 
 // produceError says what to do about a failed run.
-func produceError(err error, o produceOptions, topic string) error {
+func (g *globals) produceError(err error, o produceOptions, topic string) error {
 	var line *lineError
 	if !errors.As(err, &line) {
 		return err
@@ -274,5 +276,5 @@ func produceError(err error, o produceOptions, topic string) error {
 	case isKafka(err):
 		return &told{at + kafkaText(err, ""), err}
 	}
-	return err
+	return &told{at + explain(line.err, g.brokerList(), g.timeout), err}
 }

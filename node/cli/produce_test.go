@@ -210,6 +210,24 @@ func TestASilentBrokerEndsTheRunAfterTheTimeout(t *testing.T) {
 	}
 }
 
+func TestABrokerThatWentAwayDoesNotHideTheLine(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	stdin, typed := io.Pipe()
+	ended := make(chan result, 1)
+	go func() {
+		ended <- troupeContext(t.Context(), c, stdin, "produce", "orders", "--timeout", "1s")
+	}()
+	io.WriteString(typed, "a\n")
+	awaitEnd(t, c, "orders", 1)
+	c.Close()
+	io.WriteString(typed, "b\n")
+	typed.Close()
+	r := <-ended
+	if r.code != ExitFailure || !strings.Contains(r.err, "troupe: produce: line 2: ") {
+		t.Errorf("exit %d, stderr %q", r.code, r.err)
+	}
+}
+
 func TestAnInterruptDeliversWhatWasRead(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "orders"))
 	ctx, interrupt := context.WithCancel(t.Context())

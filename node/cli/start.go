@@ -3,9 +3,14 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 // DefaultDataDir is the data directory of a node that is not told another.
@@ -16,8 +21,8 @@ func newStart(deps Deps) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run a node",
-		Long: `Start runs one node until it gets SIGINT or SIGTERM; a second signal ends it at
-once. One node is a whole cluster: nothing else need be installed.
+		Long: `Start runs one node until it gets SIGINT, SIGTERM or SIGHUP; a second signal ends
+it at once. One node is a whole cluster: nothing else need be installed.
 
 Port 0 takes any free port. The chosen addresses are printed, one a line, and
 written to DATA-DIR/troupe.addr once the node is ready.
@@ -29,7 +34,7 @@ before the default; "troupe config" shows the result.`,
   troupe start --data-dir /var/lib/troupe --kafka-addr 0.0.0.0:9092
   troupe start --config server.properties --set log.retention.hours=24
   troupe start --kafka-addr 127.0.0.1:0`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if deps.Start == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}
@@ -38,7 +43,12 @@ before the default; "troupe config" shows the result.`,
 				return err
 			}
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return deps.Start(cmd.Context(), o)
+			// A node outlives the reader of its log: with somebody listening for
+			// the signal, writing to a broken pipe is an error and not the end.
+			broken := make(chan os.Signal, 1)
+			signal.Notify(broken, syscall.SIGPIPE)
+			defer signal.Stop(broken)
+			return worded(deps.Start(cmd.Context(), o))
 		},
 	}
 	o.addFlags(cmd)
@@ -56,7 +66,7 @@ with them would have, each with its origin. It starts nothing.`,
 		Example: `  troupe config
   troupe config --config server.properties --docs
   troupe config --set log.retention.hours=24 -o json`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if deps.Config == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}
@@ -67,7 +77,7 @@ with them would have, each with its origin. It starts nothing.`,
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			rows, err := deps.Config(o)
 			if err != nil {
-				return err
+				return worded(err)
 			}
 			return g.print(cmd.OutOrStdout(), rows, func(w io.Writer) error {
 				return configTable(rows, docs).write(w)
@@ -114,6 +124,7 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 		"HOST:PORT for other nodes (default: none, a single node needs no such port)")
 	f.StringVar(&o.ConfigFile, "config", "", "settings file: YAML, or Java's .properties")
 	f.StringArrayVar(&o.Set, "set", nil, "a setting, KEY=VALUE; may be repeated")
+	must(cmd.RegisterFlagCompletionFunc("set", settings(configs.Brokers)))
 	must(cmd.MarkFlagDirname("data-dir"))
 	must(cmd.MarkFlagFilename("config", "yaml", "yml", "properties"))
 }

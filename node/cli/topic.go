@@ -11,8 +11,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 func newTopic(g *globals) *cobra.Command {
@@ -129,13 +132,25 @@ func newTopicCreate(g *globals) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := cmd.Flags()
-	f.Int32Var(&o.partitions, "partitions", 0, "how many partitions (default: the cluster's)")
-	f.Int16Var(&o.replication, "replication-factor", 0,
+	f.Int32VarP(&o.partitions, "partitions", "p", 0, "how many partitions (default: the cluster's)")
+	f.Int16VarP(&o.replication, "replication-factor", "r", 0,
 		"how many copies of each partition (default: the cluster's)")
-	f.StringArrayVar(&o.configs, "config", nil, "a topic setting, KEY=VALUE; may be repeated")
+	f.StringArrayVarP(&o.configs, "config", "c", nil, "a topic setting, KEY=VALUE; may be repeated")
 	f.BoolVar(&o.ifNotExists, "if-not-exists", false, "a topic that exists already is no error")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only ask whether it would work")
+	f.SetNormalizeFunc(alias("set", "config"))
+	must(cmd.RegisterFlagCompletionFunc("config", settings(configs.Topics)))
 	return cmd
+}
+
+// alias lets a flag be called by the name that another command gives it.
+func alias(other, name string) func(*pflag.FlagSet, string) pflag.NormalizedName {
+	return func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+		if given == other {
+			given = name
+		}
+		return pflag.NormalizedName(given)
+	}
 }
 
 // check refuses impossible values and returns the settings.
@@ -228,7 +243,7 @@ func newTopicList(g *globals) *cobra.Command {
 		Example: `  troupe topic list
   troupe topic list --regex '^orders\.'
   troupe topic list --internal -o json`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			keep, err := regexp.Compile(pattern)
 			if err != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"golang.org/x/term"
+
+	"github.com/troupelog/troupe/messages/configs"
 )
 
 type alterOptions struct {
@@ -52,10 +54,12 @@ another partition than before. Settings not named stay as they are.`,
 		ValidArgsFunction: g.topicNames(1),
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.partitions, "partitions", 0, "how many partitions there shall be in all")
+	f.IntVarP(&o.partitions, "partitions", "p", 0, "how many partitions there shall be in all")
 	f.StringArrayVar(&o.set, "set", nil, "a topic setting, KEY=VALUE; may be repeated")
 	f.StringArrayVar(&o.unset, "delete", nil, "a topic setting to put back to its default")
 	f.BoolVar(&o.dryRun, "dry-run", false, "only ask whether it would work")
+	f.SetNormalizeFunc(alias("config", "set"))
+	must(cmd.RegisterFlagCompletionFunc("set", settings(configs.Topics)))
 	return cmd
 }
 
@@ -129,13 +133,13 @@ func newTopicDelete(g *globals) *cobra.Command {
 		Use:     "delete NAME...",
 		Aliases: []string{"rm"},
 		Short:   "Delete topics and all their records",
-		Long: `Delete removes topics and all their records, for good. It asks first; a script
-says --yes instead.`,
+		Long: `Delete removes topics and all their records, for good. On a terminal it asks
+first, unless told --yes; a script is not asked.`,
 		Example: `  troupe topic delete orders
   troupe topic delete orders returns --yes`,
 		Args: need(0, "the NAME of a topic"),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if !yes {
+			if !yes && isTerminal(cmd.InOrStdin()) {
 				if err := confirm(cmd, names); err != nil {
 					return err
 				}
@@ -175,12 +179,8 @@ func deleteTopics(
 	return results, errs, nil
 }
 
-// confirm asks on a terminal whether to go on; without one it refuses.
+// confirm asks on the terminal whether to go on.
 func confirm(cmd *cobra.Command, names []string) error {
-	if !isTerminal(cmd.InOrStdin()) {
-		return &usageError{"deleting needs a yes, and there is no terminal to ask on",
-			"add --yes"}
-	}
 	quoted := make([]string, len(names))
 	for i, name := range names {
 		quoted[i] = printable(name)

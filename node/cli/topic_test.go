@@ -20,6 +20,12 @@ func TestTopicCommandsPrintTheseTables(t *testing.T) {
 			want: "created topic \"orders\" with 2 partitions, replication factor 1\n"},
 		{args: []string{"topic", "create", "orders", "--if-not-exists"},
 			want: "topic \"orders\" exists already\n"},
+		{args: []string{"topic", "create", "short", "-p", "3", "-r", "1", "-c", "retention.ms=1",
+			"--set", "segment.ms=2"},
+			want: "created topic \"short\" with 3 partitions, replication factor 1\n"},
+		{args: []string{"topic", "alter", "short", "--config", "segment.ms=3"},
+			want: "altered topic \"short\"\n"},
+		{args: []string{"topic", "delete", "short"}, want: "deleted topic \"short\"\n"},
 		{args: []string{"topic", "create", "returns", "--dry-run"},
 			want: "topic \"returns\": this would work; nothing was changed\n"},
 		{args: []string{"topic", "list"}, want: "" +
@@ -53,6 +59,7 @@ func TestTopicCommandsPrintTheseTables(t *testing.T) {
 		{args: []string{"topic", "list"}, want: "" +
 			"NAME   PARTITIONS  REPLICAS  ID\n" +
 			"users          12         1  <id>\n"},
+		{args: []string{"topic", "delete", "users"}, want: "deleted topic \"users\"\n"},
 	} {
 		got := sizes(golden(succeed(t, c, step.stdin, step.args...)))
 		if got != step.want {

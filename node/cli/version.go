@@ -22,22 +22,27 @@ type versionInfo struct {
 	Platform string `json:"platform"`
 }
 
+// sentence is the build for people; "troupe --version" prints it too.
+func (v versionInfo) sentence() string {
+	dirty := ""
+	if v.Modified {
+		dirty = ", modified"
+	}
+	return fmt.Sprintf("troupe %s (commit %s%s, %s, %s)",
+		v.Version, v.Commit, dirty, v.Go, v.Platform)
+}
+
 func newVersion(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Show which build this is",
 		Example: "  troupe version\n  troupe version -o json",
-		Args:    cobra.NoArgs,
+		Args:    none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			build, _ := debug.ReadBuildInfo()
 			v := describeBuild(build)
 			return g.print(cmd.OutOrStdout(), v, func(w io.Writer) error {
-				dirty := ""
-				if v.Modified {
-					dirty = ", modified"
-				}
-				_, err := fmt.Fprintf(w, "troupe %s (commit %s%s, %s, %s)\n",
-					v.Version, v.Commit, dirty, v.Go, v.Platform)
+				_, err := fmt.Fprintln(w, v.sentence())
 				return err
 			})
 		},

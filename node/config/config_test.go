@@ -137,8 +137,8 @@ group.share.max.share.sessions group.share.max.size
 group.share.min.heartbeat.interval.ms group.share.min.record.lock.duration.ms
 group.share.min.session.timeout.ms group.share.partition.max.record.locks
 group.share.persister.class.name group.share.record.lock.duration.ms
-group.share.session.timeout.ms initial.broker.registration.timeout.ms
-inter.broker.listener.name inter.broker.protocol.version
+group.share.session.timeout.ms group.streams.max.size group.streams.num.standby.replicas
+initial.broker.registration.timeout.ms inter.broker.listener.name inter.broker.protocol.version
 kafka.metrics.polling.interval.secs kafka.metrics.reporters
 leader.imbalance.check.interval.seconds leader.imbalance.per.broker.percentage
 listener.security.protocol.map listeners log.cleaner.backoff.ms
@@ -181,7 +181,8 @@ replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeou
 replication.quota.window.num replication.quota.window.size.seconds request.timeout.ms
 reserved.broker.max.id sasl.enabled.mechanisms sasl.jaas.config
 sasl.mechanism.inter.broker.protocol sasl.server.max.receive.size
-security.inter.broker.protocol security.providers
+security.inter.broker.protocol security.providers server.max.startup.time.ms
+share.fetch.purgatory.purge.interval.requests
 share.coordinator.state.topic.replication.factor socket.connection.setup.timeout.max.ms
 socket.connection.setup.timeout.ms socket.listen.backlog.size
 socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes
@@ -193,6 +194,8 @@ transaction.state.log.load.buffer.size transaction.state.log.min.isr
 transaction.state.log.num.partitions transaction.state.log.replication.factor
 transaction.state.log.segment.bytes transaction.two.phase.commit.enable
 transactional.id.expiration.ms unclean.leader.election.enable
+unclean.leader.election.interval.ms group.coordinator.new.enable
+internal.metadata.log.segment.bytes internal.metadata.delete.delay.millis
 unstable.api.versions.enable unstable.feature.versions.enable zookeeper.connect
 zookeeper.connection.timeout.ms
 `

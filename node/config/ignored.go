@@ -39,6 +39,7 @@ const (
 	noTiering    = "Troupe has no tiered storage"
 	noQuotas     = "Troupe has no quotas"
 	noShares     = "Troupe has no share groups"
+	noStreams    = "Troupe has no streams groups"
 	noPurgatory  = "Troupe has no purgatory"
 	noJMX        = "Troupe has no JMX; see /metrics"
 	noFetchers   = "replication between nodes is not by Kafka's fetchers"
@@ -68,6 +69,9 @@ var meaninglessGroups = []struct{ prefix, why string }{
 	{"remote.", noTiering},
 	{"share.coordinator.", noShares},
 	{"group.share.", noShares},
+	{"share.fetch.purgatory.", noPurgatory},
+	{"group.streams.", noStreams},
+	{"internal.metadata.", noQuorum},
 	{"quota.", noQuotas},
 	{"replication.quota.", noQuotas},
 	{"alter.log.dirs.replication.quota.", noQuotas},
@@ -86,8 +90,8 @@ var meaninglessGroups = []struct{ prefix, why string }{
 var meaninglessSettings = map[string]string{
 	"process.roles":                          "every node of Troupe can do everything",
 	"initial.broker.registration.timeout.ms": noQuorum,
-	"broker.heartbeat.interval.ms":           noQuorum,
-	"broker.session.timeout.ms":              noQuorum,
+	"server.max.startup.time.ms":             noQuorum,
+	"unclean.leader.election.interval.ms":    noPacing,
 	"controller.socket.timeout.ms":           noQuorum,
 	"control.plane.listener.name":            noQuorum,
 	"early.start.listeners":                  noQuorum,
@@ -157,6 +161,7 @@ var meaninglessSettings = map[string]string{
 	"offsets.commit.required.acks":               removed,
 	"offsets.topic.compression.codec":            noChoice,
 	"group.coordinator.append.linger.ms":         noPacing,
+	"group.coordinator.new.enable":               removed,
 	"group.coordinator.rebalance.protocols":      noChoice,
 	"group.consumer.migration.policy":            noChoice,
 	"group.consumer.regex.refresh.interval.ms":   noPacing,

@@ -249,11 +249,19 @@ func (l *loader) warn() {
 		}
 		l.warnings = append(l.warnings, name+" is "+l.aside[name].origin)
 	}
+	idle := map[string][]string{} // by the reason
 	for _, name := range slices.Sorted(maps.Keys(l.set)) {
-		if d := def(name); d.NoEffect != "" {
-			l.warnings = append(l.warnings, fmt.Sprintf("%s (%s) has no effect: %s",
-				name, l.set[name].origin, d.NoEffect))
+		if why := def(name).NoEffect; why != "" {
+			idle[why] = append(idle[why], fmt.Sprintf("%s (%s)", name, l.set[name].origin))
 		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(idle)) {
+		verb := "has"
+		if len(idle[why]) > 1 {
+			verb = "have"
+		}
+		l.warnings = append(l.warnings,
+			fmt.Sprintf("%s %s no effect: %s", strings.Join(idle[why], ", "), verb, why))
 	}
 	if len(foreign) > 0 {
 		l.warnings = append(l.warnings,

@@ -419,7 +419,15 @@ func TestTheConfigurationOfAKafkaBrokerWorks(t *testing.T) {
 		"num.network.threads, process.roles, share.coordinator.state.topic.min.isr, " +
 		"share.coordinator.state.topic.replication.factor, socket.receive.buffer.bytes, " +
 		"socket.send.buffer.bytes, ssl.keystore.password"
-	if got := c.Warnings(); !slices.Equal(got, []string{warning}) {
+	warnings := []string{
+		"offsets.topic.replication.factor (file /server.properties:18) has no effect: " +
+			"Troupe has no consumer groups yet",
+		"transaction.state.log.min.isr (file /server.properties:22), " +
+			"transaction.state.log.replication.factor (file /server.properties:21) " +
+			"have no effect: Troupe has no transactions yet",
+		warning,
+	}
+	if got := c.Warnings(); !slices.Equal(got, warnings) {
 		t.Errorf("warns of %q", got)
 	}
 	rows := c.All()
@@ -444,9 +452,14 @@ func TestTheConfigurationOfAKafkaBrokerWorks(t *testing.T) {
 }
 
 func TestSettingsThatChangeNothingAreWarnedOf(t *testing.T) {
-	c := mustLoad(t, Sources{Set: []string{"log.flush.scheduler.interval.ms=10"}})
-	want := []string{"log.flush.scheduler.interval.ms (flag --set) has no effect: " +
-		def("log.flush.scheduler.interval.ms").NoEffect}
+	c := mustLoad(t, Sources{Set: []string{"log.flush.scheduler.interval.ms=10",
+		"offsets.topic.replication.factor=1", "group.initial.rebalance.delay.ms=0"}})
+	want := []string{
+		"group.initial.rebalance.delay.ms (flag --set), offsets.topic.replication.factor " +
+			"(flag --set) have no effect: Troupe has no consumer groups yet",
+		"log.flush.scheduler.interval.ms (flag --set) has no effect: " +
+			def("log.flush.scheduler.interval.ms").NoEffect,
+	}
 	if got := c.Warnings(); !slices.Equal(got, want) {
 		t.Errorf("warns of %q, want %q", got, want)
 	}

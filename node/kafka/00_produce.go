@@ -177,12 +177,7 @@ func (p *produceCall) checkWhole(req *kmsg.ProduceRequest) int16 {
 	return codeNone
 }
 
-// Errors of what a partition of a Produce request holds.
-var (
-	errNoBatch     = fmt.Errorf("no record batch: %w", messages.ErrInvalidRecord)
-	errManyBatches = fmt.Errorf("more than one record batch: %w", messages.ErrInvalidRecord)
-	errInternal    = fmt.Errorf("clients may not write to it: %w", messages.ErrInvalidTopic)
-)
+var errInternal = fmt.Errorf("clients may not write to it: %w", messages.ErrInvalidTopic)
 
 // checkPart finds the partition's leader and checks the batch.
 func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error {
@@ -192,8 +187,6 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 		return messages.ErrUnknownTopicID
 	case t.topic == nil:
 		return messages.ErrUnknownTopicOrPartition
-	case len(records) == 0:
-		return errNoBatch
 	case t.topic.Internal():
 		return fmt.Errorf("topic %q is internal; %w", t.topic.Name, errInternal)
 	}
@@ -205,12 +198,9 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	if settings == nil {
 		return fmt.Errorf("%s-%d: %w", t.topic.Name, index, messages.ErrNotLeader)
 	}
-	batch, rest, err := record.Parse(records)
-	switch {
-	case err != nil:
+	batch, err := record.ParseOnly(records)
+	if err != nil {
 		return err
-	case len(rest) > 0:
-		return errManyBatches
 	}
 	admitted, err := admit(batch, settings, p.version >= 7, p.e.started)
 	if err != nil {

@@ -127,7 +127,16 @@ func TestProduceErrors(t *testing.T) {
 			b[len(b)-1] ^= 1
 			return b
 		}(), code: 2},
-		{name: "a batch that is cut short", records: batchOf(t, "a")[:62], code: 2},
+		{name: "a batch that is cut short", records: batchOf(t, "a")[:62], code: 87},
+		{name: "fewer bytes than a batch begins with", records: []byte{1, 2, 3}, code: 87},
+		{name: "a length that no format has", records: make([]byte, 20), code: 2},
+		{name: "a record format of the future", records: func() []byte {
+			b := batchOf(t, "a")
+			b[16] = 3
+			return b
+		}(), code: 2},
+		{name: "bytes behind the batch that are none",
+			records: append(batchOf(t, "a"), make([]byte, 20)...), code: 2},
 		{name: "zstd before version 7", version: 6, records: buildBatch(t, zstd, "a"), code: 76},
 		{name: "a base offset that is not 0", records: func() []byte {
 			b := batchOf(t, "a")

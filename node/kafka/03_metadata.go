@@ -185,14 +185,14 @@ func namedTopics(v *clusterView, req *kmsg.MetadataRequest,
 		if t != nil {
 			all = append(all, metadataTopic(v, t, req))
 		} else {
-			all = append(all, absentTopic(rt, failed))
+			all = append(all, absentTopic(rt, req, failed))
 		}
 	}
 	return all
 }
 
 // absentTopic says why there is no topic for this entry of the request.
-func absentTopic(rt *kmsg.MetadataRequestTopic,
+func absentTopic(rt *kmsg.MetadataRequestTopic, req *kmsg.MetadataRequest,
 	failed map[string]error,
 ) kmsg.MetadataResponseTopic {
 	t := kmsg.NewMetadataResponseTopic()
@@ -205,6 +205,9 @@ func absentTopic(rt *kmsg.MetadataRequestTopic,
 		return t
 	}
 	t.Topic, t.IsInternal = rt.Topic, internalName(*rt.Topic)
+	if req.IncludeTopicAuthorizedOperations {
+		t.AuthorizedOperations = topicOperations
+	}
 	switch err := failed[*rt.Topic]; {
 	case checkTopicName(*rt.Topic) != nil:
 		t.ErrorCode = codeInvalidTopic

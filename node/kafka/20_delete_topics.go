@@ -28,7 +28,12 @@ func (s *Server) deleteTopics(ctx context.Context, c *call) kmsg.Response {
 	image := s.cluster.Image()
 	entries := deleteEntries(req)
 	topics := make([]messages.TopicID, 0, len(entries))
+	disabled := s.settings.Value("delete.topic.enable") == "false"
 	for i := range entries {
+		if disabled { // whether a topic is there does not matter then
+			entries[i].err = messages.ErrTopicDeletionDisabled
+			continue
+		}
 		entries[i].resolve(image)
 		if t := entries[i].topic; t != nil {
 			topics = append(topics, t.ID)
@@ -62,11 +67,7 @@ func (s *Server) deleteAll(ctx context.Context, refs []messages.TopicRef,
 	if len(refs) == 0 {
 		return
 	}
-	var results []messages.TopicResult
-	err := messages.ErrTopicDeletionDisabled
-	if s.settings.Value("delete.topic.enable") != "false" {
-		results, err = s.cluster.DeleteTopics(ctx, refs)
-	}
+	results, err := s.cluster.DeleteTopics(ctx, refs)
 	for i := range refs {
 		_, failed := perTopic(results, err, i)
 		report(i, failed)

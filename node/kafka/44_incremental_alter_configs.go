@@ -82,6 +82,9 @@ func (r *resourceChange) check() error {
 		return r.err
 	}
 	switch kind := messages.ConfigResourceType(r.kind); {
+	case kind == messages.ConfigTopic && r.name == "":
+		return fmt.Errorf("%w: name a topic; what holds for all of them is set on brokers",
+			messages.ErrInvalidRequest)
 	case kind == messages.ConfigTopic:
 		return checkTopicName(r.name)
 	case kind == messages.ConfigBroker && r.name == "":

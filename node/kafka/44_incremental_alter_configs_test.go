@@ -106,7 +106,8 @@ func TestIncrementalAlterConfigsRefusesBeforeItAsks(t *testing.T) {
 				codeInvalidRequest},
 			{"a key named twice", incremental(messages.ConfigTopic, "a", op("flush.ms", 0, ptr("1")),
 				op("flush.ms", 1, nil)), codeInvalidRequest},
-			{"an invalid topic", incremental(messages.ConfigTopic, ""), codeInvalidTopic},
+			{"no topic at all", incremental(messages.ConfigTopic, ""), codeInvalidRequest},
+			{"an invalid topic", incremental(messages.ConfigTopic, "a b"), codeInvalidTopic},
 			{"client metrics", incremental(16, "m"), codeInvalidRequest},
 		} {
 			t.Run(tt.name, func(t *testing.T) {

@@ -47,6 +47,23 @@ func (b *budget) stats() (used, limit int64) {
 	return b.used, b.limit
 }
 
+// crowded reports whether any frame waits for memory.
+func (b *budget) crowded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.growing)+len(b.fresh) > 0
+}
+
+// stepFactor is how much more than it filled a frame may take next.
+func (b *budget) stepFactor() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used > b.limit/2 {
+		return scarceFactor
+	}
+	return stepFactor
+}
+
 // grow adds n bytes to the claim. It waits for its turn until ctx ends, and
 // then returns the reason; the claim holds what it held.
 func (c *claim) grow(ctx context.Context, n int64) error {

@@ -146,7 +146,7 @@ func (c *conn) recover(where string) {
 // readAll is the reader. It returns why it ended.
 func (c *conn) readAll() (reason error) {
 	defer c.recover("reader")
-	r := newFrameReader(c.nc, c.s.config.ReadTimeout)
+	r := newFrameReader(c.nc, c.s.config.ReadTimeout, &c.s.draining)
 	for {
 		if err := c.readOne(r); err != nil {
 			return err
@@ -181,7 +181,7 @@ func (c *conn) readOne(r *frameReader) error {
 func (c *conn) awaitFrame(r *frameReader) (int, error) {
 	since := time.Now()
 	for {
-		n, err := r.size(since.Add(c.s.config.MaxIdle), c.maxRequestBytes(), &c.s.draining)
+		n, err := r.size(since.Add(c.s.config.MaxIdle), c.maxRequestBytes())
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}

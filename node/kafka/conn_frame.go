@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -18,13 +20,18 @@ const (
 	// many small requests in one read, and little enough for idle connections.
 	readBufferSize = 4 << 10
 	// firstStep is what a frame may take on the word of its size alone, in
-	// bytes. Each time that is full the frame may take stepFactor times as much:
-	// a size is believed only as far as bytes have arrived.
-	firstStep  = 64 << 10
-	stepFactor = 32
+	// bytes. Each time that is full the frame may take stepFactor times as much,
+	// scarceFactor once half of all memory is taken: a size is believed only as
+	// far as bytes have arrived.
+	firstStep    = 64 << 10
+	stepFactor   = 32
+	scarceFactor = 2
 	// slowestSender is the pace, in bytes per second, below which a frame under
 	// way is given up, after the grace of Config.ReadTimeout.
 	slowestSender = 32 << 10
+	// crowdedShare is what part of the grace is left to a frame under way while
+	// others wait for memory: whoever holds some must use it.
+	crowdedShare = 15
 )
 
 // requestMemory is a frame's bytes and its share of the budgets. It has one
@@ -74,25 +81,27 @@ func (m *requestMemory) resize(ctx context.Context, read, n int) error {
 
 // frameReader takes request frames off a connection. The reader goroutine owns it.
 type frameReader struct {
-	nc    net.Conn
-	buf   *bufio.Reader
-	grace time.Duration // Config.ReadTimeout
+	nc       net.Conn
+	buf      *bufio.Reader
+	grace    time.Duration // Config.ReadTimeout
+	draining *atomic.Bool  // the node stops
 }
 
-func newFrameReader(nc net.Conn, grace time.Duration) *frameReader {
-	return &frameReader{nc: nc, buf: bufio.NewReaderSize(nc, readBufferSize), grace: grace}
+func newFrameReader(nc net.Conn, grace time.Duration, draining *atomic.Bool) *frameReader {
+	return &frameReader{nc: nc, buf: bufio.NewReaderSize(nc, readBufferSize), grace: grace,
+		draining: draining}
 }
 
 // size waits for a frame until the deadline and returns how long it is, in
 // bytes; 0 < size <= max. A time-out leaves what arrived where it is, so that
 // size can be called again.
-func (r *frameReader) size(deadline time.Time, max int, draining *atomic.Bool) (int, error) {
+func (r *frameReader) size(deadline time.Time, max int) (int, error) {
 	if err := r.nc.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
 	// Whoever stops the connection sets draining first and a deadline that has
 	// passed second: if this comes too early to see the one, it meets the other.
-	if draining.Load() {
+	if r.draining.Load() {
 		return 0, errDraining
 	}
 	b, err := r.buf.Peek(4)
@@ -112,7 +121,8 @@ func (r *frameReader) size(deadline time.Time, max int, draining *atomic.Bool) (
 
 // body reads the frame of n bytes into m. Memory grows with what arrives, never
 // with what is claimed. Waiting for the budget ends with ctx; waiting for the
-// client ends when it sends slower than slowestSender.
+// client ends when it sends slower than slowestSender, and soon if it does so
+// while others wait for the budget.
 func (r *frameReader) body(ctx context.Context, m *requestMemory, n int) error {
 	left := r.grace
 	started := time.Now()
@@ -123,25 +133,49 @@ func (r *frameReader) body(ctx context.Context, m *requestMemory, n int) error {
 		return err
 	}
 	left -= time.Since(started)
-	for step, read := firstStep, 0; read < n; step *= stepFactor {
+	for step, read := firstStep, 0; read < n; step *= m.claim.from.stepFactor() {
 		if err := m.resize(ctx, read, min(step, n)); err != nil {
 			return err
 		}
 		for end := min(len(m.buf.B), n); read < end; {
-			started := time.Now()
-			if err := r.nc.SetReadDeadline(started.Add(left)); err != nil {
-				return err
-			}
-			k, err := r.buf.Read(m.buf.B[read:end])
+			k, rest, err := r.read(m.buf.B[read:end], left, m.claim.from)
 			if err != nil {
 				return err
 			}
 			read += k
 			earned := time.Duration(k) * time.Second / slowestSender
-			left = min(left-time.Since(started)+earned, r.grace)
+			left = min(rest+earned, r.grace)
 		}
 	}
 	m.claim.complete()
 	m.bytes = m.buf.B[:n]
 	return nil
+}
+
+// read waits for bytes for the time left to the client, and returns what is
+// left after it. While others wait for the budget that is a share of the grace
+// at most.
+func (r *frameReader) read(into []byte, left time.Duration, b *budget,
+) (n int, rest time.Duration, err error) {
+	share := r.grace / crowdedShare
+	for {
+		if b.crowded() {
+			left = min(left, share)
+		}
+		started := time.Now()
+		// Wakes up once in a share, to see whether others came to wait.
+		if err := r.nc.SetReadDeadline(started.Add(min(left, share))); err != nil {
+			return 0, left, err
+		}
+		n, err := r.buf.Read(into)
+		left -= time.Since(started)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, left, err
+		case r.draining.Load():
+			return 0, left, errDraining
+		case left <= 0:
+			return 0, left, err
+		}
+	}
 }

@@ -179,6 +179,9 @@ func TestAPIsAreNamedAsInKafkaEvenOutsideTheTables(t *testing.T) {
 	n.Request(18, 77, time.Millisecond)
 	n.Request(20000, 0, time.Millisecond)
 	n.RequestError(3, 4444)
+	for _, key := range []int16{17, 22, 29, 45, 50} { // which the library spells its own way
+		n.Request(key, 0, time.Millisecond)
+	}
 	text := scrape(t, n)
 	for _, want := range []string{
 		`requests_total{request="FetchConsumer",version="12"} 1`,
@@ -187,6 +190,11 @@ func TestAPIsAreNamedAsInKafkaEvenOutsideTheTables(t *testing.T) {
 		`requests_total{request="ApiVersions",version="77"} 1`,
 		`requests_total{request="Unknown",version="0"} 1`,
 		`errors_total{error="4444",request="Metadata"} 1`,
+		`requests_total{request="SaslHandshake",version="0"} 1`,
+		`requests_total{request="InitProducerId",version="0"} 1`,
+		`requests_total{request="DescribeAcls",version="0"} 1`,
+		`requests_total{request="AlterPartitionReassignments",version="0"} 1`,
+		`requests_total{request="DescribeUserScramCredentials",version="0"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no line %s", want)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -97,6 +98,10 @@ func (a *apiCounters) time(key int16) prometheus.Observer {
 
 func within(i int16, max int) bool { return i >= 0 && int(i) < max }
 
+// inKafkasWords turns kmsg's spelling of an API's name into Kafka's.
+var inKafkasWords = strings.NewReplacer("ISR", "Isr", "SASL", "Sasl", "ID", "Id", "ACL", "Acl",
+	"SCRAM", "Scram", "PartitionAssignments", "PartitionReassignments")
+
 // apiName is Kafka's name of an API. Kafka's metrics tell a consumer's Fetch
 // from a follower's, and dashboards ask for FetchConsumer; nobody else fetches
 // through the listener.
@@ -104,7 +109,7 @@ func apiName(key int16) string {
 	if key == int16(kmsg.Fetch) {
 		return "FetchConsumer"
 	}
-	return kmsg.NameForKey(key)
+	return inKafkasWords.Replace(kmsg.NameForKey(key))
 }
 
 // errorName is Kafka's name of an error code, the code itself if it has none.

@@ -266,7 +266,7 @@ func (o *opening) recover(i int) error {
 		o.recovery.ScannedBytes += result.Scanned
 		check.MinEpoch = result.Epoch
 		if o.ends(i, &result) {
-			return o.cutBehind(i, result.Size, result.Next)
+			return o.cutBehind(i)
 		}
 		if err := s.Repair(); err != nil {
 			return err
@@ -307,9 +307,9 @@ func (o *opening) ends(i int, found *segment.Checked) bool {
 	return true
 }
 
-// cutBehind makes segment i, cut at size, the last one. Segments behind it are
+// cutBehind makes segment i, which was cut, the last one. Segments behind it are
 // deleted, or set aside if they had been durable.
-func (o *opening) cutBehind(i int, size int64, end messages.Offset) error {
+func (o *opening) cutBehind(i int) error {
 	l := o.log
 	for k := len(o.found) - 1; k > i; k-- {
 		f := o.found[k]

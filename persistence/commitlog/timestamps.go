@@ -59,9 +59,7 @@ func firstSinceIn(s *segment.Segment, t messages.Timestamp, start messages.Offse
 		if h.MaxTimestamp < t || h.LastOffset() < start {
 			return true
 		}
-		found, ok, failed = firstInBatch(r, pos, func(rec *record.Record) bool {
-			return rec.Timestamp >= t && rec.Offset >= start
-		})
+		found, ok, failed = firstInBatch(r, pos, t, start)
 		return failed == nil && !ok
 	})
 	if err == nil {
@@ -70,9 +68,13 @@ func firstSinceIn(s *segment.Segment, t messages.Timestamp, start messages.Offse
 	return found, ok, err
 }
 
-// firstInBatch decodes the batch at pos and returns its first record that match
-// accepts.
-func firstInBatch(r *segment.Reader, pos int64, match func(*record.Record) bool) (
+// firstInBatch decodes the batch at pos and returns its first record that is as
+// late as t, and at or above start.
+//
+// Nobody looked at the records before they were stored. If they are none, though
+// the CRC is the producer's, the header's word stands: one bad batch must not
+// make every search that meets it fail, and who reads it sees for himself.
+func firstInBatch(r *segment.Reader, pos int64, t messages.Timestamp, start messages.Offset) (
 	found data.TimestampOffset, ok bool, err error,
 ) {
 	b, err := r.Batch(pos)
@@ -80,10 +82,13 @@ func firstInBatch(r *segment.Reader, pos int64, match func(*record.Record) bool)
 		return found, false, err
 	}
 	for rec, err := range record.Records(&b, record.InflateLimit) {
-		if err != nil {
+		switch {
+		case err != nil && b.CheckCRC() == nil:
+			return data.TimestampOffset{Timestamp: b.MaxTimestamp, Offset: max(b.BaseOffset, start),
+				Epoch: b.LeaderEpoch}, true, nil
+		case err != nil:
 			return found, false, err
-		}
-		if match(rec) {
+		case rec.Timestamp >= t && rec.Offset >= start:
 			return data.TimestampOffset{Timestamp: rec.Timestamp, Offset: rec.Offset,
 				Epoch: b.LeaderEpoch}, true, nil
 		}
@@ -129,6 +134,9 @@ func (s *state) latest(limit messages.Offset) (found data.TimestampOffset, ok bo
 		return found, false, err
 	}
 	found.Offset, found.Timestamp, ok, err = record.Latest(&b, record.InflateLimit)
+	if err != nil && b.CheckCRC() == nil { // as in firstInBatch
+		found.Offset, found.Timestamp, ok, err = b.LastOffset(), b.MaxTimestamp, true, nil
+	}
 	found.Epoch = b.LeaderEpoch
 	return found, ok, err
 }

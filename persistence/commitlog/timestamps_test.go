@@ -1,6 +1,9 @@
 package commitlog
 
 import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 
@@ -82,5 +85,65 @@ func checkLookups(
 	got, ok, err = l.MaxTimestamp(limit)
 	if err != nil || ok != any || (ok && got.Timestamp != latest.Timestamp) {
 		t.Fatalf("latest below %d: %+v %v %v, want %+v %v", limit, got, ok, err, latest, any)
+	}
+}
+
+func TestATimestampIsFoundBehindABatchWithoutRecords(t *testing.T) {
+	at := func(ts messages.Timestamp, garble func([]byte)) record.Batch {
+		bu := record.NewBuilder(record.Compression{})
+		bu.Append(ts, nil, []byte("a"))
+		bu.Append(ts, nil, []byte("b"))
+		b, err := bu.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		garble(b.Bytes)
+		return b
+	}
+	records := func(b []byte) { clear(b[record.HeaderSize:]) }
+	summed := func(b []byte) {
+		records(b)
+		sum := crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli))
+		binary.BigEndian.PutUint32(b[17:], sum)
+	}
+	for _, tt := range []struct {
+		name   string
+		garble func([]byte)
+		bad    data.TimestampOffset
+		err    error
+	}{
+		{"the producer's doing", summed, data.TimestampOffset{Timestamp: 2000, Offset: 2, Epoch: 1}, nil},
+		{"the disk's doing", records, data.TimestampOffset{}, messages.ErrCorruptBatch},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, _ := mustOpen(t, newMem(t), testOptions())
+			for _, b := range []record.Batch{
+				at(1000, func([]byte) {}), at(2000, tt.garble), at(1500, func([]byte) {}),
+			} {
+				b.Stamp(l.End(), 1)
+				mustAppend(t, l, b)
+			}
+			for _, search := range []struct {
+				t    messages.Timestamp
+				want data.TimestampOffset
+				err  error
+			}{
+				{1000, data.TimestampOffset{Timestamp: 1000, Offset: 0, Epoch: 1}, nil},
+				{1001, tt.bad, tt.err},
+			} {
+				got, ok, err := l.OffsetForTimestamp(search.t, l.End())
+				if !errors.Is(err, search.err) || got != search.want || ok != (search.err == nil) {
+					t.Errorf("at %d: %+v, %v, %v", search.t, got, ok, err)
+				}
+			}
+			latest := tt.bad
+			if tt.err == nil {
+				latest.Offset++ // its last
+			}
+			got, _, err := l.MaxTimestamp(l.End())
+			if !errors.Is(err, tt.err) || err == nil && got != latest {
+				t.Errorf("latest: %+v, %v", got, err)
+			}
+		})
 	}
 }

@@ -64,11 +64,11 @@ func readTruncation(fsys vfs.FS, dir string) (at messages.Offset, found bool, er
 	}
 	lines, err := checkpointLines(b)
 	if err != nil || len(lines) != 1 {
-		return 0, true, nil
+		return 0, true, nil //nolint:nilerr // it cannot be read
 	}
 	n, err := strconv.ParseInt(lines[0], 10, 64)
 	if err != nil || n < 0 {
-		return 0, true, nil
+		return 0, true, nil //nolint:nilerr // it cannot be read
 	}
 	return messages.Offset(n), true, nil
 }

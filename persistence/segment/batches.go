@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -56,7 +57,7 @@ func Batches(fsys vfs.FS, name string) iter.Seq2[Found, error] {
 func readBatch(f vfs.File, name string, pos, size int64, buf []byte) (Found, []byte, error) {
 	var head [record.HeaderSize]byte
 	b := head[:min(size-pos, record.HeaderSize)]
-	if _, err := f.ReadAt(b, pos); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(b, pos); err != nil && !errors.Is(err, io.EOF) {
 		return Found{}, buf, ioError("read", name, pos, err)
 	}
 	if allZero(b) {
@@ -73,7 +74,7 @@ func readBatch(f vfs.File, name string, pos, size int64, buf []byte) (Found, []b
 		buf = make([]byte, h.Size()) // the file has that many
 	}
 	buf = buf[:h.Size()]
-	if _, err := f.ReadAt(buf, pos); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(buf, pos); err != nil && !errors.Is(err, io.EOF) {
 		return Found{}, buf, ioError("read", name, pos, err)
 	}
 	found := Found{Position: pos, Batch: record.Batch{Header: h, Bytes: buf}}
