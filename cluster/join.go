@@ -59,8 +59,9 @@ type JoinConfig struct {
 const suspectsMax = 64
 
 // Joined is a node of a cluster whose members find each other through Consul.
-// The callbacks of its JoinConfig are called by its goroutines, one call of each
-// kind at a time; they must be quick.
+// The callbacks of its JoinConfig are called by Join and by its goroutines, one call
+// of each kind at a time. They must be quick, may come before Join has returned,
+// and must not call Leave or Stop.
 type Joined struct {
 	*Core
 

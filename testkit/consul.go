@@ -41,6 +41,8 @@ type Consul struct {
 // consulReadyTimeout bounds the wait for an agent to elect itself.
 const consulReadyTimeout = time.Minute
 
+var consulClient = &http.Client{Timeout: 5 * time.Second}
+
 // shared is the agent of this test process.
 var shared struct {
 	once   sync.Once
@@ -53,19 +55,21 @@ var shared struct {
 // with the first call and ends with the process.
 func SharedConsul(tb testing.TB) string {
 	tb.Helper()
-	shared.once.Do(func() {
-		dir, err := os.MkdirTemp("", "troupe-consul-")
-		if err != nil {
-			shared.err = err
-			return
-		}
-		built.extra = append(built.extra, dir)
-		shared.consul, shared.err = newConsul(Consul{Dir: dir})
-	})
+	shared.once.Do(func() { shared.consul, shared.err = startShared() })
 	if shared.err != nil {
 		tb.Fatalf("testkit: %v", shared.err)
 	}
 	return shared.consul.Addr
+}
+
+// startShared puts the data where it outlives the test that came first.
+func startShared() (*Consul, error) {
+	dir, err := os.MkdirTemp("", "troupe-consul-")
+	if err != nil {
+		return nil, err
+	}
+	built.extra = append(built.extra, dir)
+	return newConsul(Consul{Dir: dir})
 }
 
 // StartConsul runs an agent for one test and returns once it is ready. It ends
@@ -202,7 +206,7 @@ func (c *Consul) healthy(ctx context.Context) bool {
 		return false
 	}
 	req.Header.Set("X-Consul-Token", c.Token)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := consulClient.Do(req)
 	if err != nil {
 		return false
 	}

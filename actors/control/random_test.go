@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
 )
 
@@ -65,6 +66,11 @@ func runRandom(t *testing.T, seed uint64) {
 	for range 60 {
 		s.disturb(s.node(messages.NodeID(1 + s.chance.IntN(4))))
 		s.run(time.Duration(s.chance.IntN(1500)) * time.Millisecond)
+		if c := s.node(s.active).controller; c.Active() {
+			if err := topics.Check(s.image()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	s.heal()
 	s.chance = nil
@@ -81,11 +87,11 @@ func runRandom(t *testing.T, seed uint64) {
 	s.run(time.Minute)
 	before := s.image()
 	s.elect(2) // whose controller reads the registry
-	for _, topic := range before.Topics() {
-		for i, p := range topic.Partitions {
-			got := s.image().Partition(messages.PartitionID{Topic: topic.ID, Partition: int32(i)})
+	for _, made := range before.Topics() {
+		for i, p := range made.Partitions {
+			got := s.image().Partition(messages.PartitionID{Topic: made.ID, Partition: int32(i)})
 			if got.LeaderEpoch != p.LeaderEpoch || got.Leader != p.Leader || p.Leader == messages.NoNode {
-				t.Errorf("%s-%d: in the registry %+v, in memory %+v", topic.Name, i, got, p)
+				t.Errorf("%s-%d: in the registry %+v, in memory %+v", made.Name, i, got, p)
 			}
 		}
 	}

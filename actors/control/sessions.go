@@ -150,7 +150,7 @@ func (c *Controller) leave(now time.Time, n messages.NodeID, s *session) (bool, 
 		return true, nil
 	}
 	p := c.state.Plan()
-	p.Leave(n)
+	waits := p.Leave(n)
 	moves := !p.Empty()
 	if err := c.commit(now, p); err != nil {
 		return false, err
@@ -158,7 +158,7 @@ func (c *Controller) leave(now time.Time, n messages.NodeID, s *session) (bool, 
 	if moves || s.left == 0 {
 		s.left = c.state.Image().Version
 	}
-	if c.leadsForOthers(n) {
+	if waits > 0 {
 		return false, nil
 	}
 	for id, o := range c.sessions {
@@ -167,25 +167,6 @@ func (c *Controller) leave(now time.Time, n messages.NodeID, s *session) (bool, 
 		}
 	}
 	return true, c.fence(now, []messages.NodeID{n}, "it is stopped")
-}
-
-// leadsForOthers reports whether a node leads partitions that another live node
-// could take over once it is in sync.
-func (c *Controller) leadsForOthers(n messages.NodeID) bool {
-	im := c.state.Image()
-	for _, t := range im.Topics() {
-		for i := range t.Partitions {
-			if t.Partitions[i].Leader != n {
-				continue
-			}
-			for _, r := range t.Partitions[i].Replicas {
-				if o := im.Node(r); r != n && o != nil && o.MayLead() {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // silence is how long a node may be silent before it is probed.

@@ -381,6 +381,59 @@ func TestMetadataThatWentBackInTimeIsRefused(t *testing.T) {
 	other.expectContents("0")
 }
 
+// A snapshot of Consul from within the same controllership is older too.
+func TestAnOlderVersionUnderTheSameEpochIsRefused(t *testing.T) {
+	cfg := consulConfig(testkit.SharedConsul(t))
+	b := &bench{t: t, store: openConsul(t, cfg)}
+	l := b.campaign(1)
+	kv := b.store.(*Consul).client.KV()
+	old, _, err := kv.Get("troupe/"+cfg.Cluster+"/state", nil)
+	b.check(err)
+	b.commit(l, put("a", "x"))
+	_, err = kv.Put(old, nil)
+	b.check(err)
+	_, err = b.store.Read(background)
+	b.expect(err, ErrRegressed)
+	_, err = b.store.Campaign(background, 1)
+	b.expect(err, ErrRegressed)
+	_, err = b.store.Commit(background, l, []Op{put("a", "y")})
+	b.expect(err, messages.ErrFencedController)
+}
+
+func TestMetadataOfANewerVersionIsRefused(t *testing.T) {
+	cfg := consulConfig(testkit.SharedConsul(t))
+	b := &bench{t: t, store: openConsul(t, cfg)}
+	_, err := b.store.(*Consul).client.KV().Put(&api.KVPair{Key: "troupe/" + cfg.Cluster + "/state",
+		Value: []byte(`{"format":2,"version":1,"epoch":1}`)}, nil)
+	b.check(err)
+	_, err = b.store.Read(background)
+	b.expect(err, ErrNewerFormat)
+	_, err = b.store.Campaign(background, 1)
+	b.expect(err, ErrNewerFormat)
+}
+
+func TestDamagedMetadataIsRefused(t *testing.T) {
+	for key, value := range map[string]string{
+		"state": "no JSON", "lock": "no JSON", "node-ids/x": "{}", "node-ids/1": "no JSON",
+	} {
+		t.Run(key, func(t *testing.T) {
+			cfg := consulConfig(testkit.SharedConsul(t))
+			s := openConsul(t, cfg)
+			full := "troupe/" + cfg.Cluster + "/" + key
+			_, err := s.client.KV().Put(&api.KVPair{Key: full, Value: []byte(value)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, campaign := s.Campaign(background, 1)
+			_, allocate := s.AllocateNode(background, "d", -1)
+			if err := errors.Join(campaign, allocate); !errors.Is(err, ErrCorrupt) ||
+				!strings.Contains(err.Error(), full) {
+				t.Errorf("with %s damaged: %v", full, err)
+			}
+		})
+	}
+}
+
 func TestNodeIDsAreGivenOut(t *testing.T) {
 	s := openConsul(t, consulConfig(testkit.SharedConsul(t)))
 	for _, tt := range []struct {
