@@ -70,6 +70,11 @@ func StartStorage(env *Env, dirs []*datadir.Dir) (*actor.PID, error) {
 			s.found[id] = foundAt{h, p}
 		}
 	}
+	for _, d := range dirs {
+		if err := d.Begin(); err != nil {
+			return nil, err
+		}
+	}
 	strategy := newSupervisor(env, "log-dir", nil)
 	props := actor.PropsFromProducer(func() actor.Actor { return s },
 		append(env.props("storage"), actor.WithSupervisor(strategy))...)
