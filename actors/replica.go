@@ -267,7 +267,7 @@ func logConfig(s *configs.TopicSettings) commitlog.Config {
 		SegmentJitter: milliseconds(s.SegmentJitterMs), IndexInterval: s.IndexIntervalBytes,
 		IndexMaxBytes: int64(s.SegmentIndexBytes), RetentionAge: retentionAge(s),
 		RetentionBytes: retentionBytes(s), FileDeleteDelay: milliseconds(s.FileDeleteDelayMs),
-		Preallocate: s.Preallocate, MaxBatch: s.MaxMessageBytes,
+		Preallocate: s.Preallocate,
 	}
 }
 

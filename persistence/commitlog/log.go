@@ -26,7 +26,6 @@ type Config struct {
 	RetentionBytes  int64         // delete the oldest segments beyond it; < 0: never
 	FileDeleteDelay time.Duration // between the deletion of a segment and that of its files
 	Preallocate     bool          // reserve whole segments at once
-	MaxBatch        int           // bytes of the largest batch recovery believes in; 0: no bound
 }
 
 // Defaults for fields of Config that are 0 where that makes no sense.
@@ -47,9 +46,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IndexMaxBytes <= 0 {
 		c.IndexMaxBytes = defaultIndexMaxBytes
-	}
-	if c.MaxBatch <= 0 {
-		c.MaxBatch = segmentBytesMax
 	}
 	return c
 }

@@ -25,7 +25,6 @@ type Check struct {
 	Sparse   bool                 // offsets may have gaps
 	MinEpoch messages.LeaderEpoch // of the batch before; epochs do not fall
 	MaxEpoch messages.LeaderEpoch // the latest one ever assigned; NoEpoch: not known
-	MaxBatch int                  // bytes
 	Observe  func(h *record.Header)
 	Pause    func() // nil, or called every few MiB
 }
@@ -153,7 +152,7 @@ func (s *Segment) checkBatch(r *Reader, t *tail, c *Check, found *Checked) (
 	switch {
 	case head.BaseOffset >= c.Limit:
 		return nil, nil, nil // truncated away: the next segment begins here
-	case int64(head.Size()) > left || head.Size() > c.MaxBatch:
+	case int64(head.Size()) > left:
 		return nil, fmt.Errorf("a batch of %d bytes where %d are left", head.Size(), left), nil
 	case head.BaseOffset < t.next || (!c.Sparse && head.BaseOffset != t.next):
 		return nil, fmt.Errorf("offset %d where %d is due", head.BaseOffset, t.next), nil
