@@ -82,9 +82,10 @@ type Env struct {
 	Client   *Client
 	Metrics  Metrics
 
-	replicas   sync.Map // messages.PartitionID -> *Replica
-	recovery   chan struct{}
-	lives      atomic.Int64 // replica actors made, to tell one instance from the next
+	replicas   sync.Map      // messages.PartitionID -> *Replica
+	opening    chan struct{} // slots of logs that are opened
+	recovery   chan struct{} // and of those that have much to scan
+	lives      atomic.Int64  // replica actors made, to tell one instance from the next
 	depths     map[string]*depth
 	dispatcher *dispatcher
 	nodeAgent  atomic.Pointer[actor.PID]
@@ -92,14 +93,49 @@ type Env struct {
 }
 
 // Init readies an Env whose exported fields are set. recoveries bounds how many
-// logs are opened at the same time.
+// logs are scanned at the same time.
 func (e *Env) Init(recoveries int) {
+	e.opening = make(chan struct{}, maxOpening)
 	e.recovery = make(chan struct{}, max(1, recoveries))
 	e.depths = map[string]*depth{}
 	for _, kind := range depthKinds {
 		e.depths[kind] = &depth{}
 	}
 	e.dispatcher = newDispatcher()
+}
+
+// maxOpening bounds how many logs are opened at the same time, and so the threads
+// that wait for the disk. One that has more to scan than its first few MiB gives
+// its place up and waits for one of the few recoveries: however many of those
+// there are, healthy partitions open.
+const maxOpening = 16
+
+// slot is the right to open a log.
+type slot struct {
+	env  *Env
+	long bool
+}
+
+func (e *Env) openSlot() *slot {
+	e.opening <- struct{}{}
+	return &slot{env: e}
+}
+
+// pause is called between the parts of a long scan.
+func (s *slot) pause() {
+	if !s.long {
+		<-s.env.opening
+		s.env.recovery <- struct{}{}
+		s.long = true
+	}
+}
+
+func (s *slot) release() {
+	if s.long {
+		<-s.env.recovery
+	} else {
+		<-s.env.opening
+	}
 }
 
 // Close ends what Init started, after the last actor stopped.

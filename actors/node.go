@@ -116,10 +116,11 @@ func (n *node) apply(ctx actor.Context, d *messages.Delta, patience time.Duratio
 	n.image = next
 	n.env.Client.setImage(next)
 	n.env.IDs.SetImage(next)
-	waiting := n.assign(ctx, old, d)
 	if d.Snapshot {
-		n.reportStrays(ctx)
-	} else if d.NodeConfigs != nil {
+		n.reportStrays(ctx) // first: a folder may be of an earlier life of a topic
+	}
+	waiting := n.assign(ctx, old, d)
+	if !d.Snapshot && d.NodeConfigs != nil {
 		n.reassignAll(ctx)
 	}
 	n.steps = append(n.steps, step{version: d.To, waiting: waiting})

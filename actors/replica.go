@@ -49,6 +49,8 @@ type (
 	deleteData struct{}
 	// goOffline tells the replica that its data directory failed.
 	goOffline struct{ err error }
+	// reopenDue asks a replica that met a full disk to try again.
+	reopenDue struct{}
 	// logFaulted tells the replica that a reader hit a fault in its mapping.
 	logFaulted struct{}
 )
@@ -132,6 +134,8 @@ func (r *replica) handle(ctx actor.Context) {
 		r.leave(ctx, true)
 	case goOffline:
 		r.fail(m.err)
+	case reopenDue:
+		r.reopen()
 	case logFaulted:
 		panic("a reader hit a memory fault in the log")
 	case *actor.Restarting:
@@ -145,8 +149,8 @@ func (r *replica) handle(ctx actor.Context) {
 // log that cannot be opened leaves the replica offline, with the reason.
 func (r *replica) open() {
 	defer r.env.tellNode(replicaOpened{r.face.id.PartitionID})
-	r.env.recovery <- struct{}{}
-	defer func() { <-r.env.recovery }()
+	slot := r.env.openSlot()
+	defer slot.release()
 	image := r.env.Client.Image()
 	r.topic = image.TopicByID(r.face.id.Topic)
 	part := image.Partition(r.face.id.PartitionID)
@@ -162,9 +166,10 @@ func (r *replica) open() {
 		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,
 		Config: logConfig(r.settings), State: r.producers, Files: r.env.Files,
 		Clean:         r.dir.clean && bounds.err == nil,
-		RecoveryPoint: bounds.recovery, LogStart: bounds.start,
+		RecoveryPoint: bounds.recovery, LogStart: bounds.start, Pause: slot.pause,
 	})
 	if err != nil {
+		r.dir.unopened(tp, err)
 		r.fail(fmt.Errorf("opening the log: %w", err))
 		return
 	}
@@ -174,9 +179,31 @@ func (r *replica) open() {
 	}
 	r.store = log
 	r.face.log.Store(log)
-	r.face.fault.Store(nil)
+	if r.face.fault.Swap(nil) != nil {
+		r.log.Info().Msg("replica is back")
+	}
 	r.become(*part)
 	log.Idle() // a recovery has the whole log mapped; nobody may ever ask for it
+}
+
+// reopenDelay is how long a replica that is offline because the disk is full
+// waits before it looks whether there is space.
+const reopenDelay = time.Second
+
+// reopen opens the log again after the disk was full.
+func (r *replica) reopen() {
+	if r.store == nil && !r.leaving && r.dir.offline.Load() == nil {
+		r.open()
+	}
+}
+
+// reopenLater has the replica try again when its log is closed for want of space
+// alone: what is on the disk is whole, or recovery makes it so.
+func (r *replica) reopenLater(err error) {
+	if errors.Is(err, messages.ErrDiskFull) && !r.leaving {
+		root, pid := r.env.Root, r.face.pid
+		time.AfterFunc(reopenDelay, func() { root.Send(pid, reopenDue{}) })
+	}
 }
 
 // report logs what recovery did, if it did anything worth knowing.
@@ -299,6 +326,7 @@ func milliseconds(ms int64) time.Duration {
 // fail takes the replica offline: it answers everybody with the reason and
 // keeps the log as it is. The data directory decides what that means for the rest.
 func (r *replica) fail(err error) {
+	defer r.reopenLater(err)
 	if r.face.fault.Load() != nil {
 		return
 	}

@@ -58,7 +58,9 @@ func (r *replica) write(ctx actor.Context) {
 	plan := r.producers.Plan()
 	r.decide(plan, now)
 	if len(r.batches) > 0 {
-		if err := r.appendDecided(now); err != nil {
+		err := r.appendDecided(now)
+		r.dir.wrote(&r.log, err)
+		if err != nil {
 			plan.Reset()
 			r.failWrite(err)
 			return

@@ -167,6 +167,7 @@ func (s *storage) setAsideStrays(im *messages.Image) {
 				Msg("partition of an unknown topic cannot be set aside")
 			continue
 		}
+		f.dir.removed(messages.TopicPartition{Topic: f.at.Topic, Partition: f.at.Partition})
 		s.log.Warn().Str("folder", f.at.Dir).Str("now", to).Str("topic_id", f.at.TopicID.String()).
 			Msg("partition of an unknown topic is set aside; delete the folder if its data is not wanted")
 	}

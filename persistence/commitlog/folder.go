@@ -85,15 +85,17 @@ func isHex(s string) bool {
 }
 
 // Delete removes a partition's folder. It is renamed first, so that a crash
-// half way leaves a folder that is known to be on its way out. Removing a large
-// log takes long: call it on a worker.
+// half way leaves a folder that is known to be on its way out. One that is not
+// there is no error. Removing a large log takes long: call it on a worker.
 func Delete(fsys vfs.FS, dir string) error {
 	parent := path.Dir(dir)
 	if _, _, kind, ok := ParseDirName(path.Base(dir)); !ok || kind != Deleted {
 		id := make([]byte, 16)
 		rand.Read(id)
 		doomed := renamed(dir, hex.EncodeToString(id), deleteSuffix)
-		if err := fsys.Rename(dir, doomed); err != nil {
+		if err := fsys.Rename(dir, doomed); errors.Is(err, fs.ErrNotExist) {
+			return nil // a full disk had kept it from being made
+		} else if err != nil {
 			return &segment.IOError{Op: "rename", File: dir, Err: err}
 		}
 		if err := fsys.SyncDir(parent); err != nil {
