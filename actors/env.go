@@ -110,15 +110,22 @@ func (e *Env) Init(recoveries int) {
 // there are, healthy partitions open.
 const maxOpening = 16
 
+// openPatience is how long opening a log may hold up what waits for it: the start
+// of the node, when there is a long recovery.
+const openPatience = 250 * time.Millisecond
+
 // slot is the right to open a log.
 type slot struct {
-	env  *Env
-	long bool
+	env   *Env
+	timer *time.Timer
+	long  bool
 }
 
-func (e *Env) openSlot() *slot {
+func (e *Env) openSlot(id messages.PartitionID) *slot {
 	e.opening <- struct{}{}
-	return &slot{env: e}
+	return &slot{env: e, timer: time.AfterFunc(openPatience, func() {
+		e.tellNode(replicaOpened{id})
+	})}
 }
 
 // pause is called between the parts of a long scan.
@@ -131,6 +138,7 @@ func (s *slot) pause() {
 }
 
 func (s *slot) release() {
+	s.timer.Stop()
 	if s.long {
 		<-s.env.recovery
 	} else {

@@ -25,8 +25,8 @@ const registerRetry = 250 * time.Millisecond
 // snapshot is all metadata, itself included.
 type registered struct{ snapshot *messages.Delta }
 
-// replicaOpened tells the agent that a replica has opened its log, or failed to
-// for good.
+// replicaOpened tells the agent not to wait for a replica any more: it has opened
+// its log, failed to, or has long to recover it.
 type replicaOpened struct{ id messages.PartitionID }
 
 type (

@@ -162,6 +162,10 @@ func TestLongRecoveriesDoNotHoldUpOtherPartitions(t *testing.T) {
 	}})
 	again := begin(t, plan{disk: disk, store: w.store})
 	defer close(leave)
+	again.await(1) // clients are let in
+	if strings.Contains(again.log.String(), "still opening") {
+		t.Error("the start has waited until its patience ended")
+	}
 	again.eventually("the healthy one leads", func() bool {
 		topic := again.client.Image().Topic("well")
 		if topic == nil {

@@ -149,7 +149,7 @@ func (r *replica) handle(ctx actor.Context) {
 // log that cannot be opened leaves the replica offline, with the reason.
 func (r *replica) open() {
 	defer r.env.tellNode(replicaOpened{r.face.id.PartitionID})
-	slot := r.env.openSlot()
+	slot := r.env.openSlot(r.face.id.PartitionID)
 	defer slot.release()
 	image := r.env.Client.Image()
 	r.topic = image.TopicByID(r.face.id.Topic)
@@ -173,6 +173,7 @@ func (r *replica) open() {
 		r.fail(fmt.Errorf("opening the log: %w", err))
 		return
 	}
+	log.Idle() // what was read to open it is not needed until somebody comes
 	r.report(found, time.Since(started))
 	if found.ScannedBytes > 0 {
 		r.env.Metrics.PartitionRecovered(time.Since(started), found.TruncatedBytes)
