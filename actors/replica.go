@@ -51,8 +51,11 @@ type (
 	goOffline struct{ err error }
 	// reopenDue asks a replica that met a full disk to try again.
 	reopenDue struct{}
-	// logFaulted tells the replica that a reader hit a fault in its mapping.
-	logFaulted struct{}
+	// logFaulted tells the replica that a reader hit a fault in a log.
+	logFaulted struct {
+		log *commitlog.Log
+		err error
+	}
 )
 
 // replica owns one partition's log on this node: its only writer. It gathers
@@ -137,7 +140,7 @@ func (r *replica) handle(ctx actor.Context) {
 	case reopenDue:
 		r.reopen()
 	case logFaulted:
-		panic("a reader hit a memory fault in the log")
+		r.faulted(m)
 	case *actor.Restarting:
 		r.abandon()
 	case *actor.Stopped:
@@ -175,6 +178,10 @@ func (r *replica) open() {
 	}
 	log.Idle() // what was read to open it is not needed until somebody comes
 	r.report(found, time.Since(started))
+	if end := log.End(); end < bounds.watermark {
+		r.log.Error().Int64("from", int64(end)).Int64("to", int64(bounds.watermark)-1).
+			Msg("acknowledged records are gone: a power cut before their flush, or a damaged file")
+	}
 	if found.ScannedBytes > 0 {
 		r.env.Metrics.PartitionRecovered(time.Since(started), found.TruncatedBytes)
 	}
@@ -322,6 +329,14 @@ func milliseconds(ms int64) time.Duration {
 		return time.Duration(1<<63 - 1)
 	}
 	return time.Duration(ms) * time.Millisecond
+}
+
+// faulted ends this instance, so that the next one recovers the log. Many readers
+// may have hit the same fault; what they say of an earlier log is known.
+func (r *replica) faulted(m logFaulted) {
+	if r.store != nil && m.log == r.store {
+		panic(fmt.Sprintf("a file of the log is damaged: %v", m.err))
+	}
 }
 
 // fail takes the replica offline: it answers everybody with the reason and

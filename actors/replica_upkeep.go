@@ -8,6 +8,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/segment"
 )
 
 // flushSoon sees to it that what was appended is flushed: at once when producers
@@ -123,6 +124,9 @@ func (r *replica) retain() {
 // failUnlessFull takes the replica offline after a disk error that space would
 // not cure.
 func (r *replica) failUnlessFull(err error) {
+	if errors.Is(err, segment.ErrFault) {
+		r.faulted(logFaulted{r.store, err})
+	}
 	if errors.Is(err, messages.ErrDiskFull) {
 		r.log.Warn().Err(err).Msg("disk is full")
 		return
