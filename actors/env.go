@@ -25,6 +25,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/persistence/commitlog"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -83,7 +84,7 @@ type Env struct {
 	Metrics  Metrics
 
 	replicas   sync.Map      // messages.PartitionID -> *Replica
-	opening    chan struct{} // slots of logs that are opened
+	opening    chan struct{} // slots of logs that are opened or closed
 	recovery   chan struct{} // and of those that have much to scan
 	lives      atomic.Int64  // replica actors made, to tell one instance from the next
 	depths     map[string]*depth
@@ -104,10 +105,11 @@ func (e *Env) Init(recoveries int) {
 	e.dispatcher = newDispatcher()
 }
 
-// maxOpening bounds how many logs are opened at the same time, and so the threads
-// that wait for the disk. One that has more to scan than its first few MiB gives
-// its place up and waits for one of the few recoveries: however many of those
-// there are, healthy partitions open.
+// maxOpening bounds how many logs are opened or closed at the same time, and so
+// the threads that wait for the disk and the files that are open for a moment. A
+// log that has more to scan than its first few MiB gives its place up and waits
+// for one of the few recoveries: however many of those there are, healthy
+// partitions open.
 const maxOpening = 16
 
 // openPatience is how long opening a log may hold up what waits for it: the start
@@ -144,6 +146,13 @@ func (s *slot) release() {
 	} else {
 		<-s.env.opening
 	}
+}
+
+// closeLog closes a log when it is its turn.
+func (e *Env) closeLog(log *commitlog.Log) error {
+	e.opening <- struct{}{}
+	defer func() { <-e.opening }()
+	return log.Close()
 }
 
 // Close ends what Init started, after the last actor stopped.

@@ -14,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/commitlog"
 	"github.com/troupelog/troupe/persistence/datadir"
+	"github.com/troupelog/troupe/persistence/vfs"
 )
 
 // maxFlushes is how many fdatasyncs one data directory runs at the same time:
@@ -135,16 +136,25 @@ func (d *dirHandle) haunted(tp messages.TopicPartition) bool {
 	return ok
 }
 
+// passes reports whether an error of the disk goes away without a new disk: when
+// there is space again, or when fewer files are open.
+func passes(err error) bool {
+	return errors.Is(err, messages.ErrDiskFull) || errors.Is(err, vfs.ErrTooManyFiles)
+}
+
 // wrote notes how a write to one of the logs went, and tells the operator when
 // the disk is full and when it is not any more.
 func (d *dirHandle) wrote(log *zerolog.Logger, err error) {
-	switch full := errors.Is(err, messages.ErrDiskFull); {
+	switch full := passes(err); {
 	case full == d.full.Load() || err != nil && !full || d.full.Swap(full) == full:
+	case full && errors.Is(err, vfs.ErrTooManyFiles):
+		log.Warn().Err(err).Msg("too many files are open, records are refused; " +
+			"raise the limit of the process (ulimit -n)")
 	case full:
 		log.Warn().Err(err).Str("dir", d.dir.Path).Msg("data directory is full, records are refused; " +
 			"free some space on its disk, or shorten the retention of topics")
 	default:
-		log.Info().Str("dir", d.dir.Path).Msg("data directory has space again")
+		log.Info().Str("dir", d.dir.Path).Msg("data directory takes records again")
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/persistence/datadir"
 	"github.com/troupelog/troupe/persistence/registry"
 	"github.com/troupelog/troupe/persistence/vfs"
@@ -215,6 +216,26 @@ func TestASyncOnAFullDiskIsFollowedByARecovery(t *testing.T) {
 	}
 }
 
+func TestTooManyOpenFilesTakeNoReplicaOffline(t *testing.T) {
+	disk := vfs.NewFaulty(vfs.NewMem(), 1)
+	w := start(t, plan{disk: disk})
+	w.create("orders", 1)
+	r := w.leader("orders", 0)
+	few := disk.Inject(vfs.Rule{Ops: vfs.OpCreate | vfs.OpOpen | vfs.OpOpenWrite,
+		Err: vfs.ErrTooManyFiles})
+	if res := w.append(r, data.AcksAll, batchOf("a")); !errors.Is(res.Err, messages.ErrStorage) {
+		t.Errorf("got %+v", res)
+	}
+	few.Remove()
+	w.produce("orders", "b")
+	if got := w.consume("orders"); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("got %q", got)
+	}
+	if s := r.Status(); s.Fault != nil {
+		t.Errorf("it is %+v", s)
+	}
+}
+
 func TestAFullDiskIsReportedOnceAndItsEndToo(t *testing.T) {
 	mem := vfs.NewMem()
 	w := start(t, plan{disk: mem})
@@ -222,13 +243,13 @@ func TestAFullDiskIsReportedOnceAndItsEndToo(t *testing.T) {
 	mem.SetCapacity(mem.Used())
 	r := w.leader("orders", 0)
 	for range 3 {
-		if res := w.append(r, -1, batchOf(strings.Repeat("x", 1<<20))); res.Err == nil {
+		if res := w.append(r, data.AcksAll, batchOf(strings.Repeat("x", 1<<20))); res.Err == nil {
 			t.Fatal("there was space")
 		}
 	}
 	mem.SetCapacity(vfs.Unlimited)
 	w.produce("orders", "a")
-	for _, text := range []string{"data directory is full", "data directory has space again"} {
+	for _, text := range []string{"data directory is full", "data directory takes records again"} {
 		if n := strings.Count(w.log.String(), text); n != 1 {
 			t.Errorf("%q stands %d times in the log", text, n)
 		}

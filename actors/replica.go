@@ -205,10 +205,10 @@ func (r *replica) reopen() {
 	}
 }
 
-// reopenLater has the replica try again when its log is closed for want of space
-// alone: what is on the disk is whole, or recovery makes it so.
+// reopenLater has the replica try again when its log is closed for want of space,
+// or of descriptors, alone: what is on the disk is whole, or recovery makes it so.
 func (r *replica) reopenLater(err error) {
-	if errors.Is(err, messages.ErrDiskFull) && !r.leaving {
+	if passes(err) && !r.leaving {
 		root, pid := r.env.Root, r.face.pid
 		time.AfterFunc(reopenDelay, func() { root.Send(pid, reopenDue{}) })
 	}
@@ -403,7 +403,7 @@ func (r *replica) stopped() {
 		var err error
 		if r.remove {
 			r.store.Abandon()
-		} else if err = r.store.Close(); err != nil {
+		} else if err = r.env.closeLog(r.store); err != nil {
 			r.log.Error().Err(err).Msg("log could not be closed cleanly")
 		}
 		r.dir.closed(r.tp(), r.store, err)

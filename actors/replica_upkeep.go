@@ -127,8 +127,8 @@ func (r *replica) failUnlessFull(err error) {
 	if errors.Is(err, segment.ErrFault) {
 		r.faulted(logFaulted{r.store, err})
 	}
-	if errors.Is(err, messages.ErrDiskFull) {
-		r.log.Warn().Err(err).Msg("disk is full")
+	if passes(err) {
+		r.dir.wrote(&r.log, err)
 		return
 	}
 	r.fail(err)
