@@ -267,3 +267,42 @@ func TestALogThatWasOpenedHoldsNoFile(t *testing.T) {
 		t.Errorf("%d files are open", n)
 	}
 }
+
+func TestDeletedRecordsStayDeletedAfterAPowerCut(t *testing.T) {
+	mem := vfs.NewMem()
+	w := start(t, plan{disk: mem})
+	w.create("orders", 1, "flush.messages", "1")
+	w.produce("orders", values("v", 5)...)
+	w.deleteRecords("orders", 3)
+	again := start(t, plan{disk: mem.CrashClone(1, vfs.LoseUnsynced), store: w.store})
+	if got := again.consume("orders"); !slices.Equal(got, []string{"v3", "v4"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnIdempotentProducerGoesOnAfterACrash(t *testing.T) {
+	mem := vfs.NewMem()
+	w := start(t, plan{disk: mem})
+	w.create("orders", 1, "segment.bytes", "1048576")
+	send := func(r *Replica, sequence messages.Sequence, value string) data.AppendResult {
+		return w.append(r, data.AcksAll, build(newBatch(value).Producer(7, 0, sequence)))
+	}
+	large := strings.Repeat("x", 400<<10)
+	r := w.leader("orders", 0)
+	for sequence := range messages.Sequence(8) { // several segments, and so snapshots
+		if res := send(r, sequence, large); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+	}
+	again := start(t, plan{disk: mem.CrashClone(1, vfs.KeepAll), store: w.store})
+	r = again.leader("orders", 0)
+	if res := send(r, 7, large); res.Err != nil || res.BaseOffset != 7 {
+		t.Errorf("sent again: %+v", res)
+	}
+	if res := send(r, 9, "gap"); !errors.Is(res.Err, messages.ErrOutOfOrderSequence) {
+		t.Errorf("with a gap: %+v", res)
+	}
+	if res := send(r, 8, "next"); res.Err != nil || res.BaseOffset != 8 {
+		t.Errorf("the next: %+v", res)
+	}
+}
