@@ -107,16 +107,16 @@ func (r *replica) retain() {
 	now := r.env.Now()
 	r.producers.Expire(messages.Timestamp(now.UnixMilli()), r.env.number("producer.id.expiration.ms"))
 	deleted, err := r.store.Retain(now, r.leader.HighWatermark())
-	if err != nil {
-		r.failUnlessFull(err)
-		return
-	}
 	if deleted > 0 {
 		r.leader.SetLogStart(r.store.Start())
 		r.publish()
 		r.dir.changed()
 		r.log.Info().Int("segments", deleted).Int64("log_start", int64(r.store.Start())).
 			Msg("segments past their retention were deleted")
+	}
+	if err != nil {
+		r.failUnlessFull(err)
+		return
 	}
 	r.store.Idle()
 }
