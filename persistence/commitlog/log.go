@@ -131,6 +131,7 @@ type state struct {
 	segments []*segment.Segment // by base; the last one is active
 	start    messages.Offset
 	origin   messages.Offset // the log end while there are no segments
+	sealed   int64           // bytes of all segments but the last one
 	epochs   epochList
 }
 
@@ -153,7 +154,17 @@ func (s *state) active() *segment.Segment {
 func (l *Log) update(change func(*state)) {
 	next := *l.state.Load()
 	change(&next)
+	next.sum()
 	l.state.Store(&next)
+}
+
+// sum counts the bytes of the segments that do not grow, so that Size, which is
+// asked for at every append, need not go through thousands of them.
+func (s *state) sum() {
+	s.sealed = 0
+	for i := range len(s.segments) - 1 {
+		s.sealed += s.segments[i].Size()
+	}
 }
 
 // Start is the log start offset: the first record that may be read.
@@ -167,11 +178,11 @@ func (l *Log) Durable() messages.Offset { return messages.Offset(l.durable.Load(
 
 // Size is the number of bytes of all batches.
 func (l *Log) Size() int64 {
-	size := int64(0)
-	for _, s := range l.state.Load().segments {
-		size += s.Size()
+	s := l.state.Load()
+	if n := len(s.segments); n > 0 {
+		return s.sealed + s.segments[n-1].Size()
 	}
-	return size
+	return 0
 }
 
 // Segments is the number of segments. A new log has none until its first append.

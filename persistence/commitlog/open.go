@@ -102,6 +102,7 @@ func (o *opening) run() error {
 	if len(o.found) > 0 {
 		st.start = max(st.start, o.found[0].base)
 	}
+	st.sum()
 	l.state.Store(st)
 	if l.End() < st.start {
 		// What is left lies below the log start: nobody may read it.
