@@ -151,7 +151,7 @@ func (r *replica) failWrite(err error) {
 		p.a.Done(refusal)
 	}
 	r.dropWritten()
-	if errors.Is(err, messages.ErrStorage) && !passes(err) {
+	if errors.Is(err, messages.ErrStorage) && (!passes(err) || r.store.Failure() != nil) {
 		r.fail(err)
 	}
 }

@@ -127,7 +127,7 @@ func (r *replica) failUnlessFull(err error) {
 	if errors.Is(err, segment.ErrFault) {
 		r.faulted(logFaulted{r.store, err})
 	}
-	if passes(err) {
+	if passes(err) && r.store.Failure() == nil {
 		r.dir.wrote(&r.log, err)
 		return
 	}

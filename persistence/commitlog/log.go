@@ -121,6 +121,7 @@ type Log struct {
 	touched     bool      // something may be dirty
 	changed     bool      // since Open: Close has something to write
 	epochsStale bool      // the epoch file lags behind memory
+	ghosts      bool      // names of a roll that failed may come back after a power cut
 	gaps        bool      // offsets may have gaps: the gaps file is there
 	truncated   truncation
 	snapshots   []messages.Offset // of the snapshot files, ascending
@@ -253,6 +254,9 @@ func (l *Log) saveEpochs(epochs epochList) error {
 	l.update(func(s *state) { s.epochs = epochs })
 	return nil
 }
+
+// Failure is why the log takes no writes until it is opened again; nil if it does.
+func (l *Log) Failure() error { return l.writable() }
 
 // writable returns the reason why the log takes no writes.
 func (l *Log) writable() error {
