@@ -35,6 +35,7 @@ type saga struct {
 func TestWhatClientsWereToldHoldsOverCrashes(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			s := &saga{t: t, rng: rand.New(rand.NewPCG(seed, 0)), mem: vfs.NewMem(),
 				topics: map[string]*story{}}
 			s.w = start(t, plan{disk: s.mem})
