@@ -33,7 +33,7 @@ type saga struct {
 }
 
 func TestWhatClientsWereToldHoldsOverCrashes(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := uint64(20); seed < 26; seed++ { // 21 is one that has found something
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			s := &saga{t: t, rng: rand.New(rand.NewPCG(seed, 0)), mem: vfs.NewMem(),
