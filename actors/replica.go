@@ -176,7 +176,6 @@ func (r *replica) open() {
 		r.fail(fmt.Errorf("opening the log: %w", err))
 		return
 	}
-	log.Idle() // what was read to open it is not needed until somebody comes
 	r.report(found, time.Since(started))
 	if end := log.End(); end < bounds.watermark {
 		r.log.Error().Int64("from", int64(end)).Int64("to", int64(bounds.watermark)-1).
