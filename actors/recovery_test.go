@@ -256,18 +256,6 @@ func TestAFullDiskIsReportedOnceAndItsEndToo(t *testing.T) {
 	}
 }
 
-func TestALogThatWasOpenedHoldsNoFile(t *testing.T) {
-	mem := vfs.NewMem()
-	w := start(t, plan{disk: mem})
-	w.create("orders", 1)
-	w.produce("orders", "a")
-	again := start(t, plan{disk: mem.CrashClone(1, vfs.KeepAll), store: w.store})
-	again.leader("orders", 0)
-	if n := again.env.Files.Open(); n != 0 {
-		t.Errorf("%d files are open", n)
-	}
-}
-
 func TestDeletedRecordsStayDeletedAfterAPowerCut(t *testing.T) {
 	mem := vfs.NewMem()
 	w := start(t, plan{disk: mem})
