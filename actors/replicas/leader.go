@@ -20,10 +20,11 @@ import (
 //
 // Invariant: logStart <= high watermark <= log end; the high watermark never falls.
 type Leader struct {
-	self  messages.NodeID
-	epoch messages.LeaderEpoch
-	isr   []messages.NodeID // includes self
-	min   int               // min.insync.replicas
+	self     messages.NodeID
+	epoch    messages.LeaderEpoch
+	isr      []messages.NodeID // includes self
+	replicas int               // how many the partition has
+	min      int               // min.insync.replicas
 
 	logStart messages.Offset
 	hw       messages.Offset
@@ -42,6 +43,7 @@ func NewLeader(
 	invariant.That(p.Leader == self, "node %d is told to lead a partition of node %d", self, p.Leader)
 	l := &Leader{
 		self: self, epoch: p.LeaderEpoch, min: minISR, isr: slices.Clone(p.ISR),
+		replicas: len(p.Replicas),
 		logStart: logStart, hw: max(logStart, min(hw, end)), end: end,
 		others: map[messages.NodeID]messages.Offset{},
 	}
@@ -62,8 +64,9 @@ func (l *Leader) LogEnd() messages.Offset { return l.end }
 // acks=all it fails with messages.ErrNotEnoughReplicas when the in-sync set is
 // smaller than min.insync.replicas: then nothing is appended.
 func (l *Leader) CheckAppend(acks data.Acks) error {
-	if acks == data.AcksAll && len(l.isr) < l.min {
-		return fmt.Errorf("%d in sync, %d required: %w", len(l.isr), l.min, messages.ErrNotEnoughReplicas)
+	if acks == data.AcksAll && len(l.isr) < l.required() {
+		return fmt.Errorf("%d in sync, %d required: %w",
+			len(l.isr), l.required(), messages.ErrNotEnoughReplicas)
 	}
 	return nil
 }
@@ -100,10 +103,14 @@ func (l *Leader) SetLogStart(start messages.Offset) {
 	l.logStart = start
 }
 
+// required is how many replicas must be in sync. As in Kafka a partition cannot
+// be asked for more than it has.
+func (l *Leader) required() int { return min(l.min, l.replicas) }
+
 // advance raises the high watermark to what all in-sync replicas have. It does
 // not move while fewer than min.insync.replicas are in sync (KIP-966).
 func (l *Leader) advance() {
-	if len(l.isr) < l.min {
+	if len(l.isr) < l.required() {
 		return
 	}
 	lowest := l.end
