@@ -164,8 +164,7 @@ func TestAppendsThatWaitTogetherAreWrittenTogether(t *testing.T) {
 
 func TestAnAppendThatMayNotBeIsRefusedForItsOwnReason(t *testing.T) {
 	w := start(t, plan{})
-	w.create("orders", 1, "segment.bytes", "1048576", "max.message.bytes", "4194304",
-		"min.insync.replicas", "2")
+	w.create("orders", 1, "segment.bytes", "1048576", "max.message.bytes", "4194304")
 	r := w.leader("orders", 0)
 	big := strings.Repeat("x", 2<<20)
 	for _, c := range []struct {
@@ -178,8 +177,6 @@ func TestAnAppendThatMayNotBeIsRefusedForItsOwnReason(t *testing.T) {
 			messages.ErrBatchLargerThanSegment},
 		{"a transaction", data.AcksLeader,
 			build(newBatch("a").Producer(1, 0, 0).Transactional()), messages.ErrInvalidTxnState},
-		{"acks=all below min.insync.replicas", data.AcksAll, batchOf("a"),
-			messages.ErrNotEnoughReplicas},
 	} {
 		res := w.append(r, c.acks, c.batch)
 		if !errors.Is(res.Err, c.want) || res.BaseOffset != messages.NoOffset {

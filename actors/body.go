@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/commitlog"
 )
@@ -111,6 +113,9 @@ func (d *bodyDirectory) boundsOf(messages.TopicPartition) logBounds {
 func (d *bodyDirectory) wasClean() bool                            { return d.c.Clean }
 func (d *bodyDirectory) closed(messages.TopicPartition, logBounds) {}
 func (d *bodyDirectory) removed(messages.TopicPartition)           {}
+func (d *bodyDirectory) unopened(messages.TopicPartition, error)   {}
+func (d *bodyDirectory) isOffline() bool                           { return false }
+func (d *bodyDirectory) wrote(*zerolog.Logger, error)              {}
 func (d *bodyDirectory) grew(int64)                                {}
 func (d *bodyDirectory) room() error                               { return nil }
 func (d *bodyDirectory) changed()                                  {}

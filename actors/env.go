@@ -26,6 +26,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/persistence/commitlog"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -91,9 +92,10 @@ type Env struct {
 	// Peers reaches the replicas on other nodes; nil in a cluster of one.
 	Peers Peers
 
-	replicas   sync.Map // messages.PartitionID -> *Replica
-	recovery   chan struct{}
-	lives      atomic.Int64 // replica actors made, to tell one instance from the next
+	replicas   sync.Map      // messages.PartitionID -> *Replica
+	opening    chan struct{} // slots of logs that are opened or closed
+	recovery   chan struct{} // and of those that have much to scan
+	lives      atomic.Int64  // replica actors made, to tell one instance from the next
 	depths     map[string]*depth
 	dispatcher *dispatcher
 	nodeAgent  atomic.Pointer[actor.PID]
@@ -101,8 +103,9 @@ type Env struct {
 }
 
 // Init readies an Env whose exported fields are set. recoveries bounds how many
-// logs are opened at the same time.
+// logs are scanned at the same time.
 func (e *Env) Init(recoveries int) {
+	e.opening = make(chan struct{}, maxOpening)
 	e.recovery = make(chan struct{}, max(1, recoveries))
 	e.depths = map[string]*depth{}
 	for _, kind := range depthKinds {
@@ -111,10 +114,54 @@ func (e *Env) Init(recoveries int) {
 	e.dispatcher = newDispatcher()
 }
 
-// recovering waits for its turn to open a log, and returns what ends it.
-func (e *Env) recovering() (done func()) {
-	e.recovery <- struct{}{}
-	return func() { <-e.recovery }
+// maxOpening bounds how many logs are opened or closed at the same time, and so
+// the threads that wait for the disk and the files that are open for a moment. A
+// log that has more to scan than its first few MiB gives its place up and waits
+// for one of the few recoveries: however many of those there are, healthy
+// partitions open.
+const maxOpening = 16
+
+// openPatience is how long opening a log may hold up what waits for it: the start
+// of the node, when there is a long recovery.
+const openPatience = 250 * time.Millisecond
+
+// slot is the right to open a log.
+type slot struct {
+	env   *Env
+	timer *time.Timer
+	long  bool
+}
+
+func (e *Env) openSlot(id messages.PartitionID) *slot {
+	e.opening <- struct{}{}
+	return &slot{env: e, timer: time.AfterFunc(openPatience, func() {
+		e.tellNode(replicaOpened{id})
+	})}
+}
+
+// pause is called between the parts of a long scan.
+func (s *slot) pause() {
+	if !s.long {
+		<-s.env.opening
+		s.env.recovery <- struct{}{}
+		s.long = true
+	}
+}
+
+func (s *slot) release() {
+	s.timer.Stop()
+	if s.long {
+		<-s.env.recovery
+	} else {
+		<-s.env.opening
+	}
+}
+
+// closeLog closes a log when it is its turn.
+func (e *Env) closeLog(log *commitlog.Log) error {
+	e.opening <- struct{}{}
+	defer func() { <-e.opening }()
+	return log.Close()
 }
 
 // Close ends what Init started, after the last actor stopped.

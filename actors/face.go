@@ -16,6 +16,8 @@ import (
 	"github.com/troupelog/troupe/messages/configs"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/persistence/commitlog"
+	"github.com/troupelog/troupe/persistence/segment"
+	"github.com/troupelog/troupe/persistence/vfs"
 )
 
 // Replica is the published face of a replica actor: what readers and writers on
@@ -127,7 +129,7 @@ func (r *Replica) Read(q data.Read) (res data.ReadResult) {
 		res.Err = r.notLeading()
 		return res
 	}
-	defer r.catchFault(&res.Err)()
+	defer r.catchFault(log, &res.Err)()
 	o := l.offsets
 	if res.Err = replicas.Fence(o.Epoch, q.CurrentEpoch); res.Err != nil {
 		return res
@@ -156,14 +158,18 @@ func (r *Replica) Read(q data.Read) (res data.ReadResult) {
 }
 
 // catchFault makes a fault on mapped memory an error of this read. Without it a
-// file that was cut under its mapping would end the process. Use it as
-// `defer r.catchFault(&err)()`.
-func (r *Replica) catchFault(err *error) func() {
+// file that was cut under its mapping would end the process. It tells the replica
+// of faults, its own and those the log found. Use it as
+// `defer r.catchFault(log, &err)()`.
+func (r *Replica) catchFault(log *commitlog.Log, err *error) func() {
 	before := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(before)
 		reason := recover()
 		if reason == nil {
+			if isFault(*err) {
+				r.send(logFaulted{log, *err})
+			}
 			return
 		}
 		var fault interface {
@@ -175,8 +181,13 @@ func (r *Replica) catchFault(err *error) func() {
 		}
 		*err = fmt.Errorf("%s-%d: memory fault while reading the log at %#x: %w",
 			r.topic, r.id.Partition, fault.Addr(), messages.ErrStorage)
-		r.send(logFaulted{})
+		r.send(logFaulted{log, *err})
 	}
+}
+
+// isFault reports whether a read failed because a file is not what it was.
+func isFault(err error) bool {
+	return errors.Is(err, segment.ErrFault) || errors.Is(err, vfs.ErrIO)
 }
 
 // epochEnd answers where an epoch ends. The current epoch ends at the log end,

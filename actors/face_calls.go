@@ -19,7 +19,7 @@ func (r *Replica) ByTimestamp(_ context.Context, t messages.Timestamp, isolation
 	if l == nil || log == nil {
 		return none, r.notLeading()
 	}
-	defer r.catchFault(&err)()
+	defer r.catchFault(log, &err)()
 	o := l.offsets
 	if err := replicas.Fence(o.Epoch, current); err != nil {
 		return none, err

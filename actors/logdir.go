@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/commitlog"
 	"github.com/troupelog/troupe/persistence/datadir"
+	"github.com/troupelog/troupe/persistence/vfs"
 )
 
 // maxFlushes is how many fdatasyncs one data directory runs at the same time:
@@ -54,10 +56,12 @@ type dirHandle struct {
 	root    *actor.RootContext
 	pid     *actor.PID
 	offline atomic.Pointer[error]
+	full    atomic.Bool  // an append found no space, and none went well since
 	dirty   atomic.Bool  // something changed since the last checkpoint
 	used    atomic.Int64 // bytes of all its logs
 	most    int64        // bound of used (log.dir.max.bytes); negative: none
 	bounds  sync.Map     // messages.TopicPartition -> logBounds, of logs that are not open
+	gone    sync.Map     // messages.TopicPartition: in the checkpoint files, but no more here
 }
 
 // logBounds are a log's entries in the checkpoint files.
@@ -66,14 +70,30 @@ type logBounds struct {
 	err                        error // it was not closed cleanly
 }
 
+// errNotRecovered: the last process crashed, and the log was not opened since.
+var errNotRecovered = errors.New("it was not opened after the last crash")
+
 // newDirHandle starts with the bounds that the last process checkpointed, for
 // the partitions that are there.
 func newDirHandle(dir *datadir.Dir, root *actor.RootContext, most int64) *dirHandle {
 	h := &dirHandle{dir: dir, clean: dir.Clean, root: root, most: most}
 	for _, p := range dir.Partitions {
 		tp := messages.TopicPartition{Topic: p.Topic, Partition: p.Partition}
-		h.bounds.Store(tp, logBounds{
-			recovery: dir.Recovery[tp], start: dir.LogStarts[tp], watermark: dir.Watermarks[tp]})
+		b := logBounds{
+			recovery: dir.Recovery[tp], start: dir.LogStarts[tp], watermark: dir.Watermarks[tp]}
+		if !dir.Clean {
+			b.err = errNotRecovered
+		}
+		h.bounds.Store(tp, b)
+	}
+	for _, entries := range []map[messages.TopicPartition]messages.Offset{
+		dir.Recovery, dir.LogStarts, dir.Watermarks,
+	} {
+		for tp := range entries {
+			if _, here := h.bounds.Load(tp); !here {
+				h.gone.Store(tp, nil)
+			}
+		}
 	}
 	return h
 }
@@ -91,11 +111,53 @@ func (d *dirHandle) closed(tp messages.TopicPartition, b logBounds) { d.bounds.S
 
 func (d *dirHandle) wasClean() bool { return d.clean }
 
+func (d *dirHandle) isOffline() bool { return d.offline.Load() != nil }
+
 func (d *dirHandle) grew(bytes int64) { d.used.Add(bytes) }
 
-// removed forgets a deleted partition: a new topic of the same name must not
-// inherit its bounds.
-func (d *dirHandle) removed(tp messages.TopicPartition) { d.bounds.Delete(tp) }
+// unopened records that a log could not be opened: whatever its state, it was
+// not closed cleanly.
+func (d *dirHandle) unopened(tp messages.TopicPartition, err error) {
+	b := d.boundsOf(tp)
+	b.err = err
+	d.bounds.Store(tp, b)
+}
+
+// removed forgets a partition that was deleted or set aside: a new topic of the
+// same name must not inherit its bounds, neither now nor after a crash.
+func (d *dirHandle) removed(tp messages.TopicPartition) {
+	d.bounds.Delete(tp)
+	d.gone.Store(tp, nil)
+}
+
+// haunted reports whether a checkpoint file may have an entry of an earlier
+// partition of that name.
+func (d *dirHandle) haunted(tp messages.TopicPartition) bool {
+	_, ok := d.gone.Load(tp)
+	return ok
+}
+
+// passes reports whether an error of the disk goes away without a new disk: when
+// there is space again, or when fewer files are open.
+func passes(err error) bool {
+	return errors.Is(err, messages.ErrDiskFull) || errors.Is(err, vfs.ErrTooManyFiles)
+}
+
+// wrote notes how a write to one of the logs went, and tells the operator when
+// the disk is full and when it is not any more.
+func (d *dirHandle) wrote(log *zerolog.Logger, err error) {
+	switch full := passes(err); {
+	case full == d.full.Load() || err != nil && !full || d.full.Swap(full) == full:
+	case full && errors.Is(err, vfs.ErrTooManyFiles):
+		log.Warn().Err(err).Msg("too many files are open, records are refused; " +
+			"raise the limit of the process (ulimit -n)")
+	case full:
+		log.Warn().Err(err).Str("dir", d.dir.Path).Msg("data directory is full, records are refused; " +
+			"free some space on its disk, or shorten the retention of topics")
+	default:
+		log.Info().Str("dir", d.dir.Path).Msg("data directory takes records again")
+	}
+}
 
 // room says whether the directory's budget lets more in.
 func (d *dirHandle) room() error {
@@ -136,8 +198,8 @@ type logDir struct {
 	names    map[messages.TopicPartition]bool // taken by a child
 	flushes  []flushJob                       // waiting for a free slot; at most two per replica
 	running  int
-	deferred []*spawnReplica // wait for a deleted replica of the same name to end
-	forgot   bool            // the checkpoints still have deleted partitions
+	deferred []*spawnReplica // wait for an earlier replica of the same name to be gone
+	behind   bool            // the last checkpoint failed
 	retain   *time.Timer
 	draining func(error) // set once it drains
 }
@@ -179,6 +241,7 @@ func (l *logDir) Receive(ctx actor.Context) {
 		l.startFlushes(ctx)
 	case checkpointDue:
 		l.checkpoint()
+		l.spawnDeferred(ctx)
 	case *saveLogStarts:
 		m.reply(l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts()))
 	case retentionDue:
@@ -200,12 +263,12 @@ func (l *logDir) spawn(ctx actor.Context, m *spawnReplica) {
 		return
 	}
 	tp := messages.TopicPartition{Topic: m.topic, Partition: m.id.Partition}
-	if l.names[tp] {
+	if !l.names[tp] && l.handle.haunted(tp) {
+		l.checkpoint()
+	}
+	if l.names[tp] || l.handle.haunted(tp) {
 		l.deferred = append(l.deferred, m)
 		return
-	}
-	if l.forgot {
-		l.checkpoint()
 	}
 	face := newFace(m.id, m.topic)
 	if err := l.handle.offline.Load(); err != nil {
@@ -233,16 +296,19 @@ func (l *logDir) ended(ctx actor.Context, who *actor.PID) {
 		delete(l.faces, who.Id)
 		delete(l.names, messages.TopicPartition{Topic: face.topic, Partition: face.id.Partition})
 		if face.deleted.Load() {
-			l.forgot = true
 			l.handle.changed()
 		}
 	}
+	l.spawnDeferred(ctx)
+	l.drained(ctx)
+}
+
+func (l *logDir) spawnDeferred(ctx actor.Context) {
 	waiting := l.deferred
 	l.deferred = nil
 	for _, m := range waiting {
 		l.spawn(ctx, m)
 	}
-	l.drained(ctx)
 }
 
 // startFlushes hands waiting flushes to goroutines of their own, each of which
@@ -264,16 +330,25 @@ func (l *logDir) startFlushes(ctx actor.Context) {
 }
 
 // checkpoint writes what is safely on disk and how far each partition is
-// replicated. A failure costs recovery time only; the next change tries again.
+// replicated. A failure costs recovery time only, and is tried again.
 func (l *logDir) checkpoint() {
 	l.handle.dirty.Store(false)
-	l.forgot = false
-	if err := l.writeCheckpoints(); err != nil {
-		l.log.Warn().Err(err).Msg("checkpoint could not be written, recovery would take longer")
+	err := l.writeCheckpoints()
+	if err != nil {
+		if !l.behind {
+			l.log.Warn().Err(err).Msg("checkpoint could not be written, recovery would take longer")
+		}
+		l.handle.changed()
 	}
+	l.behind = err != nil
 }
 
 func (l *logDir) writeCheckpoints() error {
+	var forgotten []any // before the bounds are collected: those have none of them
+	l.handle.gone.Range(func(tp, _ any) bool {
+		forgotten = append(forgotten, tp)
+		return true
+	})
 	recovery := map[messages.TopicPartition]messages.Offset{}
 	watermarks := map[messages.TopicPartition]messages.Offset{}
 	for tp, b := range l.bounds() {
@@ -285,7 +360,13 @@ func (l *logDir) writeCheckpoints() error {
 	if err := l.handle.dir.WriteCheckpoint(datadir.HighWatermarkFile, watermarks); err != nil {
 		return err
 	}
-	return l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts())
+	if err := l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts()); err != nil {
+		return err
+	}
+	for _, tp := range forgotten {
+		l.handle.gone.Delete(tp)
+	}
+	return nil
 }
 
 func (l *logDir) logStarts() map[messages.TopicPartition]messages.Offset {

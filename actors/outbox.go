@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -44,6 +45,12 @@ type directory interface {
 	// closed records the bounds of a log that is open no more.
 	closed(tp messages.TopicPartition, b logBounds)
 	removed(tp messages.TopicPartition)
+	// unopened records that a log could not be opened.
+	unopened(tp messages.TopicPartition, err error)
+	// isOffline reports whether the disk failed; nothing is tried again then.
+	isOffline() bool
+	// wrote notes how a write to a log went.
+	wrote(log *zerolog.Logger, err error)
 	// grew counts bytes of logs; room says whether the budget lets more in.
 	grew(bytes int64)
 	room() error

@@ -53,8 +53,13 @@ type (
 	deleteData struct{}
 	// goOffline tells the replica that its data directory failed.
 	goOffline struct{ err error }
-	// logFaulted tells the replica that a reader hit a fault in its mapping.
-	logFaulted struct{}
+	// reopenDue asks a replica that met a full disk to try again.
+	reopenDue struct{}
+	// logFaulted tells the replica that a reader hit a fault in a log.
+	logFaulted struct {
+		log *commitlog.Log
+		err error
+	}
 	// opening, abandoning and ending are what the library says at an actor's
 	// start, before its restart, and after its last message.
 	opening    struct{}
@@ -192,8 +197,10 @@ func (r *replica) handle(message any) {
 		r.leave(true)
 	case goOffline:
 		r.fail(m.err)
+	case reopenDue:
+		r.reopen()
 	case logFaulted:
-		panic("a reader hit a memory fault in the log")
+		r.faulted(m)
 	case abandoning:
 		r.abandon()
 	case ending:
@@ -205,7 +212,8 @@ func (r *replica) handle(message any) {
 // log that cannot be opened leaves the replica offline, with the reason.
 func (r *replica) open() {
 	defer r.out.Opened(r.face.id.PartitionID)
-	defer r.env.recovering()()
+	slot := r.env.openSlot(r.face.id.PartitionID)
+	defer slot.release()
 	image := r.env.Client.Image()
 	r.topic = image.TopicByID(r.face.id.Topic)
 	part := image.Partition(r.face.id.PartitionID)
@@ -221,22 +229,48 @@ func (r *replica) open() {
 		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,
 		Config: logConfig(r.settings), State: r.producers, Files: r.env.Files,
 		Clean:         r.dir.wasClean() && bounds.err == nil,
-		RecoveryPoint: bounds.recovery, LogStart: bounds.start,
+		RecoveryPoint: bounds.recovery, LogStart: bounds.start, Pause: slot.pause,
 	})
 	if err != nil {
+		r.dir.unopened(tp, err)
 		r.fail(fmt.Errorf("opening the log: %w", err))
 		return
 	}
 	r.report(found, time.Since(started))
+	if end := log.End(); end < bounds.watermark {
+		r.log.Error().Int64("from", int64(end)).Int64("to", int64(bounds.watermark)-1).
+			Msg("acknowledged records are gone: a power cut before their flush, or a damaged file")
+	}
 	if found.ScannedBytes > 0 {
 		r.env.Metrics.PartitionRecovered(time.Since(started), found.TruncatedBytes)
 	}
 	r.store = log
 	r.face.log.Store(log)
-	r.face.fault.Store(nil)
+	if r.face.fault.Swap(nil) != nil {
+		r.log.Info().Msg("replica is back")
+	}
 	r.face.watermark.Store(int64(max(log.Start(), min(bounds.watermark, log.End()))))
 	r.become(*part)
 	log.Idle() // a recovery has the whole log mapped; nobody may ever ask for it
+}
+
+// reopenDelay is how long a replica that is offline because the disk is full
+// waits before it looks whether there is space.
+const reopenDelay = time.Second
+
+// reopen opens the log again after the disk was full.
+func (r *replica) reopen() {
+	if r.store == nil && !r.leaving && !r.dir.isOffline() {
+		r.open()
+	}
+}
+
+// reopenLater has the replica try again when its log is closed for want of space,
+// or of descriptors, alone: what is on the disk is whole, or recovery makes it so.
+func (r *replica) reopenLater(err error) {
+	if passes(err) && !r.leaving {
+		r.out.After(reopenDelay, reopenDue{})
+	}
 }
 
 // report logs what recovery did, if it did anything worth knowing.
@@ -362,7 +396,7 @@ func logConfig(s *configs.TopicSettings) commitlog.Config {
 		SegmentJitter: milliseconds(s.SegmentJitterMs), IndexInterval: s.IndexIntervalBytes,
 		IndexMaxBytes: int64(s.SegmentIndexBytes), RetentionAge: retentionAge(s),
 		RetentionBytes: retentionBytes(s), FileDeleteDelay: milliseconds(s.FileDeleteDelayMs),
-		Preallocate: s.Preallocate, MaxBatch: s.MaxMessageBytes,
+		Preallocate: s.Preallocate,
 	}
 }
 
@@ -391,9 +425,18 @@ func milliseconds(ms int64) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
+// faulted ends this instance, so that the next one recovers the log. Many readers
+// may have hit the same fault; what they say of an earlier log is known.
+func (r *replica) faulted(m logFaulted) {
+	if r.store != nil && m.log == r.store {
+		panic(fmt.Sprintf("a file of the log is damaged: %v", m.err))
+	}
+}
+
 // fail takes the replica offline: it answers everybody with the reason and
 // keeps the log as it is. The data directory decides what that means for the rest.
 func (r *replica) fail(err error) {
+	defer r.reopenLater(err)
 	if r.face.fault.Load() != nil {
 		return
 	}
@@ -464,7 +507,7 @@ func (r *replica) stopped() {
 		var err error
 		if r.remove {
 			r.store.Abandon()
-		} else if err = r.store.Close(); err != nil {
+		} else if err = r.env.closeLog(r.store); err != nil {
 			r.log.Error().Err(err).Msg("log could not be closed cleanly")
 		}
 		r.dir.closed(r.tp(), r.bounds(err))

@@ -56,7 +56,9 @@ func (r *replica) write() {
 	plan := r.producers.Plan()
 	r.decide(plan, now)
 	if len(r.batches) > 0 {
-		if err := r.appendDecided(now); err != nil {
+		err := r.appendDecided(now)
+		r.dir.wrote(&r.log, err)
+		if err != nil {
 			plan.Reset()
 			r.failWrite(err)
 			return
@@ -148,7 +150,7 @@ func (r *replica) failWrite(err error) {
 		p.a.Done(refusal)
 	}
 	r.dropWritten()
-	if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
+	if errors.Is(err, messages.ErrStorage) && (!passes(err) || r.store.Failure() != nil) {
 		r.fail(err)
 	}
 }

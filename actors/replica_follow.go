@@ -79,9 +79,10 @@ func (r *replica) nodesChanged() {
 
 // fetchFailed asks again later, unless the disk itself failed.
 func (r *replica) fetchFailed(err error) {
-	if errors.Is(err, messages.ErrStorage) && !errors.Is(err, messages.ErrDiskFull) {
-		r.fail(err)
-		return
+	if errors.Is(err, messages.ErrStorage) {
+		if r.failUnlessFull(err); r.store == nil {
+			return // it begins anew when it is back
+		}
 	}
 	r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
 		Msg("fetching from the leader failed")

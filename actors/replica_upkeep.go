@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/persistence/segment"
 )
 
 // flushSoon sees to it that what was appended is flushed: at once when producers
@@ -105,10 +106,6 @@ func (r *replica) retain() {
 	now := r.env.Now()
 	r.producers.Expire(messages.Timestamp(now.UnixMilli()), r.env.number("producer.id.expiration.ms"))
 	deleted, err := r.store.Retain(now, r.watermark())
-	if err != nil {
-		r.failUnlessFull(err)
-		return
-	}
 	if deleted > 0 {
 		r.dir.changed()
 		r.log.Info().Int("segments", deleted).Int64("log_start", int64(r.store.Start())).
@@ -121,14 +118,21 @@ func (r *replica) retain() {
 	case deleted > 0:
 		r.account(r.store.Size())
 	}
+	if err != nil {
+		r.failUnlessFull(err)
+		return
+	}
 	r.store.Idle()
 }
 
 // failUnlessFull takes the replica offline after a disk error that space would
 // not cure.
 func (r *replica) failUnlessFull(err error) {
-	if errors.Is(err, messages.ErrDiskFull) {
-		r.log.Warn().Err(err).Msg("disk is full")
+	if errors.Is(err, segment.ErrFault) {
+		r.faulted(logFaulted{r.store, err})
+	}
+	if passes(err) && r.store.Failure() == nil {
+		r.dir.wrote(&r.log, err)
 		return
 	}
 	r.fail(err)

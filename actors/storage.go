@@ -70,6 +70,11 @@ func StartStorage(env *Env, dirs []*datadir.Dir) (*actor.PID, error) {
 			s.found[id] = foundAt{h, p}
 		}
 	}
+	for _, d := range dirs {
+		if err := d.Begin(); err != nil {
+			return nil, err
+		}
+	}
 	strategy := newSupervisor(env, "log-dir", nil)
 	props := actor.PropsFromProducer(func() actor.Actor { return s },
 		append(env.props("storage"), actor.WithSupervisor(strategy))...)
@@ -162,6 +167,7 @@ func (s *storage) setAsideStrays(im *messages.Image) {
 				Msg("partition of an unknown topic cannot be set aside")
 			continue
 		}
+		f.dir.removed(messages.TopicPartition{Topic: f.at.Topic, Partition: f.at.Partition})
 		s.log.Warn().Str("folder", f.at.Dir).Str("now", to).Str("topic_id", f.at.TopicID.String()).
 			Msg("partition of an unknown topic is set aside; delete the folder if its data is not wanted")
 	}

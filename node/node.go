@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -47,9 +48,24 @@ const (
 // readyTimeout bounds how long a start waits for the node's own metadata.
 const readyTimeout = 30 * time.Second
 
-// openFiles bounds the log files a node keeps open, far below the usual limit
-// of descriptors. Closed ones are opened again when they are read.
-const openFiles = 4096
+// openFilesMax bounds the log files a node keeps open. Closed ones are opened
+// again when they are used, which costs microseconds.
+const openFilesMax = 4096
+
+// openFiles leaves more than half of the descriptors the process may have to
+// connections and to the files that are open for a moment.
+func openFiles(limit uint64) int {
+	return int(max(1, min(openFilesMax, limit/2-limit/16)))
+}
+
+// descriptors is how many files the process may have open.
+func descriptors() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 2 * openFilesMax
+	}
+	return uint64(limit.Cur)
+}
 
 // Node is a running node.
 type Node struct {
@@ -146,7 +162,7 @@ func (n *Node) startActors() error {
 			n.metrics.DeadLetter()
 		}
 	})
-	n.files = segment.NewCache(openFiles)
+	n.files = segment.NewCache(openFiles(descriptors()))
 	n.env = &actors.Env{
 		Self: n.dirs[0].Meta.Node, FS: n.fs, Files: n.files, Log: n.log, Now: time.Now,
 		Root: system.Root, Metrics: n.metrics,

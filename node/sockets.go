@@ -145,7 +145,11 @@ func (n *Node) announce(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := vfs.WriteFileAtomic(n.fs, n.addressFile(), append(text, '\n')); err != nil {
+	err = vfs.WriteFileAtomic(n.fs, n.addressFile(), append(text, '\n'))
+	if errors.Is(err, vfs.ErrNoSpace) {
+		// A node on a full disk must start, or nobody could delete anything there.
+		n.log.Warn().Err(err).Msg("disk is full: the address file is not written, free some space")
+	} else if err != nil {
 		return err
 	}
 	var lines strings.Builder

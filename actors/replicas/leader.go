@@ -95,9 +95,9 @@ func (l *Leader) Settled() bool { return l.hw >= l.begun }
 // acks=all it fails with messages.ErrNotEnoughReplicas when the in-sync set is
 // smaller than min.insync.replicas: then nothing is appended.
 func (l *Leader) CheckAppend(acks data.Acks) error {
-	if acks == data.AcksAll && len(l.part.ISR) < l.min {
+	if acks == data.AcksAll && len(l.part.ISR) < l.required() {
 		return fmt.Errorf("%d in sync, %d required: %w",
-			len(l.part.ISR), l.min, messages.ErrNotEnoughReplicas)
+			len(l.part.ISR), l.required(), messages.ErrNotEnoughReplicas)
 	}
 	return nil
 }
@@ -160,10 +160,14 @@ func (l *Leader) inSync(n messages.NodeID) bool {
 		func(m messages.ISRMember) bool { return m.Node == n })
 }
 
+// required is how many replicas must be in sync. As in Kafka a partition cannot
+// be asked for more than it has.
+func (l *Leader) required() int { return min(l.min, len(l.part.Replicas)) }
+
 // advance raises the high watermark to what all in-sync replicas have. It does
 // not move while fewer than min.insync.replicas are in sync (KIP-966).
 func (l *Leader) advance() {
-	if len(l.part.ISR) < l.min {
+	if len(l.part.ISR) < l.required() {
 		return
 	}
 	lowest := l.end

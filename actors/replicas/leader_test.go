@@ -65,7 +65,9 @@ func TestTheHighWatermarkWaitsForTheSlowestInSyncReplica(t *testing.T) {
 }
 
 func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
-	l := NewLeader(1, partition(0, 1), 2, Bounds{0, 3, 5}, noon)
+	p := partition(0, 1)
+	p.Replicas = []messages.NodeID{1, 2}
+	l := NewLeader(1, p, 2, Bounds{0, 3, 5}, noon)
 	l.Appended(8, noon)
 	if l.HighWatermark() != 3 {
 		t.Fatalf("high watermark moved to %d with one of two required replicas", l.HighWatermark())
@@ -79,6 +81,15 @@ func TestTheHighWatermarkStandsStillBelowMinInsyncReplicas(t *testing.T) {
 	l.SetMinISR(1)
 	if l.HighWatermark() != 8 {
 		t.Fatalf("high watermark %d after the requirement fell, want 8", l.HighWatermark())
+	}
+}
+
+// A topic with one replica may have min.insync.replicas=2, the default of a
+// whole cluster say: what there is suffices, as with Kafka 4.
+func TestNoMoreReplicasAreRequiredThanThereAre(t *testing.T) {
+	l := NewLeader(1, partition(0, 1), 2, Bounds{0, 3, 5}, noon)
+	if err := l.CheckAppend(data.AcksAll); err != nil || l.HighWatermark() != 5 {
+		t.Fatalf("high watermark %d, acks=all: %v", l.HighWatermark(), err)
 	}
 }
 

@@ -95,6 +95,11 @@ var errorCodes = []struct {
 	{messages.ErrElectionNotNeeded, codeElectionNotNeeded},
 	{messages.ErrNoReassignmentInProgress, codeNoReassignmentInProgress},
 
+	// Before all that is said of a client's batch, which a damaged one on our own
+	// disk is too: the client must learn that the storage failed.
+	{messages.ErrStorage, codeStorageError},
+	{messages.ErrDiskFull, codeStorageError},
+
 	{messages.ErrOffsetOutOfRange, codeOffsetOutOfRange},
 	{messages.ErrInvalidRecord, codeInvalidRecord},
 	{messages.ErrInvalidTimestamp, codeInvalidTimestamp},
@@ -109,10 +114,6 @@ var errorCodes = []struct {
 	{messages.ErrInvalidProducerEpoch, codeInvalidProducerEpoch},
 	{messages.ErrInvalidTxnState, codeInvalidTxnState},
 
-	// A damaged batch on our own disk wraps both: the client must learn that
-	// the storage failed, not that it sent garbage.
-	{messages.ErrStorage, codeStorageError},
-	{messages.ErrDiskFull, codeStorageError},
 	{messages.ErrCorruptBatch, codeCorruptMessage},
 	{messages.ErrUnavailable, codeLeaderNotAvailable},
 	{messages.ErrOverloaded, codeThrottlingQuotaExceeded},

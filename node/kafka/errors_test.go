@@ -61,6 +61,8 @@ func TestErrorCodes(t *testing.T) {
 		{"an error nobody knows is the server's", errors.New("?"), -1},
 		{"damage on our own disk is not the producer's fault",
 			fmt.Errorf("segment 7: %w: %w", messages.ErrStorage, messages.ErrCorruptBatch), 56},
+		{"nor what a client would be told of such a batch",
+			fmt.Errorf("segment 7: %w: %w", messages.ErrStorage, messages.ErrInvalidRecord), 56},
 		{"a bad record in a batch", &record.RecordErrors{Err: messages.ErrInvalidRecord,
 			Records: []record.RecordError{{}}}, 87},
 		{"a bad time in a batch", &record.RecordErrors{Err: messages.ErrInvalidTimestamp,

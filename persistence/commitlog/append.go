@@ -1,7 +1,9 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"time"
 
@@ -31,6 +33,9 @@ func (l *Log) Append(now time.Time, batches []record.Batch) error {
 		return err
 	}
 	if err := l.admit(batches); err != nil {
+		return err
+	}
+	if err := l.forgetNames(); err != nil {
 		return err
 	}
 	l.touched, l.changed = true, true
@@ -153,7 +158,7 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 			}
 		}
 		for len(batches) > 0 {
-			s, err := segment.Create(l.fsys, l.dir, batches[0].BaseOffset, l.files, l.cfg.limits())
+			s, err := l.create(batches[0].BaseOffset)
 			if err != nil {
 				return err
 			}
@@ -179,12 +184,41 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 	return nil
 }
 
+// create makes the file of a new segment. One that fails must leave no name
+// behind: it would say that the segment before it ends there.
+func (l *Log) create(base messages.Offset) (*segment.Segment, error) {
+	s, err := segment.Create(l.fsys, l.dir, base, l.files, l.cfg.limits())
+	if err != nil {
+		l.ghosts = true
+		name := segment.FileName(l.dir, base, segment.LogSuffix)
+		if _, gone := l.fsys.Stat(name); !errors.Is(gone, fs.ErrNotExist) {
+			l.fail(err)
+		}
+	}
+	return s, err
+}
+
+// forgetNames makes the removal of files whose roll failed durable, before
+// records are stored where their names say that there are none.
+func (l *Log) forgetNames() error {
+	if !l.ghosts {
+		return nil
+	}
+	if err := l.fsys.SyncDir(l.dir); err != nil {
+		return &segment.IOError{Op: "sync folder", File: l.dir, Err: err}
+	}
+	l.ghosts = false
+	return nil
+}
+
 // undo takes back the writes of an append that failed.
 func (l *Log) undo(pieces []piece) {
 	for _, p := range pieces {
 		if p.fresh {
-			// The file is removed by name at the latest when the log is opened.
-			_ = p.segment.Retire(0)
+			l.ghosts = true
+			if err := p.segment.Retire(0); err != nil {
+				l.fail(err)
+			}
 		} else {
 			p.segment.Discard()
 		}
@@ -240,7 +274,7 @@ func (l *Log) Roll(now time.Time) error {
 // roll creates a segment at base, at or above the log end, and makes it the
 // active one.
 func (l *Log) roll(base messages.Offset) error {
-	s, err := segment.Create(l.fsys, l.dir, base, l.files, l.cfg.limits())
+	s, err := l.create(base)
 	if err != nil {
 		return err
 	}

@@ -269,3 +269,63 @@ func sameCall(got, want string) bool {
 		return g[i] != x && (!strings.HasSuffix(x, "N") || !strings.HasPrefix(g[i], x[:len(x)-1]))
 	})
 }
+
+// The file of a roll that failed must not come back after a power cut: its name
+// says where the segment before it ends.
+func TestTheFileOfAFailedRollStaysAway(t *testing.T) {
+	for _, op := range []vfs.Op{vfs.OpAllocate, vfs.OpSync, vfs.OpSyncDir, vfs.OpWritev} {
+		for seed := range uint64(32) {
+			disk := newMem(t)
+			faulty := vfs.NewFaulty(disk, 1)
+			l, _ := mustOpen(t, faulty, testOptions())
+			fill(t, l, 6, 1, 500)
+			mustFlush(t, l)
+			end := l.End()
+			rule := faulty.Inject(vfs.Rule{Ops: op, Path: testDir + "*", Err: vfs.ErrNoSpace, Times: 1})
+			if op != vfs.OpSyncDir {
+				rule.Remove()
+				rule = faulty.Inject(vfs.Rule{Ops: op, Path: testDir + "/*6.log", Err: vfs.ErrNoSpace})
+			}
+			err := l.Append(noon, batchesOf(batch(t, end, 0, 1, 3000, noon)))
+			if !errors.Is(err, messages.ErrDiskFull) || l.Segments() != 1 {
+				t.Fatalf("%v: %v, %d segments", op, err, l.Segments())
+			}
+			rule.Remove()
+			mustAppend(t, l, batch(t, end, 0, 1, 10, noon))
+			mustFlush(t, l)
+			for _, mode := range []vfs.CrashMode{vfs.KeepAll, vfs.LoseUnsynced, vfs.Torn} {
+				again, rec := mustOpen(t, disk.CrashClone(seed, mode), testOptions())
+				if again.End() != end+1 {
+					t.Errorf("%v, mode %d, seed %d: the log ends at %d: %+v", op, mode, seed, again.End(), rec)
+				}
+			}
+		}
+	}
+}
+
+// A roll whose file can be neither used nor removed ends the log until it is
+// opened again.
+func TestARollThatCannotBeUndoneEndsAllWriting(t *testing.T) {
+	for _, undo := range []vfs.Op{vfs.OpRename, vfs.OpRemove} {
+		disk := newMem(t)
+		faulty := vfs.NewFaulty(disk, 1)
+		l, _ := mustOpen(t, faulty, testOptions())
+		fill(t, l, 6, 1, 500)
+		what := vfs.OpWritev // after the creation: the file is renamed
+		if undo == vfs.OpRemove {
+			what = vfs.OpSync // during it: the file is removed
+		}
+		faulty.Inject(vfs.Rule{Ops: what | undo, Path: testDir + "/*6.log", Err: vfs.ErrNoSpace})
+		if err := l.Append(noon, batchesOf(batch(t, 6, 0, 1, 3000, noon))); err == nil {
+			t.Fatal("the roll went well")
+		}
+		if err := l.Append(noon, batchesOf(batch(t, 6, 0, 1, 10, noon))); err == nil ||
+			l.Failure() == nil {
+			t.Errorf("%v: the next append: %v", undo, err)
+		}
+		again, _ := mustOpen(t, disk.CrashClone(1, vfs.KeepAll), testOptions())
+		if again.End() != 6 {
+			t.Errorf("%v: the log ends at %d", undo, again.End())
+		}
+	}
+}

@@ -15,8 +15,8 @@ import (
 	"github.com/troupelog/troupe/persistence/vfs"
 )
 
-// metadataFile holds the id of the topic a partition's folder belongs to.
-const metadataFile = "partition.metadata"
+// MetadataFile holds the id of the topic a partition's folder belongs to.
+const MetadataFile = "partition.metadata"
 
 // Suffixes of folders that are not, or not any more, a live partition's.
 const (
@@ -38,6 +38,10 @@ const (
 
 // ErrBadMetadata means a partition.metadata file is not one of version 0.
 var ErrBadMetadata = errors.New("not a partition.metadata file of version 0")
+
+// ErrNewerFormat means a partition.metadata file is of a version this code does
+// not know.
+var ErrNewerFormat = fmt.Errorf("%w: written in a newer format", ErrBadMetadata)
 
 // ErrWrongTopic means a folder belongs to another life of the topic: its
 // partition.metadata names another topic id. Set the folder aside (SetAside).
@@ -81,15 +85,17 @@ func isHex(s string) bool {
 }
 
 // Delete removes a partition's folder. It is renamed first, so that a crash
-// half way leaves a folder that is known to be on its way out. Removing a large
-// log takes long: call it on a worker.
+// half way leaves a folder that is known to be on its way out. One that is not
+// there is no error. Removing a large log takes long: call it on a worker.
 func Delete(fsys vfs.FS, dir string) error {
 	parent := path.Dir(dir)
 	if _, _, kind, ok := ParseDirName(path.Base(dir)); !ok || kind != Deleted {
 		id := make([]byte, 16)
 		rand.Read(id)
 		doomed := renamed(dir, hex.EncodeToString(id), deleteSuffix)
-		if err := fsys.Rename(dir, doomed); err != nil {
+		if err := fsys.Rename(dir, doomed); errors.Is(err, fs.ErrNotExist) {
+			return nil // a full disk had kept it from being made
+		} else if err != nil {
 			return &segment.IOError{Op: "rename", File: dir, Err: err}
 		}
 		if err := fsys.SyncDir(parent); err != nil {
@@ -144,7 +150,7 @@ func renamed(dir, id, suffix string) string {
 // with fs.ErrNotExist if the folder has no partition.metadata, ErrBadMetadata
 // if it is not readable as one.
 func ReadMetadata(fsys vfs.FS, dir string) (messages.TopicID, error) {
-	name := path.Join(dir, metadataFile)
+	name := path.Join(dir, MetadataFile)
 	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return messages.TopicID{}, err
@@ -165,6 +171,11 @@ func encodeMetadata(id messages.TopicID) []byte {
 
 func decodeMetadata(b []byte) (messages.TopicID, error) {
 	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	if version, ok := strings.CutPrefix(lines[0], "version: "); ok {
+		if n, err := strconv.Atoi(version); err == nil && n > 0 {
+			return messages.TopicID{}, fmt.Errorf("version %d: %w", n, ErrNewerFormat)
+		}
+	}
 	if len(lines) != 2 || lines[0] != "version: 0" {
 		return messages.TopicID{}, ErrBadMetadata
 	}
@@ -199,7 +210,7 @@ func prepareFolder(fsys vfs.FS, dir string, id messages.TopicID) error {
 		}
 	}
 	if !id.IsZero() {
-		name := path.Join(dir, metadataFile)
+		name := path.Join(dir, MetadataFile)
 		if err := segment.ReplaceFile(fsys, name, encodeMetadata(id)); err != nil {
 			return err
 		}

@@ -217,3 +217,9 @@ func FuzzRecovery(f *testing.F) {
 		}
 	})
 }
+
+func TestDeletingAFolderThatIsNotThereIsNoError(t *testing.T) {
+	if err := Delete(newMem(t), testDir); err != nil {
+		t.Error(err)
+	}
+}

@@ -25,7 +25,6 @@ func testConfig() Config {
 		IndexInterval:  200,
 		RetentionAge:   -1,
 		RetentionBytes: -1,
-		MaxBatch:       1 << 20,
 	}
 }
 

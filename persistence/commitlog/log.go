@@ -26,7 +26,6 @@ type Config struct {
 	RetentionBytes  int64         // delete the oldest segments beyond it; < 0: never
 	FileDeleteDelay time.Duration // between the deletion of a segment and that of its files
 	Preallocate     bool          // reserve whole segments at once
-	MaxBatch        int           // bytes of the largest batch recovery believes in; 0: no bound
 }
 
 // Defaults for fields of Config that are 0 where that makes no sense.
@@ -47,9 +46,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IndexMaxBytes <= 0 {
 		c.IndexMaxBytes = defaultIndexMaxBytes
-	}
-	if c.MaxBatch <= 0 {
-		c.MaxBatch = segmentBytesMax
 	}
 	return c
 }
@@ -125,6 +121,7 @@ type Log struct {
 	touched     bool      // something may be dirty
 	changed     bool      // since Open: Close has something to write
 	epochsStale bool      // the epoch file lags behind memory
+	ghosts      bool      // names of a roll that failed may come back after a power cut
 	gaps        bool      // offsets may have gaps: the gaps file is there
 	truncated   truncation
 	snapshots   []messages.Offset // of the snapshot files, ascending
@@ -135,6 +132,7 @@ type state struct {
 	segments []*segment.Segment // by base; the last one is active
 	start    messages.Offset
 	origin   messages.Offset // the log end while there are no segments
+	sealed   int64           // bytes of all segments but the last one
 	epochs   epochList
 }
 
@@ -157,7 +155,17 @@ func (s *state) active() *segment.Segment {
 func (l *Log) update(change func(*state)) {
 	next := *l.state.Load()
 	change(&next)
+	next.sum()
 	l.state.Store(&next)
+}
+
+// sum counts the bytes of the segments that do not grow, so that Size, which is
+// asked for at every append, need not go through thousands of them.
+func (s *state) sum() {
+	s.sealed = 0
+	for i := range len(s.segments) - 1 {
+		s.sealed += s.segments[i].Size()
+	}
 }
 
 // Start is the log start offset: the first record that may be read.
@@ -171,11 +179,11 @@ func (l *Log) Durable() messages.Offset { return messages.Offset(l.durable.Load(
 
 // Size is the number of bytes of all batches.
 func (l *Log) Size() int64 {
-	size := int64(0)
-	for _, s := range l.state.Load().segments {
-		size += s.Size()
+	s := l.state.Load()
+	if n := len(s.segments); n > 0 {
+		return s.sealed + s.segments[n-1].Size()
 	}
-	return size
+	return 0
 }
 
 // Segments is the number of segments. A new log has none until its first append.
@@ -262,6 +270,9 @@ func (l *Log) saveEpochs(epochs epochList) error {
 	l.update(func(s *state) { s.epochs = epochs })
 	return nil
 }
+
+// Failure is why the log takes no writes until it is opened again; nil if it does.
+func (l *Log) Failure() error { return l.writable() }
 
 // writable returns the reason why the log takes no writes.
 func (l *Log) writable() error {

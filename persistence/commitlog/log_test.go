@@ -303,3 +303,29 @@ func TestFlushMakesDurableWhatWasThereWhenItWasPrepared(t *testing.T) {
 		t.Errorf("dirty %v durable %d", dirty, l.Durable())
 	}
 }
+
+func TestSizeIsThatOfAllBatches(t *testing.T) {
+	mem := newMem(t)
+	l, _ := mustOpen(t, mem, testOptions())
+	check := func(when string) {
+		t.Helper()
+		if got, want := l.Size(), int64(len(readAll(t, l, l.Start()))); got != want {
+			t.Errorf("%s: size %d, %d bytes can be read", when, got, want)
+		}
+	}
+	check("empty")
+	fill(t, l, 100, 5, 200)
+	check("filled")
+	if err := l.TruncateTo(57); err != nil {
+		t.Fatal(err)
+	}
+	check("truncated")
+	fill(t, l, 200, 5, 200)
+	if _, err := l.AdvanceStart(l.state.Load().segments[2].Base()); err != nil {
+		t.Fatal(err)
+	}
+	check("shortened")
+	l.Abandon()
+	l, _ = mustOpen(t, mem, testOptions())
+	check("opened again")
+}

@@ -102,6 +102,7 @@ func (o *opening) run() error {
 	if len(o.found) > 0 {
 		st.start = max(st.start, o.found[0].base)
 	}
+	st.sum()
 	l.state.Store(st)
 	if l.End() < st.start {
 		// What is left lies below the log start: nobody may read it.
@@ -131,8 +132,7 @@ func (o *opening) list() error {
 	var indexes []messages.Offset
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasSuffix(name, segment.DeletedSuffix) || strings.HasSuffix(name, ".tmp") ||
-			strings.HasSuffix(name, ".cleaned") {
+		if leftover(name) {
 			_ = l.fsys.Remove(path.Join(l.dir, name)) // it is in nobody's way
 			continue
 		}
@@ -162,6 +162,19 @@ func (o *opening) list() error {
 		}
 	}
 	return nil
+}
+
+// leftover reports whether a file is half a replacement, or on its way out. Only
+// names that are ours count: what somebody put there is not ours to remove.
+func leftover(name string) bool {
+	ours := []string{epochFile, MetadataFile, gapsFile, truncationFile}
+	for _, suffix := range []string{".tmp", ".cleaned", segment.DeletedSuffix} {
+		if rest, found := strings.CutSuffix(name, suffix); found {
+			_, _, ok := segment.ParseFileName(rest)
+			return ok || slices.Contains(ours, rest)
+		}
+	}
+	return false
 }
 
 func (o *opening) removeIndexes(base messages.Offset) {
@@ -245,7 +258,6 @@ func (o *opening) recover(i int) error {
 		Sparse:   l.gaps,
 		MinEpoch: messages.NoEpoch,
 		MaxEpoch: messages.NoEpoch,
-		MaxBatch: max(l.cfg.MaxBatch, int(l.cfg.SegmentBytes)),
 		Observe:  o.observe,
 		Pause:    o.options.Pause,
 	}

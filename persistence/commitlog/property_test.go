@@ -386,7 +386,7 @@ func TestDamagedFilesNeverPanicNorServeBadBatches(t *testing.T) {
 		o := testOptions()
 		again, rec, err := Open(disk, testDir, o)
 		if err != nil {
-			if damaged != metadataFile || !errors.Is(err, ErrBadMetadata) && !errors.Is(err, ErrWrongTopic) {
+			if damaged != MetadataFile || !errors.Is(err, ErrBadMetadata) && !errors.Is(err, ErrWrongTopic) {
 				t.Errorf("seed %d: %s damaged: %v", seed, damaged, err)
 			}
 			continue

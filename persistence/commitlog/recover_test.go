@@ -119,7 +119,7 @@ func TestOpenRemovesLeftoversAndLeavesUnknownFilesAlone(t *testing.T) {
 		"00000000000000000007.log" + segment.DeletedSuffix, "leader-epoch-checkpoint.tmp",
 		"00000000000000000999.index", "00000000000000000999.timeindex",
 	}
-	kept := []string{"notes.txt", "12.log"}
+	kept := []string{"notes.txt", "12.log", "thesis.tmp", "hair.cleaned", "notes.deleted"}
 	for _, name := range append(gone, kept...) {
 		if err := segment.WriteFile(m, testDir+"/"+name, []byte("x"), true); err != nil {
 			t.Fatal(err)
@@ -137,5 +137,20 @@ func TestOpenRemovesLeftoversAndLeavesUnknownFilesAlone(t *testing.T) {
 		if !strings.Contains(names, name+" ") {
 			t.Errorf("%s is gone", name)
 		}
+	}
+}
+
+// What was acknowledged under larger limits is not damage under smaller ones.
+func TestSmallerLimitsCutNoLargerBatchOff(t *testing.T) {
+	mem := newMem(t)
+	o := testOptions()
+	o.Config.SegmentBytes = 4 << 20
+	l, _ := mustOpen(t, mem, o)
+	mustAppend(t, l, batch(t, 0, 0, 1, 2<<20, noon), batch(t, 1, 0, 1, 10, noon))
+	l.Abandon()
+	o.Config.SegmentBytes = 1 << 20
+	l, rec := mustOpen(t, mem, o)
+	if l.End() != 2 || rec.Reason != "" {
+		t.Errorf("the log ends at %d: %+v", l.End(), rec)
 	}
 }

@@ -33,15 +33,14 @@ func (l *Log) AdvanceStart(to messages.Offset) (deleted int, err error) {
 // newest record is older than RetentionAge, then those beyond RetentionBytes.
 // Only whole segments below the high watermark go. The active segment is never
 // deleted; it is rolled first when its time has come. It returns how many were
-// deleted.
+// deleted, also when it could not roll: on a full disk the rest makes room.
 func (l *Log) Retain(now time.Time, highWatermark messages.Offset) (deleted int, err error) {
 	if err := l.writable(); err != nil {
 		return 0, err
 	}
+	var unrolled error
 	if l.rollDue(now) {
-		if err := l.Roll(now); err != nil {
-			return 0, err
-		}
+		unrolled = l.Roll(now)
 	}
 	st := l.state.Load()
 	n, err := l.expired(st, now, highWatermark)
@@ -49,17 +48,20 @@ func (l *Log) Retain(now time.Time, highWatermark messages.Offset) (deleted int,
 		return 0, err
 	}
 	if n == len(st.segments) && n > 0 {
-		if err := l.Roll(now); err != nil {
-			return 0, err
+		if unrolled == nil {
+			unrolled = l.Roll(now)
+		}
+		if unrolled != nil {
+			n--
 		}
 		st = l.state.Load()
 	}
 	n = l.oversized(st, n, highWatermark)
 	n = max(n, belowStart(st))
 	if n == 0 {
-		return 0, nil
+		return 0, unrolled
 	}
-	return l.deleteOldest(n, st.segments[n].Base()), nil
+	return l.deleteOldest(n, st.segments[n].Base()), unrolled
 }
 
 // rollDue reports whether the active segment is older than SegmentAge although

@@ -321,3 +321,23 @@ func TestSnapshotsOfTheProducersAreKeptAndUsed(t *testing.T) {
 		}
 	}
 }
+
+// Retention is what makes room on a full disk, so it must not need any.
+func TestRetentionDeletesOnAFullDisk(t *testing.T) {
+	mem := newMem(t)
+	o := testOptions()
+	o.Config.RetentionAge, o.Config.SegmentAge = time.Minute, 24*time.Hour
+	l, _ := mustOpen(t, mem, o)
+	fill(t, l, 100, 5, 200)
+	segments := l.Segments()
+	later := noon.Add(48 * time.Hour)
+	mem.SetCapacity(mem.Used())
+	deleted, err := l.Retain(later, l.End())
+	if !errors.Is(err, messages.ErrDiskFull) || deleted != segments-1 {
+		t.Errorf("on a full disk %d of %d segments are deleted: %v", deleted, segments, err)
+	}
+	mem.SetCapacity(vfs.Unlimited)
+	if deleted, err = l.Retain(later, l.End()); err != nil || deleted != 1 || l.Start() != l.End() {
+		t.Errorf("afterwards %d are deleted, from %d to %d: %v", deleted, l.Start(), l.End(), err)
+	}
+}

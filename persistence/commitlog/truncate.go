@@ -163,7 +163,7 @@ func (l *Log) discard(s *segment.Segment) {
 // durable, and brings epochs and producers in line.
 func (l *Log) truncatedTo(end messages.Offset) error {
 	l.dropSnapshots(func(at messages.Offset) bool { return at > end })
-	s, err := segment.Create(l.fsys, l.dir, end, l.files, l.cfg.limits())
+	s, err := l.create(end)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (v *verifier) run() error {
 		v.report.Start, v.report.End, v.next = bases[0], bases[0], bases[0]
 	}
 	if v.report.TopicID, err = ReadMetadata(v.fsys, dir); errors.Is(err, ErrBadMetadata) {
-		v.problem(Problem{File: path.Join(dir, metadataFile), Offset: -1, Text: err.Error()})
+		v.problem(Problem{File: path.Join(dir, MetadataFile), Offset: -1, Text: err.Error()})
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -34,6 +34,9 @@ import (
 // one it writes.
 const Format = 1
 
+// metaVersion is Kafka's version of meta.properties.
+const metaVersion = 1
+
 // Names of the files of a data directory.
 const (
 	MetaFile          = "meta.properties"
@@ -98,19 +101,20 @@ type Dir struct {
 	LogStarts  map[messages.TopicPartition]messages.Offset
 	Watermarks map[messages.TopicPartition]messages.Offset
 
-	fs   vfs.FS
-	lock io.Closer
+	fs        vfs.FS
+	lock      io.Closer
+	leftovers []string // names that Begin removes
 }
 
 // Open locks a data directory, creating it if need be, checks that it is ours
 // and finds its partitions. A new directory gets the identity that identify
-// returns. It removes what deletions left behind and the clean-shutdown marker:
-// from here on a crash is a crash.
+// returns. In one that was used before nothing changes until Begin: a start that
+// fails for another reason leaves it as the last shutdown did.
 //
 // Every failure is an *Error, and has changed nothing.
 func Open(fsys vfs.FS, dir string, identify func() Meta) (*Dir, error) {
 	d := &Dir{Path: dir, fs: fsys}
-	if err := fsys.MkdirAll(dir); err != nil {
+	if err := makeFolder(fsys, dir); err != nil {
 		return nil, d.fail("cannot be created", err)
 	}
 	lock, err := fsys.Lock(path.Join(dir, LockFile))
@@ -129,20 +133,43 @@ func Open(fsys vfs.FS, dir string, identify func() Meta) (*Dir, error) {
 	return d, nil
 }
 
+// makeFolder creates a folder and those above it that are not there, durably: a
+// power cut that took one of their names would take all that is synced inside.
+func makeFolder(fsys vfs.FS, dir string) error {
+	var made []string
+	for at := dir; ; at = path.Dir(at) {
+		if _, err := fsys.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+			break // what else may be wrong with it, MkdirAll says
+		}
+		made = append(made, at)
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	for _, at := range made {
+		if err := fsys.SyncDir(path.Dir(at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *Dir) load(identify func() Meta) error {
 	entries, err := d.fs.ReadDir(d.Path)
 	if err != nil {
 		return d.fail("cannot be read", err)
 	}
-	fresh := !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == MetaFile })
-	var leftovers []string
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	fresh := !has(MetaFile)
 	for _, e := range entries {
 		left, err := d.classify(e, fresh)
 		if err != nil {
 			return err
 		}
 		if left {
-			leftovers = append(leftovers, e.Name())
+			d.leftovers = append(d.leftovers, e.Name())
 		}
 	}
 	if fresh {
@@ -154,15 +181,31 @@ func (d *Dir) load(identify func() Meta) error {
 	} else if err := d.readMeta(); err != nil {
 		return err
 	}
-	if err := d.readCheckpoints(); err != nil {
-		return err
-	}
-	for _, name := range leftovers {
+	d.Clean = d.Clean || has(CleanFile)
+	return d.readCheckpoints()
+}
+
+// Begin opens the directory for writing: it removes what deletions left behind
+// and the clean-shutdown marker. From here on a crash is a crash. A failure is
+// an *Error.
+func (d *Dir) Begin() error {
+	for _, name := range d.leftovers {
 		if err := d.fs.RemoveAll(path.Join(d.Path, name)); err != nil {
 			return d.fail("leftover "+name+" cannot be removed", err)
 		}
 	}
-	return d.takeCleanMarker(entries)
+	d.leftovers = nil
+	err := d.fs.Remove(path.Join(d.Path, CleanFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return d.fail("the clean-shutdown marker cannot be removed", err)
+	}
+	if err := d.fs.SyncDir(d.Path); err != nil {
+		return d.fail("cannot be synced", err)
+	}
+	return nil
 }
 
 // classify says whether an entry is a leftover to remove, records it if it is a
@@ -173,7 +216,9 @@ func (d *Dir) classify(e fs.DirEntry, fresh bool) (leftover bool, err error) {
 		return false, nil
 	}
 	if !e.IsDir() {
-		if strings.HasSuffix(name, ".tmp") && (!fresh || name == MetaFile+".tmp") {
+		// Half a replacement of one of our own files; any other is somebody else's.
+		whole, half := strings.CutSuffix(name, ".tmp")
+		if half && slices.Contains(known, whole) && (!fresh || whole == MetaFile) {
 			return true, nil
 		}
 		return false, d.unknown("file", name)
@@ -194,6 +239,9 @@ func (d *Dir) classify(e fs.DirEntry, fresh bool) (leftover bool, err error) {
 			// nothing was ever appended.
 			return d.emptyFolder(full)
 		}
+		if errors.Is(err, commitlog.ErrNewerFormat) {
+			return false, d.newer(err.Error())
+		}
 		if err != nil {
 			return false, d.fail("partition folder "+name+" cannot be read", err)
 		}
@@ -205,22 +253,27 @@ func (d *Dir) classify(e fs.DirEntry, fresh bool) (leftover bool, err error) {
 	return false, nil
 }
 
+// emptyFolder reports a partition folder without partition.metadata as a
+// leftover, if nothing but what its making leaves is in it. Any other may be
+// somebody's folder with a name like a partition's.
 func (d *Dir) emptyFolder(full string) (bool, error) {
 	inside, err := d.fs.ReadDir(full)
 	if err != nil {
 		return false, d.fail("partition folder "+path.Base(full)+" cannot be read", err)
 	}
 	for _, e := range inside {
-		if strings.HasSuffix(e.Name(), ".log") {
+		if e.IsDir() || e.Name() != commitlog.MetadataFile+".tmp" {
 			return false, &Error{Dir: d.Path,
-				Wrong: fmt.Sprintf(
-					"partition folder %s has records but no partition.metadata",
-					path.Base(full),
-				),
-				Remedy: "restore the file, or move the folder away"}
+				Wrong: fmt.Sprintf("folder %s holds %q and no %s", path.Base(full), e.Name(),
+					commitlog.MetadataFile),
+				Remedy: "restore that file if it is a partition's, or move the folder away"}
 		}
 	}
 	return true, nil
+}
+
+func (d *Dir) newer(wrong string) error {
+	return &Error{Dir: d.Path, Wrong: wrong, Remedy: "start it with the newer Troupe that wrote it"}
 }
 
 func (d *Dir) unknown(what, name string) error {
@@ -262,9 +315,12 @@ func (d *Dir) readMeta() error {
 		return d.damagedMeta("troupe.format is missing: the directory may be one of Apache Kafka's")
 	}
 	if format > Format {
-		return &Error{Dir: d.Path,
-			Wrong:  fmt.Sprintf("its format is %d and this Troupe reads formats up to %d", format, Format),
-			Remedy: "start it with the newer Troupe that wrote it"}
+		return d.newer(fmt.Sprintf("its format is %d and this Troupe reads formats up to %d", format,
+			Format))
+	}
+	if v, err := strconv.Atoi(values["version"]); err == nil && v > metaVersion {
+		return d.newer(fmt.Sprintf("%s has version %d and this Troupe reads %d", MetaFile, v,
+			metaVersion))
 	}
 	node, err := strconv.ParseInt(values["node.id"], 10, 32)
 	if err != nil {
@@ -291,8 +347,9 @@ func (d *Dir) damagedMeta(wrong string) error {
 
 func (d *Dir) writeMeta() error {
 	text := fmt.Sprintf(
-		"# Written by Troupe. Do not change.\nversion=1\ntroupe.format=%d\ncluster.id=%s\nnode.id=%d\n"+
-			"directory.id=%s\n",
+		"# Written by Troupe. Do not change.\nversion=%d\ntroupe.format=%d\ncluster.id=%s\n"+
+			"node.id=%d\ndirectory.id=%s\n",
+		metaVersion,
 		Format,
 		d.Meta.ClusterID,
 		d.Meta.Node,
@@ -312,20 +369,6 @@ func (d *Dir) readCheckpoints() error {
 				Remedy: "remove the file: recovery then scans all logs"}
 		}
 		*c.into = m
-	}
-	return nil
-}
-
-func (d *Dir) takeCleanMarker(entries []fs.DirEntry) error {
-	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == CleanFile }) {
-		return nil
-	}
-	d.Clean = true
-	if err := d.fs.Remove(path.Join(d.Path, CleanFile)); err != nil {
-		return d.fail("the clean-shutdown marker cannot be removed", err)
-	}
-	if err := d.fs.SyncDir(d.Path); err != nil {
-		return d.fail("cannot be synced", err)
 	}
 	return nil
 }

@@ -7,7 +7,10 @@ import (
 	"unsafe"
 )
 
-var errFault = errors.New("the mapped file could not be read")
+// ErrFault means that a file does not hold any more what was written to it:
+// someone cut it, or the disk failed under its mapping. Opened anew, the log ends
+// before the damage.
+var ErrFault = errors.New("the mapped file could not be read")
 
 // guard runs f, which reads r's mapping. A fault there (the file was cut by
 // someone else, or the disk failed under a page) becomes an *IOError instead of
@@ -21,7 +24,7 @@ func guard(r *Reader, f func() error) (err error) {
 			if !ok {
 				panic(p)
 			}
-			err = &IOError{Op: "read", File: r.s.Name(), At: at, Err: errFault}
+			err = &IOError{Op: "read", File: r.s.Name(), At: at, Err: ErrFault}
 		}
 	}()
 	return f()

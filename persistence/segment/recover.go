@@ -27,10 +27,9 @@ type Check struct {
 	MaxEpoch messages.LeaderEpoch // the latest one ever assigned; NoEpoch: not known
 	// EpochAt, if not nil, is the epoch that the records at an offset were last
 	// said to be of. A batch of an earlier one was to be truncated.
-	EpochAt  func(messages.Offset) messages.LeaderEpoch
-	MaxBatch int // bytes
-	Observe  func(h *record.Header)
-	Pause    func() // nil, or called every few MiB
+	EpochAt func(messages.Offset) messages.LeaderEpoch
+	Observe func(h *record.Header)
+	Pause   func() // nil, or called every few MiB
 }
 
 // Checked is what Recover found.
@@ -156,7 +155,7 @@ func (s *Segment) checkBatch(r *Reader, t *tail, c *Check, found *Checked) (
 	switch {
 	case head.BaseOffset >= c.Limit:
 		return nil, nil, nil // truncated away: the next segment begins here
-	case int64(head.Size()) > left || head.Size() > c.MaxBatch:
+	case int64(head.Size()) > left:
 		return nil, fmt.Errorf("a batch of %d bytes where %d are left", head.Size(), left), nil
 	case head.BaseOffset < t.next || (!c.Sparse && head.BaseOffset != t.next):
 		return nil, fmt.Errorf("offset %d where %d is due", head.BaseOffset, t.next), nil

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,7 @@ const (
 	warmBytes       = 8 << 20   // bytes before the end taken to be in memory
 )
 
-var errShrunk = errors.New("the file is shorter than what was written to it")
+var errShrunk = fmt.Errorf("%w: it is shorter than what was written to it", ErrFault)
 
 // Limits are the settings of a segment its owner may change at any time.
 type Limits struct {

@@ -58,6 +58,8 @@ func kindOf(err error) error {
 	switch errno {
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return ErrNoSpace
+	case syscall.EMFILE, syscall.ENFILE:
+		return ErrTooManyFiles
 	case syscall.EROFS, syscall.EACCES, syscall.EPERM:
 		return ErrReadOnly
 	case syscall.EIO, syscall.ENXIO, syscall.ENODEV, syscall.ESTALE, syscall.EBADMSG:

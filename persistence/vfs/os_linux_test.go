@@ -21,6 +21,7 @@ func TestAnErrorShowsItsKindItsErrnoAndItsFile(t *testing.T) {
 		kind  error
 	}{
 		{unix.ENOSPC, ErrNoSpace}, {unix.EDQUOT, ErrNoSpace},
+		{unix.EMFILE, ErrTooManyFiles}, {unix.ENFILE, ErrTooManyFiles},
 		{unix.EROFS, ErrReadOnly}, {unix.EACCES, ErrReadOnly}, {unix.EPERM, ErrReadOnly},
 		{unix.EIO, ErrIO}, {unix.EUCLEAN, ErrIO}, {unix.EREMOTEIO, ErrIO}, {unix.ESTALE, ErrIO},
 		{unix.ENOENT, fs.ErrNotExist}, {unix.EEXIST, fs.ErrExist},
@@ -41,7 +42,7 @@ func TestAnErrorShowsItsKindItsErrnoAndItsFile(t *testing.T) {
 			}
 		}
 	}
-	for _, kind := range []error{ErrNoSpace, ErrReadOnly, ErrIO, ErrLocked} {
+	for _, kind := range []error{ErrNoSpace, ErrTooManyFiles, ErrReadOnly, ErrIO, ErrLocked} {
 		if errors.Is(fail("open", "a", unix.EINVAL), kind) {
 			t.Errorf("an invalid argument is %v", kind)
 		}

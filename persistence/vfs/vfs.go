@@ -20,6 +20,8 @@ import (
 var (
 	// ErrNoSpace: the disk is full (ENOSPC or EDQUOT).
 	ErrNoSpace = errors.New("no space left on device")
+	// ErrTooManyFiles: the process or the system may open no more (EMFILE, ENFILE).
+	ErrTooManyFiles = errors.New("too many open files")
 	// ErrReadOnly: the file system or folder may not be written (EROFS, EACCES, EPERM).
 	ErrReadOnly = errors.New("read-only")
 	// ErrLocked: another process holds the lock.
