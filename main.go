@@ -44,6 +44,7 @@ func settings(o cli.StartOptions) ([]cli.ConfigRow, error) {
 func sources(o cli.StartOptions) config.Sources {
 	return config.Sources{
 		FS: vfs.OS{}, File: o.ConfigFile, Environ: os.Environ(), DataDir: o.DataDir,
-		KafkaAddr: o.KafkaAddr, HTTPAddr: o.HTTPAddr, ActorAddr: o.ActorAddr, Set: o.Set,
+		KafkaAddr: o.KafkaAddr, HTTPAddr: o.HTTPAddr, ActorAddr: o.ActorAddr, BulkAddr: o.BulkAddr,
+		Consul: o.Consul, Cluster: o.Cluster, NodeID: o.NodeID, Rack: o.Rack, Set: o.Set,
 	}
 }

@@ -93,6 +93,7 @@ type Env struct {
 	Peers Peers
 
 	replicas   sync.Map      // messages.PartitionID -> *Replica
+	lost       sync.Map      // messages.PartitionID -> messages.NodeEpoch when it was found
 	opening    chan struct{} // slots of logs that are opened or closed
 	recovery   chan struct{} // and of those that have much to scan
 	lives      atomic.Int64  // replica actors made, to tell one instance from the next
@@ -166,6 +167,36 @@ func (e *Env) closeLog(log *commitlog.Log) error {
 
 // Close ends what Init started, after the last actor stopped.
 func (e *Env) Close() { e.dispatcher.close() }
+
+// lose notes that a replica lacks records that were durable. In a cluster the
+// node registers again to say so.
+func (e *Env) lose(id messages.PartitionID) {
+	if e.Peers == nil {
+		return
+	}
+	epoch := messages.NoNodeEpoch
+	if self := e.Client.Image().Node(e.Self); self != nil {
+		epoch = self.Epoch
+	}
+	e.lost.Store(id, epoch)
+	e.tellNode(lapsed{})
+}
+
+// Lost returns the replicas that lack records which were durable and that no
+// registration has named yet.
+func (e *Env) Lost() []messages.PartitionID {
+	self := e.Client.Image().Node(e.Self)
+	var ids []messages.PartitionID
+	e.lost.Range(func(id, epoch any) bool {
+		if self != nil && self.Epoch > epoch.(messages.NodeEpoch) {
+			e.lost.Delete(id)
+		} else {
+			ids = append(ids, id.(messages.PartitionID))
+		}
+		return true
+	})
+	return ids
+}
 
 // Replica returns the published face of the replica of a partition on this
 // node, or nil. Any goroutine may call it.

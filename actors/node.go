@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -128,8 +129,12 @@ func (n *node) Ask(id uint64, c control.Command) {
 
 // Image implements control.NodeOutbox.
 func (n *node) Image(im *messages.Image) {
+	before := n.env.Client.Image()
 	n.env.Client.setImage(im)
 	n.env.IDs.SetImage(im)
+	if !slices.Equal(before.Nodes, im.Nodes) {
+		n.env.EachReplica(func(face *Replica) { face.send(nodesChanged{}) })
+	}
 }
 
 // Applied implements control.NodeOutbox.

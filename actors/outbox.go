@@ -30,6 +30,9 @@ type ReplicaOutbox interface {
 	Propose(a messages.AlterPartition, reply func(messages.AlterPartitionResult))
 	// Opened tells the node that the log is open, or failed to be for good.
 	Opened(id messages.PartitionID)
+	// Lost tells the node that records which were durable are gone: it registers
+	// again, and the controller takes the replica for one that lacks them.
+	Lost(id messages.PartitionID)
 	// Removed tells the node that the data was deleted.
 	Removed(id messages.PartitionID)
 	// Stop ends the replica after what waits already.
@@ -94,6 +97,8 @@ func (o replicaActor) Propose(
 }
 
 func (o replicaActor) Opened(id messages.PartitionID) { o.env.tellNode(replicaOpened{id}) }
+
+func (o replicaActor) Lost(id messages.PartitionID) { o.env.lose(id) }
 
 func (o replicaActor) Removed(id messages.PartitionID) {
 	if pid := o.env.storage.Load(); pid != nil {

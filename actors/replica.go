@@ -240,6 +240,7 @@ func (r *replica) open() {
 	if end := log.End(); end < bounds.watermark {
 		r.log.Error().Int64("from", int64(end)).Int64("to", int64(bounds.watermark)-1).
 			Msg("acknowledged records are gone: a power cut before their flush, or a damaged file")
+		r.out.Lost(r.face.id.PartitionID)
 	}
 	if found.ScannedBytes > 0 {
 		r.env.Metrics.PartitionRecovered(time.Since(started), found.TruncatedBytes)

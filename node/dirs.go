@@ -21,20 +21,29 @@ var clusterIDs = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // openDirs opens and locks the data directories, and checks that they belong to
 // this node and to each other.
-func (n *Node) openDirs() error {
+func (n *Node) openDirs(ctx context.Context) error {
 	id, _ := n.cfg.Int("node.id")
 	want := datadir.Meta{ClusterID: n.cfg.Value("cluster.id"), Node: messages.NodeID(id)}
 	named := want.ClusterID != ""
 	if !named {
 		want.ClusterID = randomID()
-	} else if !clusterIDs.MatchString(want.ClusterID) {
+	}
+	directory := randomID() // of the first, if it is new
+	if n.member != nil {
+		var err error
+		if want, err = n.member.identity(ctx, n, want, directory); err != nil {
+			return err
+		}
+		named = true
+	}
+	if named && !clusterIDs.MatchString(want.ClusterID) {
 		return fmt.Errorf("cluster.id cannot be %q: it must be 1 to 64 letters, digits, dots, "+
 			"_ and -: %w", want.ClusterID, messages.ErrInvalidConfig)
 	}
 	for _, name := range n.cfg.List("log.dirs") {
 		d, err := datadir.Open(n.fs, path.Clean(name), func() datadir.Meta {
 			m := want
-			m.DirectoryID = randomID()
+			m.DirectoryID, directory = directory, randomID()
 			return m
 		})
 		if err != nil {
@@ -50,7 +59,8 @@ func (n *Node) openDirs() error {
 			return &datadir.Error{Dir: d.Path,
 				Wrong: fmt.Sprintf("it belongs to cluster %s and cluster.id is %s",
 					d.Meta.ClusterID, want.ClusterID),
-				Remedy: "leave cluster.id out, or give another directory with --data-dir"}
+				Remedy: "leave cluster.id out, name the right cluster, or give another directory with " +
+					"--data-dir"}
 		}
 		// The first directory says which cluster this is; new ones join it.
 		if len(n.dirs) == 1 {
@@ -75,6 +85,9 @@ func (n *Node) openDirs() error {
 // openRegistry opens the metadata store of a node on its own, and reads it once,
 // so that a damaged one stops the start instead of being retried for ever.
 func (n *Node) openRegistry(ctx context.Context) error {
+	if n.member != nil {
+		return n.member.checkRegistry(ctx, n)
+	}
 	first := n.dirs[0]
 	file := path.Join(first.Path, datadir.RegistryFile)
 	if _, err := n.fs.Stat(file); errors.Is(err, fs.ErrNotExist) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,17 +75,20 @@ type Node struct {
 	fs      vfs.FS
 	dirs    []*datadir.Dir
 	store   registry.Store
+	member  *member // nil: a node on its own
 	files   *segment.Cache
 	env     *actors.Env
 	client  *actors.Client
-	cluster *cluster.Embedded
+	cluster *cluster.Core
+	end     func() // of cluster; set with it
 	storage *actor.PID
 	metrics *metrics.Node
 	health  *health
 	sockets *sockets
 	kafka   *kafka.Server
 	http    *admin.Server
-	faults  chan error // a listener that ended by itself
+	faults  chan error  // a listener that ended by itself
+	taken   atomic.Bool // the cluster has taken this process in
 }
 
 // Run starts a node, prints and writes down its addresses once it is ready, and
@@ -120,18 +124,21 @@ func Run(ctx context.Context, o Options) error {
 
 func (n *Node) start(ctx context.Context, o Options) error {
 	began := time.Now()
-	if err := n.openDirs(); err != nil {
+	var err error
+	if n.member, err = openMember(n.cfg, n.log); err != nil {
+		return err
+	}
+	if err := n.openDirs(ctx); err != nil {
 		return err
 	}
 	n.removeAddress()
-	var err error
 	if n.sockets, err = listen(n.cfg); err != nil {
 		return err
 	}
 	if err := n.openRegistry(ctx); err != nil {
 		return err
 	}
-	if err := n.startActors(); err != nil {
+	if err := n.startActors(ctx); err != nil {
 		return err
 	}
 	n.startHTTP()
@@ -144,6 +151,9 @@ func (n *Node) start(ctx context.Context, o Options) error {
 		return fmt.Errorf("the node did not get ready within %s; the log says what it waits for: %w",
 			readyTimeout, err)
 	}
+	if err := n.trusted(); err != nil {
+		return err
+	}
 	n.serveKafka()
 	n.health.ready()
 	if err := n.announce(o.Out); err != nil {
@@ -155,7 +165,7 @@ func (n *Node) start(ctx context.Context, o Options) error {
 }
 
 // startActors builds the actor system and everything that lives in it.
-func (n *Node) startActors() error {
+func (n *Node) startActors(ctx context.Context) error {
 	system := cluster.NewSystem(logging.Slog(n.log, slog.LevelWarn))
 	system.EventStream.Subscribe(func(event any) {
 		if _, ok := event.(*actor.DeadLetterEvent); ok {
@@ -173,14 +183,26 @@ func (n *Node) startActors() error {
 	n.env.Init(threads * len(n.dirs))
 	lookup := cluster.NewLookup(n.env.Self, actors.Supervise(n.env), n.kinds()...)
 	var err error
-	if n.cluster, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err != nil {
+	if n.member != nil {
+		err = n.member.join(ctx, n, system, lookup)
+	} else {
+		var e *cluster.Embedded
+		if e, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err == nil {
+			n.cluster, n.end = e.Core, e.Stop
+		}
+	}
+	if err != nil {
 		return err
 	}
 	n.env.IDs = identities{n.cluster, lookup}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
 		return err
 	}
-	lookup.Ensure(actors.KindController, []string{actors.KindController})
+	if n.member != nil {
+		n.member.serve(n)
+	} else {
+		lookup.Ensure(actors.KindController, []string{actors.KindController})
+	}
 	lookup.Ensure(actors.KindNode, []string{nodeIdentity(n.env.Self)})
 	return nil
 }
@@ -191,6 +213,9 @@ func (n *Node) stop() error {
 	var errs []error
 	n.health.drain()
 	n.removeAddress()
+	if n.member != nil {
+		n.handOver()
+	}
 	if n.kafka != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
 		defer cancel()
@@ -222,6 +247,9 @@ func (n *Node) stop() error {
 
 // stopActors ends the virtual actors, closes every log, and then the system.
 func (n *Node) stopActors() error {
+	if n.member != nil {
+		n.member.stop()
+	}
 	n.cluster.Lookup.Shutdown()
 	var err error
 	if n.storage != nil {
@@ -233,7 +261,7 @@ func (n *Node) stopActors() error {
 			err = fmt.Errorf("logs were not closed within %s; the next start recovers them", drainActors)
 		}
 	}
-	n.cluster.Stop()
+	n.end()
 	n.env.Close()
 	n.files.Close()
 	return err

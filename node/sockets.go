@@ -24,6 +24,7 @@ type sockets struct {
 	kafka []kafka.Listener
 	http  net.Listener // nil: none wanted
 	actor net.Listener // nil: none wanted; the actor system takes its address over
+	bulk  net.Listener // nil: not a node of a cluster
 }
 
 // listen binds the sockets of the configuration.
@@ -53,14 +54,47 @@ func listen(cfg *config.Config) (*sockets, error) {
 			return nil, err
 		}
 	}
-	if addr := cfg.Value("actor.listener"); addr != "" {
+	clustered := cfg.Value("consul.address") != ""
+	for _, l := range []struct {
+		to                  *net.Listener
+		what, setting, flag string
+		wanted              bool
+	}{
+		{&s.actor, "actor listener", "actor.listener", "--actor-addr", clustered},
+		{&s.bulk, "bulk listener", "bulk.listener", "--bulk-addr", clustered},
+	} {
+		addr := cfg.Value(l.setting)
+		if addr == "" && l.wanted {
+			addr = net.JoinHostPort(s.reachable(), "0")
+		}
+		if addr == "" || !clustered && l.to == &s.bulk {
+			continue
+		}
 		var err error
-		if s.actor, err = bind("actor listener", addr, "--actor-addr"); err != nil {
+		if *l.to, err = bind(l.what, addr, l.flag); err != nil {
 			s.close()
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// reachable is the address under which other nodes most probably reach this one:
+// that of the Kafka listener, or the machine's first one.
+func (s *sockets) reachable() string {
+	if ip := s.kafka[0].Addr().(*net.TCPAddr).IP; !ip.IsUnspecified() {
+		return ip.String()
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addrs {
+			n, ok := a.(*net.IPNet)
+			if ok && n.IP.To4() != nil && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
 }
 
 // advertised is the host that clients are told, "" for the one they came in on.
@@ -97,7 +131,7 @@ func (s *sockets) close() {
 	for _, l := range s.kafka {
 		_ = l.Close() // the server may have closed it already
 	}
-	for _, l := range []net.Listener{s.http, s.actor} {
+	for _, l := range []net.Listener{s.http, s.actor, s.bulk} {
 		if l != nil {
 			_ = l.Close()
 		}

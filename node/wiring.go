@@ -27,20 +27,28 @@ func (n *Node) kinds() []cluster.Kind {
 			Name:  actors.KindController,
 			Owner: func(v *cluster.View, _ string) messages.NodeID { return v.Controller },
 			Props: func(string) *actor.Props {
-				return actors.NewController(n.env, actors.ControllerConfig{
+				cfg := actors.ControllerConfig{
 					Store: n.store, Defaults: n.topicDefaults,
 					ClusterID: func() string { return n.dirs[0].Meta.ClusterID },
-				})
+				}
+				if n.member != nil {
+					cfg.Members, cfg.Probe = n.member.nodes, n.member.probe
+				}
+				return actors.NewController(n.env, cfg)
 			},
 		},
 		{
 			Name:  actors.KindNode,
 			Owner: ownNode,
 			Props: func(string) *actor.Props {
-				return actors.NewNode(n.env, actors.NodeConfig{Node: messages.Node{
+				cfg := actors.NodeConfig{Node: messages.Node{
 					ID: n.env.Self, Host: n.sockets.host(), Port: n.sockets.kafka[0].AdvertisedPort,
-					Rack: n.cfg.Value("broker.rack"), Directory: n.dirs[0].Meta.DirectoryID,
-				}})
+					Rack: n.cfg.Value("broker.rack"), Directory: n.directories(),
+				}}
+				if n.member != nil {
+					cfg.Incarnation, cfg.Lost = n.member.incarnation, n.lost
+				}
+				return actors.NewNode(n.env, cfg)
 			},
 		},
 		{
@@ -109,7 +117,7 @@ func leaderReplica(v *cluster.View, identity string) (kind, target string, ok bo
 
 // identities joins what actors need of the cluster.
 type identities struct {
-	*cluster.Embedded
+	*cluster.Core
 	*cluster.Lookup
 }
 

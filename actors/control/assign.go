@@ -30,11 +30,12 @@ func (a *Agent) apply(now time.Time, d *messages.Delta, patience time.Duration) 
 	if self == nil || self.Fenced || self.Epoch != a.epoch {
 		a.fence(now, "the metadata says so")
 	}
-	waiting := a.assign(old, d)
 	if d.Snapshot {
 		a.retireUnknown()
-		a.out.Strays(next)
-	} else if d.NodeConfigs != nil {
+		a.out.Strays(next) // before anything starts: a folder may be of an earlier life of a topic
+	}
+	waiting := a.assign(old, d)
+	if !d.Snapshot && d.NodeConfigs != nil {
 		a.tellAll()
 	}
 	a.steps = append(a.steps, step{version: d.To, waiting: waiting, until: now.Add(patience)})

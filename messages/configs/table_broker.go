@@ -5,7 +5,7 @@ package configs
 var brokerTable = []Def{
 	{Name: "actor.listener", Type: String, Optional: true, Troupe: true,
 		Doc: "host:port where this node's actors listen to other nodes. Unset, a node on its own " +
-			"opens no such port."},
+			"opens no such port, and one of a cluster takes a free one where its clients reach it."},
 	{Name: "advertised.listeners", Type: List, Optional: true,
 		Doc: "Addresses that clients are told to connect to, as NAME://host:port, when they differ " +
 			"from listeners."},
@@ -26,11 +26,25 @@ var brokerTable = []Def{
 	{Name: "broker.session.timeout.ms", Type: Int, Default: "9000", Range: atLeast(100), Unit: "ms",
 		Doc: "A node that answers probes is fenced all the same when the controller hears nothing " +
 			"from it for this long."},
+	{Name: "bulk.listener", Type: String, Optional: true, Troupe: true,
+		Doc: "host:port where the followers on other nodes fetch records, in a cluster. Unset, a free " +
+			"port where clients reach the node."},
 	{Name: "cluster.id", Type: String, Optional: true, Troupe: true,
 		Doc: "Id of the cluster: up to 64 letters, digits, dots, _ and -. Unset, the first node " +
 			"makes one up and keeps it."},
+	{Name: "cluster.name", Type: String, Default: "troupe", Troupe: true,
+		Doc: "Name of the cluster that the node joins through Consul."},
 	{Name: "connections.max.idle.ms", Type: Long, Default: "600000", Range: atLeast(1), Unit: "ms",
 		Doc: "A client connection without a request for this long is closed."},
+	{Name: "consul.address", Type: String, Optional: true, Troupe: true,
+		Doc: "host:port or URL of Consul, through which the nodes of a cluster find each other. Unset, " +
+			"the node is a cluster of its own. Token, TLS and namespace come from Consul's own " +
+			"environment variables, CONSUL_HTTP_TOKEN and the like."},
+	{Name: "consul.service.refresh.ms", Type: Int, Default: "1000", Range: atLeast(50), Unit: "ms",
+		Troupe: true, Doc: "How often the node tells Consul that it is alive; at most half of " +
+			"consul.service.ttl.ms."},
+	{Name: "consul.service.ttl.ms", Type: Int, Default: "3000", Range: atLeast(200), Unit: "ms",
+		Troupe: true, Doc: "A node that was silent towards Consul for this long is dropped."},
 	{Name: "controlled.shutdown.enable", Type: Boolean, Default: "true",
 		Doc: "Move leaders away before a node that is told to stop does so."},
 	{Name: "default.replication.factor", Type: Int, Default: "1", Range: atLeast(1), Dynamic: true,

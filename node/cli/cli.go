@@ -52,6 +52,11 @@ type StartOptions struct {
 	KafkaAddr  string
 	HTTPAddr   string
 	ActorAddr  string
+	BulkAddr   string
+	Consul     string
+	Cluster    string
+	NodeID     string
+	Rack       string
 	ConfigFile string
 	Set        []string // "key=value", in the order given; the last one counts
 	Out        io.Writer

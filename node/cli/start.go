@@ -24,6 +24,9 @@ func newStart(deps Deps) *cobra.Command {
 		Long: `Start runs one node until it gets SIGINT, SIGTERM or SIGHUP; a second signal ends
 it at once. One node is a whole cluster: nothing else need be installed.
 
+With --consul it is a node of a cluster: the nodes that name the same cluster find
+each other there. Start as many as you like; ids are given out.
+
 Port 0 takes any free port. The chosen addresses are printed, one a line, and
 written to DATA-DIR/troupe.addr once the node is ready.
 
@@ -33,7 +36,8 @@ before the default; "troupe config" shows the result.`,
 		Example: `  troupe start
   troupe start --data-dir /var/lib/troupe --kafka-addr 0.0.0.0:9092
   troupe start --config server.properties --set log.retention.hours=24
-  troupe start --kafka-addr 127.0.0.1:0`,
+  troupe start --kafka-addr 127.0.0.1:0
+  troupe start --consul 127.0.0.1:8500 --cluster orders --rack a`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if deps.Start == nil {
@@ -121,7 +125,14 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.HTTPAddr, "http-addr", "",
 		"HOST:PORT for health checks and metrics (default \"127.0.0.1:8080\")")
 	f.StringVar(&o.ActorAddr, "actor-addr", "",
-		"HOST:PORT for other nodes (default: none, a single node needs no such port)")
+		"HOST:PORT for the actors of other nodes (default: none; in a cluster any free port)")
+	f.StringVar(&o.BulkAddr, "bulk-addr", "",
+		"HOST:PORT for the followers on other nodes (in a cluster; default any free port)")
+	f.StringVar(&o.Consul, "consul", "",
+		"HOST:PORT or URL of Consul: be a node of a cluster instead of one on its own")
+	f.StringVar(&o.Cluster, "cluster", "", "name of the cluster (default \"troupe\")")
+	f.StringVar(&o.NodeID, "node-id", "", "number of the node (default: given out by the cluster)")
+	f.StringVar(&o.Rack, "rack", "", "where the node stands; replicas are spread over racks")
 	f.StringVar(&o.ConfigFile, "config", "", "settings file: YAML, or Java's .properties")
 	f.StringArrayVar(&o.Set, "set", nil, "a setting, KEY=VALUE; may be repeated")
 	must(cmd.RegisterFlagCompletionFunc("set", settings(configs.Brokers)))
@@ -136,6 +147,10 @@ func (o *StartOptions) check() error {
 			return &usageError{fmt.Sprintf("--set %q is not KEY=VALUE", kv),
 				"write it like --set log.retention.hours=24"}
 		}
+	}
+	if o.Cluster != "" && o.Consul == "" {
+		return &usageError{fmt.Sprintf("--cluster %s needs --consul", o.Cluster),
+			"say where Consul is, like --consul 127.0.0.1:8500; a node on its own needs neither"}
 	}
 	return nil
 }

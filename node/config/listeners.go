@@ -103,7 +103,7 @@ func validName(name string) bool {
 // listen checks everything that is an address, and pairs listeners with what is
 // advertised for them.
 func (l *loader) listen() {
-	for _, name := range []string{"http.listener", "actor.listener"} {
+	for _, name := range []string{"http.listener", "actor.listener", "bulk.listener"} {
 		if value := l.Value(name); value != "" {
 			if _, _, err := ParseAddress(value); err != nil {
 				l.fail(l.Origin(name), "%s: %v", name, err)

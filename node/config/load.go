@@ -29,6 +29,11 @@ type Sources struct {
 	HTTPAddr string
 	// ActorAddr is the value of --actor-addr, a host:port.
 	ActorAddr string
+	// BulkAddr is the value of --bulk-addr, a host:port.
+	BulkAddr string
+	// Consul, Cluster, NodeID and Rack are the values of --consul, --cluster,
+	// --node-id and --rack.
+	Consul, Cluster, NodeID, Rack string
 	// Set are the values of --set, each key=value; of equal keys the last counts.
 	Set []string
 }
@@ -151,6 +156,11 @@ func (l *loader) takeFlags(s Sources) {
 	flag("--data-dir", "log.dirs", s.DataDir)
 	flag("--http-addr", "http.listener", s.HTTPAddr)
 	flag("--actor-addr", "actor.listener", s.ActorAddr)
+	flag("--bulk-addr", "bulk.listener", s.BulkAddr)
+	flag("--consul", "consul.address", s.Consul)
+	flag("--cluster", "cluster.name", s.Cluster)
+	flag("--node-id", "node.id", s.NodeID)
+	flag("--rack", "broker.rack", s.Rack)
 	if s.KafkaAddr != "" {
 		flag("--kafka-addr", "listeners", "PLAINTEXT://"+s.KafkaAddr)
 	}

@@ -47,11 +47,12 @@ const (
 	LogStartFile      = "log-start-offset-checkpoint"
 	RegistryFile      = "registry.db"
 	AddressFile       = "troupe.addr"
+	BootFile          = "boot-id"
 )
 
 // known are the files that may stand in a data directory besides partitions.
 var known = []string{
-	MetaFile, RecoveryFile, HighWatermarkFile, LogStartFile, RegistryFile, AddressFile,
+	MetaFile, RecoveryFile, HighWatermarkFile, LogStartFile, RegistryFile, AddressFile, BootFile,
 	"cleaner-offset-checkpoint", "lost+found",
 }
 
@@ -388,6 +389,35 @@ func (d *Dir) MarkClean() error {
 		path.Join(d.Path, CleanFile),
 		[]byte(`{"version":0,"brokerEpoch":-1}`),
 	)
+}
+
+// Fresh reports whether a data directory has no identity yet, so that Open will
+// give it one.
+func Fresh(fsys vfs.FS, dir string) bool {
+	_, err := fsys.Stat(path.Join(dir, MetaFile))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// NodeOf returns the node that a data directory belongs to, without opening it.
+func NodeOf(fsys vfs.FS, dir string) (messages.NodeID, error) {
+	d := &Dir{Path: dir, fs: fsys}
+	err := d.readMeta()
+	return d.Meta.Node, err
+}
+
+// Boot returns what SetBoot stored last, "" for nothing: the machine's start
+// under which the last process ran that was taken into its cluster.
+func (d *Dir) Boot() string {
+	b, err := vfs.ReadFile(d.fs, path.Join(d.Path, BootFile))
+	if err != nil {
+		return "" // as good as another start: then the data is not trusted
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// SetBoot stores the present start of the machine, durably.
+func (d *Dir) SetBoot(id string) error {
+	return vfs.WriteFileAtomic(d.fs, path.Join(d.Path, BootFile), []byte(id+"\n"))
 }
 
 // SetAside moves a partition folder out of the way of the node, keeping its

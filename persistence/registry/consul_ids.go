@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,6 +62,31 @@ func (c *Consul) AllocateNode(
 		}
 		// Another node took it meanwhile; there are not many that could.
 	}
+}
+
+// ClusterID returns the id of the cluster, the same to all its nodes: what the
+// first of them proposed.
+func (c *Consul) ClusterID(ctx context.Context, proposal string) (string, error) {
+	if err := usable(ctx, c.closed); err != nil {
+		return "", err
+	}
+	ctx, cancel := c.whileOpen(ctx)
+	defer cancel()
+	key := c.prefix + "cluster-id"
+	// With index 0 it is written only if it is not there.
+	_, _, err := c.client.KV().CAS(&api.KVPair{Key: key, Value: []byte(proposal)},
+		(&api.WriteOptions{}).WithContext(ctx))
+	if err != nil {
+		return "", c.explain("name the cluster", err)
+	}
+	pair, _, err := c.client.KV().Get(key, consistent(ctx))
+	if err != nil {
+		return "", c.explain("read the cluster's id", err)
+	}
+	if pair == nil || len(pair.Value) == 0 {
+		return "", c.damaged(key, errors.New("it is empty"))
+	}
+	return string(pair.Value), nil
 }
 
 // choose returns the record to write, or one that is there.

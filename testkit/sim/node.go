@@ -254,6 +254,9 @@ func (r *replica) After(d time.Duration, m any) { r.n.do(d, func() { r.send(m) }
 // Opened implements actors.ReplicaOutbox.
 func (r *replica) Opened(messages.PartitionID) {}
 
+// Lost implements actors.ReplicaOutbox. A World knows beforehand: see unclean.
+func (r *replica) Lost(messages.PartitionID) {}
+
 // Removed implements actors.ReplicaOutbox.
 func (r *replica) Removed(messages.PartitionID) {}
 
