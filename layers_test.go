@@ -68,6 +68,7 @@ var layers = []layer{
 	}},
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},
+	{"e2e/cluster", []string{"messages/...", "testkit"}},
 }
 
 // outside says which packages of ours may import a module that is not ours. A

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,25 +12,9 @@ import (
 	"github.com/troupelog/troupe/testkit"
 )
 
-// mountDisk mounts a file system in memory and unmounts it with the test.
-func mountDisk(t *testing.T, megabytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	err := syscall.Mount("troupe-test", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes))
-	if err != nil {
-		t.Fatalf("mounting a small disk needs root (run \"make test\" as root): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
-
 func TestAFullDiskIsSurvivedOnASmallDisk(t *testing.T) {
-	disk := mountDisk(t, 24)
-	node := testkit.StartNode(t, testkit.Dir(filepath.Join(disk, "data")))
+	disk := testkit.SmallDisk(t, 24)
+	node := testkit.StartNode(t, testkit.Dir(filepath.Join(disk.Dir, "data")))
 	createTopic(t, node, "orders", 1)
 	ctx := patient(t)
 	producer := client(t, node,
@@ -74,9 +57,7 @@ func TestAFullDiskIsSurvivedOnASmallDisk(t *testing.T) {
 	expect("after kill -9 on the full disk")
 
 	// Room is made; no restart is needed to go on.
-	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, "size=256m"); err != nil {
-		t.Fatal(err)
-	}
+	disk.Grow(256)
 	testkit.Eventually(t, "records are accepted again", func() bool {
 		r, err := producer.ProduceSync(ctx, &kgo.Record{Value: value(len(acked))}).First()
 		if err == nil {
@@ -88,20 +69,16 @@ func TestAFullDiskIsSurvivedOnASmallDisk(t *testing.T) {
 }
 
 func TestAReadOnlyDiskIsNamedOnAReadOnlyDisk(t *testing.T) {
-	disk := mountDisk(t, 64)
-	dir := filepath.Join(disk, "data")
+	disk := testkit.SmallDisk(t, 64)
+	dir := filepath.Join(disk.Dir, "data")
 	node := testkit.StartNode(t, testkit.Dir(dir))
 	node.Troupe("topic", "create", "orders")
 	produceOne(t, node, "first")
 	node.Stop()
 
-	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
+	disk.ReadOnly(true)
 	expectRefusal(t, []string{dir, "read-only"}, testkit.Dir(dir))
-	if err := syscall.Mount("", disk, "tmpfs", syscall.MS_REMOUNT, ""); err != nil {
-		t.Fatal(err)
-	}
+	disk.ReadOnly(false)
 	node.Restart(testkit.Dir(dir))
 	expectRecords(t, node, "first")
 }

@@ -3,6 +3,7 @@ package testkit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -18,6 +19,8 @@ type History struct {
 	sends map[place][]string // in the order they were sent
 	acks  map[string]Position
 	reads map[place][]read // in the order they were read
+	seen  map[Position]string
+	wrong violations
 }
 
 type place struct {
@@ -45,6 +48,7 @@ func NewHistory() *History {
 		sends: map[place][]string{},
 		acks:  map[string]Position{},
 		reads: map[place][]read{},
+		seen:  map[Position]string{},
 	}
 }
 
@@ -64,7 +68,32 @@ func (h *History) Ack(value string, at Position) {
 	h.acks[value] = at
 }
 
-// Read notes that a consumer got a record.
+// Seen notes that a consumer got a record while the log was written and the
+// cluster suffered. What was seen must be there in the complete reading, too.
+// highWatermark is what the broker said in the same answer: who sees a record at
+// it or above has seen what may still be taken back.
+func (h *History) Seen(value string, at Position, highWatermark int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at.Offset >= highWatermark {
+		h.wrong.add("uncommitted: %q was read at %v, above the high watermark %d",
+			value, at, highWatermark)
+	}
+	if first, twice := h.seen[at]; twice && first != value {
+		h.wrong.add("changed: %q was read at %v, where %q had been", value, at, first)
+	}
+	h.seen[at] = value
+}
+
+// Wrong notes what else went wrong; Check reports it.
+func (h *History) Wrong(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wrong.add(format, args...)
+}
+
+// Read notes that a consumer got a record in the complete reading that Check
+// looks at.
 func (h *History) Read(value string, at Position) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,13 +119,17 @@ func (h *History) Counts() (sent, acked, read int) {
 //   - every acknowledged record was read, at the offset it was given;
 //   - no record was read twice, and none that was never sent;
 //   - the records of a partition came in the order they were sent, at rising
-//     offsets.
+//     offsets;
+//   - what was seen while the log was written is still there, in its place, and
+//     was below the high watermark then;
+//   - nobody noted anything Wrong.
 //
 // A record that was sent and never acknowledged may be there or not.
 func (h *History) Check() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var found violations
+	found := h.wrong
+	found.lines = slices.Clone(found.lines)
 	got := map[string]Position{}
 	for p, reads := range h.reads {
 		h.checkPartition(p, reads, got, &found)
@@ -110,7 +143,33 @@ func (h *History) Check() error {
 			found.add("moved: %q was acknowledged at %v and read at %v", value, want, at)
 		}
 	}
+	for at, value := range h.seen {
+		if got[value] != at {
+			found.add("vanished: %q was read at %v and is not there any more", value, at)
+		}
+	}
 	return found.err()
+}
+
+// Tally counts the records that were acknowledged and do not stand in the
+// complete reading, and those that stand in it more than once.
+func (h *History) Tally() (lost, doubled int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	count := map[string]int{}
+	for _, reads := range h.reads {
+		for _, r := range reads {
+			if count[r.value]++; count[r.value] == 2 {
+				doubled++
+			}
+		}
+	}
+	for value := range h.acks {
+		if count[value] == 0 {
+			lost++
+		}
+	}
+	return lost, doubled
 }
 
 func (h *History) checkPartition(p place, reads []read, got map[string]Position, v *violations) {

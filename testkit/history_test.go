@@ -76,6 +76,51 @@ func TestARecordOfAnotherPartitionIsInvented(t *testing.T) {
 	}
 }
 
+func TestWhatWasSeenMustStay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		see  func(h *History)
+		want string
+	}{
+		{"it stays", func(h *History) { h.Seen("a", at(0), 1); h.Seen("a", at(0), 2) }, ""},
+		{"it is gone", func(h *History) { h.Seen("b", at(1), 2) }, `vanished: "b"`},
+		{"it is elsewhere", func(h *History) { h.Seen("a", at(7), 8) }, `vanished: "a"`},
+		{"it was not committed", func(h *History) { h.Seen("a", at(0), 0) }, `uncommitted: "a"`},
+		{"something else was there",
+			func(h *History) { h.Seen("z", at(0), 1); h.Seen("a", at(0), 1) }, `changed: "a"`},
+		{"somebody says so", func(h *History) { h.Wrong("broken %d", 7) }, "broken 7"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := NewHistory()
+			h.Send("orders", 0, "a")
+			h.Ack("a", at(0))
+			h.Read("a", at(0))
+			tt.see(h)
+			err := h.Check()
+			if tt.want == "" && err != nil {
+				t.Errorf("all is well, but Check says %v", err)
+			}
+			if tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("Check says %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLostAndDoubledRecordsAreCounted(t *testing.T) {
+	h := NewHistory()
+	for i, v := range []string{"a", "b", "c"} {
+		h.Send("orders", 0, v)
+		h.Ack(v, at(int64(i)))
+	}
+	h.Read("a", at(0))
+	h.Read("a", at(1))
+	h.Read("a", at(2))
+	if lost, doubled := h.Tally(); lost != 2 || doubled != 1 {
+		t.Errorf("%d lost and %d doubled, want 2 and 1", lost, doubled)
+	}
+}
+
 func TestManyViolationsAreCountedNotListed(t *testing.T) {
 	h := NewHistory()
 	for i := range 1000 {

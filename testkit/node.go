@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,16 +19,18 @@ import (
 // Node is a troupe process. Its methods are called by the test's goroutine only;
 // they fail the test when the process does not do as it is told.
 type Node struct {
+	ID      int32         // as a member of a Cluster; 0 for a single node
 	Kafka   string        // HOST:PORT for Kafka clients; kept over restarts
 	HTTP    string        // HOST:PORT for health and metrics
 	Dir     string        // data directory
 	Startup time.Duration // from the start of the process until it was ready
 
-	tb   testing.TB
-	opts options
-	log  *logBuffer
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended
+	tb    testing.TB
+	opts  options
+	log   *logBuffer
+	cmd   *exec.Cmd
+	began time.Time
+	done  chan struct{} // closed when the process has ended
 }
 
 // addresses is the content of the file a node writes when it is ready.
@@ -47,15 +50,20 @@ const (
 // the test ends, and its log is shown if the test failed.
 func StartNode(tb testing.TB, opts ...Option) *Node {
 	tb.Helper()
-	n := &Node{tb: tb, opts: newOptions(tb, opts), log: &logBuffer{}}
-	n.Dir = n.opts.dir
+	n := newNode(tb, newOptions(tb, opts))
+	n.start()
+	return n
+}
+
+// newNode makes a node that does not run yet.
+func newNode(tb testing.TB, o options) *Node {
+	n := &Node{tb: tb, opts: o, Dir: o.dir, log: &logBuffer{}}
 	tb.Cleanup(func() {
 		n.kill()
 		if tb.Failed() {
-			tb.Logf("log of the node in %s:\n%s", n.Dir, n.log.tail(tailLines))
+			tb.Logf("log of node %d in %s:\n%s", n.ID, n.Dir, n.log.tail(tailLines))
 		}
 	})
-	n.start()
 	return n
 }
 
@@ -84,9 +92,12 @@ func Refused(tb testing.TB, opts ...Option) (exitCode int, stderr string) {
 }
 
 func newOptions(tb testing.TB, opts []Option) options {
-	o := options{kafka: "127.0.0.1:0", timeout: defaultReadyTimeout}
+	o := options{host: "127.0.0.1", timeout: defaultReadyTimeout}
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if o.kafka == "" {
+		o.kafka = net.JoinHostPort(o.host, "0")
 	}
 	if o.dir == "" {
 		o.dir = filepath.Join(tb.TempDir(), "data")
@@ -97,7 +108,8 @@ func newOptions(tb testing.TB, opts []Option) options {
 func (o *options) command(tb testing.TB) *exec.Cmd {
 	line := slices.Concat(o.prefix, []string{
 		Binary(tb), "start",
-		"--data-dir", o.dir, "--kafka-addr", o.kafka, "--http-addr", "127.0.0.1:0",
+		"--data-dir", o.dir, "--kafka-addr", o.kafka,
+		"--http-addr", net.JoinHostPort(o.host, "0"),
 	}, o.args)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), o.env...)
@@ -115,6 +127,13 @@ func environment() []string {
 
 func (n *Node) start() {
 	n.tb.Helper()
+	n.launch()
+	n.await()
+}
+
+// launch runs the process.
+func (n *Node) launch() {
+	n.tb.Helper()
 	// A file of an earlier life must not pass for readiness.
 	err := os.Remove(filepath.Join(n.Dir, addressFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +141,8 @@ func (n *Node) start() {
 	}
 	n.cmd = n.opts.command(n.tb)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
-	began := time.Now()
-	if err := n.cmd.Start(); err != nil {
+	n.began = time.Now()
+	if err := n.opts.begin(n.cmd); err != nil {
 		n.tb.Fatalf("testkit: %v", err)
 	}
 	done, cmd := make(chan struct{}), n.cmd
@@ -132,12 +151,17 @@ func (n *Node) start() {
 		_ = cmd.Wait() // how it ended is in cmd.ProcessState
 		close(done)
 	}()
+}
+
+// await returns once the process is ready.
+func (n *Node) await() {
+	n.tb.Helper()
 	a, err := n.awaitReady()
 	if err != nil {
 		n.kill()
 		n.tb.Fatalf("testkit: %v\n%s", err, n.log.tail(tailLines))
 	}
-	n.Startup = time.Since(began)
+	n.Startup = time.Since(n.began)
 	n.Kafka, n.HTTP = a.Kafka, a.HTTP
 	n.opts.kafka = a.Kafka // clients that know the node find it after a restart
 }

@@ -1,15 +1,30 @@
 package testkit
 
-import "time"
+import (
+	"os/exec"
+	"time"
+)
 
 // options is how a node is started.
 type options struct {
 	dir     string
+	host    string // on whose ports the node listens
 	kafka   string
 	args    []string
 	env     []string
 	prefix  []string
 	timeout time.Duration
+	port    *port   // nil: the node lives in the network of the test
+	consul  *Consul // of a cluster; nil: the shared one
+	network bool    // nodes of a cluster have a Network of their own
+}
+
+// begin starts a process in the network of the node.
+func (o *options) begin(cmd *exec.Cmd) error {
+	if o.port == nil {
+		return cmd.Start()
+	}
+	return o.port.begin(cmd)
 }
 
 // Option changes how StartNode and Refused start a node.
@@ -45,5 +60,14 @@ func Under(command ...string) Option {
 
 // ReadyWithin bounds the wait for the node to be ready. The default is 30 s.
 func ReadyWithin(d time.Duration) Option { return func(o *options) { o.timeout = d } }
+
+// WithConsul makes the nodes of a cluster use this agent, which the test may stop,
+// instead of the one that all tests share.
+func WithConsul(c *Consul) Option { return func(o *options) { o.consul = c } }
+
+// WithNetwork puts every node of a cluster on a machine of its own, as far as the
+// network is concerned, so that links between them can be cut and slowed: see
+// Network. It needs Linux and root.
+func WithNetwork() Option { return func(o *options) { o.network = true } }
 
 const defaultReadyTimeout = 30 * time.Second

@@ -1,0 +1,111 @@
+package testkit
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// SameReplicas compares what the nodes of a cluster that was stopped have on
+// disk: wherever two replicas of a partition have the same offsets they must have
+// the same bytes, and all must end alike. Segments may be cut in different places.
+func (c *Cluster) SameReplicas(topic string, partitions int32) {
+	c.tb.Helper()
+	for p := range partitions {
+		if err := c.sameReplicas(fmt.Sprintf("%s-%d", topic, p)); err != nil {
+			c.tb.Errorf("testkit: %v", err)
+		}
+	}
+}
+
+func (c *Cluster) sameReplicas(partition string) error {
+	var first *Node
+	var want []batch
+	for _, n := range c.Nodes {
+		if n.Running() {
+			return fmt.Errorf("node %d still runs: stop the cluster before its files are compared", n.ID)
+		}
+		got, err := readBatches(filepath.Join(n.Dir, partition))
+		switch {
+		case os.IsNotExist(err):
+			continue // no replica there
+		case err != nil:
+			return fmt.Errorf("%s on node %d: %w", partition, n.ID, err)
+		case first == nil:
+			first, want = n, got
+			continue
+		}
+		if err := sameBatches(want, got); err != nil {
+			return fmt.Errorf("%s differs between nodes %d and %d: %w", partition, first.ID, n.ID, err)
+		}
+	}
+	if first == nil {
+		return fmt.Errorf("no node has a replica of %s", partition)
+	}
+	return nil
+}
+
+// batch is one batch of a log file.
+type batch struct {
+	offset int64
+	bytes  []byte
+}
+
+// readBatches reads the log files of a partition's folder in order.
+func readBatches(dir string) ([]batch, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files) // by their first offset
+	var all []batch
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		// Every batch begins with its offset, its length and its leader's epoch;
+		// behind the last there may be room of which nothing is used yet.
+		const head, whole = 12, 61
+		for len(b) >= whole {
+			size := head + int(binary.BigEndian.Uint32(b[8:]))
+			if size < whole || size > len(b) {
+				break
+			}
+			all = append(all, batch{int64(binary.BigEndian.Uint64(b)), b[:size]})
+			b = b[size:]
+		}
+		if len(bytes.Trim(b, "\x00")) > 0 {
+			return nil, fmt.Errorf("%s ends with %d bytes that are no batch", name, len(b))
+		}
+	}
+	return all, nil
+}
+
+// sameBatches compares two replicas from the offset on that both have.
+func sameBatches(a, b []batch) error {
+	from := int64(0)
+	for _, r := range [][]batch{a, b} {
+		if len(r) > 0 {
+			from = max(from, r[0].offset)
+		}
+	}
+	below := func(x batch) bool { return x.offset < from }
+	a, b = slices.DeleteFunc(slices.Clone(a), below), slices.DeleteFunc(slices.Clone(b), below)
+	for i := range min(len(a), len(b)) {
+		if a[i].offset != b[i].offset || !bytes.Equal(a[i].bytes, b[i].bytes) {
+			return fmt.Errorf("batch %d of %d bytes at offset %d, and of %d bytes at offset %d",
+				i, len(a[i].bytes), a[i].offset, len(b[i].bytes), b[i].offset)
+		}
+	}
+	if len(a) != len(b) {
+		return fmt.Errorf("one has %d batches from offset %d on, the other %d", len(a), from, len(b))
+	}
+	return nil
+}
