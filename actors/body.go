@@ -58,7 +58,9 @@ var Begin any = opening{}
 var NodesChanged any = nodesChanged{}
 
 // Assigned is the message that tells a replica what the controller decided.
-func Assigned(t *messages.Topic, p messages.Partition) any { return &assigned{t, p} }
+func Assigned(t *messages.Topic, p messages.Partition) any {
+	return &assigned{topic: t, partition: p}
+}
 
 // FollowerLost is the message that tells a leading replica that the connection
 // of a follower's node broke.

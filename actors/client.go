@@ -177,18 +177,31 @@ func (c *Client) AutoCreate(ctx context.Context, name string) error {
 	if pid == nil || pid.Address != c.env.Root.ActorSystem().Address() {
 		return c.createDefault(ctx, name)
 	}
-	replies := make(chan error, 1)
-	c.env.Root.Send(pid, &ensureTopic{func(err error) { replies <- err }})
-	select {
-	case err := <-replies:
-		if !errors.Is(err, messages.ErrUnavailable) {
-			return err
+	replies := make(chan error, 2) // of both attempts, if the first is only slow
+	for attempt := range 2 {
+		c.env.Root.Send(pid, &ensureTopic{func(err error) { replies <- err }})
+		select {
+		case err := <-replies:
+			if !errors.Is(err, messages.ErrUnavailable) {
+				return err
+			}
+			return c.createDefault(ctx, name)
+		case <-ctx.Done():
+			return fmt.Errorf("topic %s is not there yet: %w", name, messages.ErrRequestTimedOut)
+		case <-time.After(topicPatience):
 		}
-		return c.createDefault(ctx, name)
-	case <-ctx.Done():
-		return fmt.Errorf("topic %s is not there yet: %w", name, messages.ErrRequestTimedOut)
+		// What reaches an actor that is about to end is lost without a word.
+		c.env.IDs.Forget(KindTopic, name)
+		if pid = c.env.IDs.Resolve(KindTopic, name); pid == nil || attempt == 1 {
+			break
+		}
 	}
+	return c.createDefault(ctx, name)
 }
+
+// topicPatience is how long a topic's actor may take to answer before it is
+// asked again, or left out.
+const topicPatience = 2 * time.Second
 
 // createDefault makes a topic with the defaults unless it exists.
 func (c *Client) createDefault(ctx context.Context, name string) error {
@@ -267,7 +280,7 @@ func (c *Client) Suspect(n messages.NodeID) { c.env.tellNode(suspected{n}) }
 
 // Lapsed reports that the membership lost this node for a while. The node fences
 // itself and registers again.
-func (c *Client) Lapsed() { c.env.tellNode(lapsed{}) }
+func (c *Client) Lapsed() { c.env.tellNode(lapsed{c.env.pauses.count.Load()}) }
 
 // Leave has the leaderships of this node moved away before it stops. It reports
 // whether they were when it returns, which is when ctx ends at the latest.

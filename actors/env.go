@@ -92,7 +92,8 @@ type Env struct {
 	// Peers reaches the replicas on other nodes; nil in a cluster of one.
 	Peers Peers
 
-	replicas   sync.Map      // messages.PartitionID -> *Replica
+	replicas   sync.Map // messages.PartitionID -> *Replica
+	pauses     pauses
 	lost       sync.Map      // messages.PartitionID -> messages.NodeEpoch when it was found
 	opening    chan struct{} // slots of logs that are opened or closed
 	recovery   chan struct{} // and of those that have much to scan
@@ -179,7 +180,7 @@ func (e *Env) lose(id messages.PartitionID) {
 		epoch = self.Epoch
 	}
 	e.lost.Store(id, epoch)
-	e.tellNode(lapsed{})
+	e.tellNode(lapsed{e.pauses.count.Load()})
 }
 
 // Lost returns the replicas that lack records which were durable and that no

@@ -44,6 +44,7 @@ type (
 	dirFailed     struct{ err error }
 	// saveLogStarts makes the log starts durable before reply is called.
 	saveLogStarts struct{ reply func(error) }
+	startsDue     struct{}
 	// drain ends all replicas, writes the checkpoints and stops.
 	drain struct{ done func(error) }
 )
@@ -198,6 +199,7 @@ type logDir struct {
 	names    map[messages.TopicPartition]bool // taken by a child
 	flushes  []flushJob                       // waiting for a free slot; at most two per replica
 	running  int
+	starts   []func(error)   // who waits for the log starts to be durable
 	deferred []*spawnReplica // wait for an earlier replica of the same name to be gone
 	behind   bool            // the last checkpoint failed
 	retain   *time.Timer
@@ -243,7 +245,12 @@ func (l *logDir) Receive(ctx actor.Context) {
 		l.checkpoint()
 		l.spawnDeferred(ctx)
 	case *saveLogStarts:
-		m.reply(l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts()))
+		l.starts = append(l.starts, m.reply)
+		if len(l.starts) == 1 {
+			ctx.Send(ctx.Self(), startsDue{}) // behind those that came with it
+		}
+	case startsDue:
+		l.saveStarts()
 	case retentionDue:
 		l.retainAll(ctx)
 	case dirFailed:
@@ -377,6 +384,16 @@ func (l *logDir) logStarts() map[messages.TopicPartition]messages.Offset {
 		}
 	}
 	return starts
+}
+
+// saveStarts makes the log starts durable, once for all that wait for it: a
+// DeleteRecords of a thousand partitions is one write.
+func (l *logDir) saveStarts() {
+	err := l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts())
+	for _, reply := range l.starts {
+		reply(err)
+	}
+	l.starts = nil
 }
 
 // bounds collects the checkpoint entries of open, closed and unopened logs: one

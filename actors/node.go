@@ -28,7 +28,7 @@ type (
 	// suspected tells that another node may be dead.
 	suspected struct{ node messages.NodeID }
 	// lapsed tells that the membership lost this node for a while.
-	lapsed struct{}
+	lapsed struct{ pauses int64 } // that there were by then
 	// leaveCluster asks for a controlled shutdown; see control.Agent.
 	leaveCluster struct {
 		deadline time.Time
@@ -108,6 +108,7 @@ func (n *node) Receive(ctx actor.Context) {
 	case suspected:
 		n.body.Suspect(now, m.node)
 	case lapsed:
+		n.env.pauses.agreed.Store(m.pauses)
 		n.body.Lapsed(now)
 	case *leaveCluster:
 		n.body.Leave(now, m.deadline, m.done)
@@ -153,7 +154,7 @@ func (n *node) Replicas() []messages.PartitionID {
 // Assign implements control.NodeOutbox.
 func (n *node) Assign(id messages.PartitionID, t *messages.Topic, p messages.Partition) {
 	if face := n.env.Replica(id); face != nil {
-		n.env.Root.Send(face.pid, &assigned{topic: t, partition: p})
+		n.env.Root.Send(face.pid, &assigned{topic: t, partition: p, pauses: n.env.pauses.agreed.Load()})
 	}
 }
 

@@ -27,6 +27,7 @@ type (
 	assigned struct {
 		topic     *messages.Topic
 		partition messages.Partition
+		pauses    int64 // of the process, that this decision comes after
 	}
 	// writeQueued comes after the appends that were in the mailbox together.
 	writeQueued struct{}
@@ -95,6 +96,7 @@ type replica struct {
 	// unfinished is a truncation that failed half way; nothing is fetched, and the
 	// log is not fit to lead, until it is done.
 	unfinished *replicas.Step
+	pauses     int64 // of the process, that the role comes after
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
@@ -180,6 +182,7 @@ func (r *replica) handle(message any) {
 	case proposalDue:
 		r.proposalDue(m)
 	case *assigned:
+		r.pauses = max(r.pauses, m.pauses)
 		r.assign(m.topic, m.partition)
 	case flushDue:
 		r.flushDue()
@@ -224,6 +227,7 @@ func (r *replica) open() {
 	r.producers = producers.New()
 	tp := messages.TopicPartition{Topic: r.face.topic, Partition: r.face.id.Partition}
 	bounds := r.dir.boundsOf(tp)
+	r.pauses = max(r.pauses, r.env.pauses.agreed.Load())
 	started := time.Now()
 	log, found, err := commitlog.Open(r.env.FS, r.path, commitlog.Options{
 		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,

@@ -52,6 +52,10 @@ func (r *replica) write() {
 	if len(r.queue) == 0 || r.leader == nil {
 		return
 	}
+	if r.env.pauses.since(r.pauses) {
+		r.refuseQueue(r.face.notLeading())
+		return
+	}
 	now := r.env.Now()
 	plan := r.producers.Plan()
 	r.decide(plan, now)
@@ -189,16 +193,22 @@ func (r *replica) answerParked() {
 	r.parked = kept
 }
 
-// refuseAll answers everything that waits: what is queued was not written, what
-// is parked was written but nobody can say now whether it stays. Both are told
-// to try again; an idempotent producer is not doubled by that.
-func (r *replica) refuseAll(err error) {
+// refuseQueue answers what was not decided yet.
+func (r *replica) refuseQueue(err error) {
 	refusal := r.face.refusal(err)
 	for _, a := range r.queue {
 		a.Done(refusal)
 	}
 	clear(r.queue)
 	r.queue, r.queued = r.queue[:0], 0
+}
+
+// refuseAll answers everything that waits: what is queued was not written, what
+// is parked was written but nobody can say now whether it stays. Both are told
+// to try again; an idempotent producer is not doubled by that.
+func (r *replica) refuseAll(err error) {
+	r.refuseQueue(err)
+	refusal := r.face.refusal(err)
 	for _, p := range r.written {
 		p.a.Done(refusal)
 	}

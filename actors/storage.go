@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -152,24 +153,27 @@ func (s *storage) emptiest() *dirHandle {
 	return best
 }
 
-// setAsideStrays moves away partitions that the metadata does not know: their
-// topic was deleted while this node was down, or they are of another cluster.
+// setAsideStrays moves away partitions that the metadata does not place here: their
+// topic was deleted or they were moved to other nodes while this one was down, or
+// they are of another cluster.
 // Their data stays, for an operator to decide.
 func (s *storage) setAsideStrays(im *messages.Image) {
 	for id, f := range s.found {
-		if im.TopicByID(id.Topic) != nil || s.env.Replica(id) != nil {
+		p := im.Partition(id)
+		if s.env.Replica(id) != nil || p != nil && slices.Contains(p.Replicas, s.env.Self) {
 			continue
 		}
 		delete(s.found, id)
 		to, err := f.dir.dir.SetAside(f.at)
 		if err != nil {
 			s.log.Error().Err(err).Str("folder", f.at.Dir).
-				Msg("partition of an unknown topic cannot be set aside")
+				Msg("partition that is not this node's cannot be set aside")
 			continue
 		}
 		f.dir.removed(messages.TopicPartition{Topic: f.at.Topic, Partition: f.at.Partition})
 		s.log.Warn().Str("folder", f.at.Dir).Str("now", to).Str("topic_id", f.at.TopicID.String()).
-			Msg("partition of an unknown topic is set aside; delete the folder if its data is not wanted")
+			Bool("topic_known", p != nil).Msg("partition that is not this node's is set aside; " +
+			"delete the folder if its data is not wanted")
 	}
 }
 

@@ -34,6 +34,8 @@ const (
 	consulRetry    = 500 * time.Millisecond
 	// probeTimeout is how long a suspect has to answer a probe.
 	probeTimeout = 500 * time.Millisecond
+	// missedBeats are how many heartbeats a node may miss before it is probed.
+	missedBeats = 3
 	// handOverTimeout is how long a stop waits for others to take over what this
 	// node leads.
 	handOverTimeout = 15 * time.Second
@@ -52,6 +54,9 @@ type member struct {
 	pool      *bulk.Pool
 	server    *bulk.Server
 	client    *actors.Client
+
+	watching sync.WaitGroup // of pauses
+	unwatch  context.CancelFunc
 
 	mu     sync.Mutex
 	joined *cluster.Joined // nil before join
@@ -180,6 +185,7 @@ func (m *member) join(
 	if err := n.sockets.actor.Close(); err != nil { // the library binds it itself
 		return err
 	}
+	m.watchPauses(n.env)
 	ttl, _ := m.cfg.Duration("consul.service.ttl.ms")
 	refresh, _ := m.cfg.Duration("consul.service.refresh.ms")
 	identity := bulk.Identity{Node: n.env.Self, Cluster: m.name, Incarnation: n.client.Incarnation}
@@ -209,6 +215,19 @@ func (m *member) join(
 		n.cluster, n.end = joined.Core, joined.Stop
 		return nil
 	})
+}
+
+// watchPauses has the node registered anew when its process stood still for as
+// long as it takes the controller to begin to doubt it.
+func (m *member) watchPauses(env *actors.Env) {
+	beat, _ := m.cfg.Duration("broker.heartbeat.interval.ms")
+	watch := env.WatchPauses(missedBeats*beat, func() {
+		m.log.Warn().Msg("the process stood still; others may lead what this node led")
+		env.Client.Lapsed()
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	m.unwatch = cancel
+	m.watching.Go(func() { watch(ctx) })
 }
 
 // serve lets followers fetch here and the node be elected.
@@ -302,6 +321,10 @@ func (m *member) incarnation() string {
 
 // stop ends what other nodes have with this one, so that the actors can end.
 func (m *member) stop() {
+	if m.unwatch != nil {
+		m.unwatch()
+		m.watching.Wait()
+	}
 	if m.candidate != nil {
 		m.candidate.Stop()
 	}
