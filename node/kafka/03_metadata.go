@@ -144,6 +144,9 @@ func metadataBrokers(v *clusterView) []kmsg.MetadataResponseBroker {
 	brokers := make([]kmsg.MetadataResponseBroker, 0, len(v.image.Nodes))
 	for i := range v.image.Nodes {
 		n := &v.image.Nodes[i]
+		if n.Fenced {
+			continue
+		}
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Rack = int32(n.ID), rackOf(n)
 		b.Host, b.Port = v.endpoint(n)
@@ -253,8 +256,7 @@ func (v *clusterView) withoutDead(pv partitionView, p *messages.Partition) parti
 	if len(pv.offline) == 0 {
 		return pv
 	}
-	alive := func(id messages.NodeID) bool { return v.image.Node(id) != nil }
-	pv.replicas, pv.isr = v.list(p.Replicas, alive), v.list(p.ISR, alive)
+	pv.replicas, pv.isr = v.list(p.Replicas, v.alive), v.list(p.ISR, v.alive)
 	if pv.code == codeNone {
 		pv.code = codeReplicaNotAvailable
 	}

@@ -123,6 +123,30 @@ func TestMetadataHasTheFieldsOfItsVersion(t *testing.T) {
 	})
 }
 
+func TestMetadataLeavesOutFencedNodes(t *testing.T) {
+	f := replicated()
+	f.change("a", func(t *messages.Topic) { t.Partitions[1].Leader = 3 }) // not moved yet
+	eachVersion(t, 3, func(t *testing.T, v int16) {
+		resp := ask[*kmsg.MetadataResponse](t, f, metadataRequest("a"), v)
+		equal(t, "brokers", len(resp.Brokers), 2)
+		parts := resp.Topics[0].Partitions
+		if v == 0 {
+			equal(t, "code", parts[0].ErrorCode, codeReplicaNotAvailable)
+			equal(t, "live replicas", parts[0].Replicas, []int32{1, 2})
+		} else {
+			equal(t, "code", parts[0].ErrorCode, codeNone)
+			equal(t, "replicas", parts[0].Replicas, []int32{1, 2, 3})
+		}
+		if v >= 5 {
+			equal(t, "offline", parts[0].OfflineReplicas, []int32{3})
+		}
+		for _, p := range parts[1:] {
+			equal(t, "code without a live leader", p.ErrorCode, codeLeaderNotAvailable)
+			equal(t, "leader", p.Leader, -1)
+		}
+	})
+}
+
 func TestMetadataShowsPartitionsWithoutALiveLeader(t *testing.T) {
 	f := newFakeCluster()
 	f.addTopic("a", 2)

@@ -18,8 +18,9 @@ import (
 //	v3  type and documentation (KIP-569)
 //	v4  flexible encoding
 //
-// Null or no names mean all settings. A broker is described by itself alone; an
-// empty broker name means what is set at run time for all brokers. Sensitive
+// Null or no names mean all settings. A broker is described in full by itself
+// alone, others know what is set for it at run time; an empty broker name means
+// what is set at run time for all brokers. Sensitive
 // values are null. A resource that is named twice is described once: an answer
 // is a thousand times larger than the request that names a topic.
 //
@@ -83,17 +84,19 @@ func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
 		return topicConfigs(layers, topic.Configs), nil
 	case messages.ConfigBroker:
 		if name == "" {
-			return clusterConfigs(image), nil
+			return changedConfigs(image, messages.NoNode), nil
 		}
 		id, err := brokerID(name)
 		if err != nil {
 			return nil, err
 		}
-		if id != s.cluster.Self() {
-			return nil, fmt.Errorf("%w: broker %d was asked for the settings of broker %d; "+
-				"ask that broker", messages.ErrInvalidRequest, s.cluster.Self(), id)
+		switch {
+		case id == s.cluster.Self():
+			return brokerConfigs(layers), nil
+		case image.Node(id) != nil:
+			return changedConfigs(image, id), nil
 		}
-		return brokerConfigs(layers), nil
+		return nil, fmt.Errorf("%w: there is no broker %d", messages.ErrInvalidRequest, id)
 	}
 	return nil, unconfigurable(resource.Type)
 }

@@ -201,7 +201,7 @@ func TestDescribeConfigsRefusesOtherResources(t *testing.T) {
 		}{
 			{"a missing topic", messages.ConfigTopic, "gone", codeUnknownTopicOrPartition},
 			{"an invalid topic", messages.ConfigTopic, "a b", codeInvalidTopic},
-			{"another node", messages.ConfigBroker, "2", codeInvalidRequest},
+			{"a node that is not there", messages.ConfigBroker, "2", codeInvalidRequest},
 			{"a node that is no number", messages.ConfigBroker, "one", codeInvalidRequest},
 			{"loggers", 8, "1", codeInvalidRequest},
 			{"groups", 32, "g", codeInvalidRequest},
@@ -227,4 +227,30 @@ func TestDescribeConfigsDescribesAResourceOnce(t *testing.T) {
 		req.Resources = append(req.Resources, req.Resources[0])
 	}
 	equal(t, "settings", len(describe(t, f, req, 4).Configs), 1)
+}
+
+func TestDescribeConfigsShowsOfAnotherNodeWhatIsSetForIt(t *testing.T) {
+	f := newFakeCluster()
+	f.addNodes()
+	f.set("num.partitions", "4")
+	f.configureNodes(map[messages.NodeID]messages.Config{
+		2:               {"log.segment.bytes": "1000000"},
+		messages.NoNode: {"log.segment.bytes": "6000", "message.max.bytes": "7000"},
+	})
+	eachVersion(t, 32, func(t *testing.T, v int16) {
+		req := describeRequest(messages.ConfigBroker, "2")
+		req.IncludeSynonyms = true
+		r := describe(t, f, req, v)
+		equal(t, "code", r.ErrorCode, codeNone)
+		equal(t, "settings", len(r.Configs), 2)
+		segment := config(t, r, "log.segment.bytes")
+		equal(t, "value", *segment.Value, "1000000")
+		equal(t, "source", segment.Source, kmsg.ConfigSourceDynamicBrokerConfig)
+		equal(t, "synonyms", synonyms(segment),
+			[]string{"2 log.segment.bytes=1000000", "3 log.segment.bytes=6000"})
+		equal(t, "source for all", config(t, r, "message.max.bytes").Source,
+			kmsg.ConfigSourceDynamicDefaultBrokerConfig)
+		equal(t, "of the third", len(describe(t, f, describeRequest(messages.ConfigBroker, "3"), v).
+			Configs), 2)
+	})
 }

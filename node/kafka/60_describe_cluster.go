@@ -12,9 +12,6 @@ import (
 //
 //	v1  endpoint type (KIP-919)
 //	v2  fenced brokers may be asked for (KIP-1073)
-//
-// Not there: fenced brokers. A node is in the cluster or it is not, so every
-// broker of the answer is unfenced.
 func (s *Server) describeCluster(_ context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeClusterRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeClusterResponse)
@@ -32,9 +29,13 @@ func (s *Server) describeCluster(_ context.Context, c *call) kmsg.Response {
 	}
 	for i := range v.image.Nodes {
 		n := &v.image.Nodes[i]
+		if n.Fenced && !req.IncludeFencedBrokers {
+			continue
+		}
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Rack = int32(n.ID), rackOf(n)
 		b.Host, b.Port = v.endpoint(n)
+		b.IsFenced = n.Fenced
 		resp.Brokers = append(resp.Brokers, b)
 	}
 	return resp

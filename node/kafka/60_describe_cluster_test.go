@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
 )
 
 func TestDescribeClusterShowsTheBrokers(t *testing.T) {
@@ -43,4 +45,41 @@ func TestDescribeClusterRefusesOtherEndpoints(t *testing.T) {
 			equal(t, "brokers", len(resp.Brokers), 0)
 		}
 	}
+}
+
+func TestDescribeClusterShowsFencedBrokersOnlyWhenAsked(t *testing.T) {
+	f := newFakeCluster()
+	f.addNodes()
+	f.fence(2)
+	eachVersion(t, 60, func(t *testing.T, v int16) {
+		req := kmsg.NewPtrDescribeClusterRequest()
+		resp := ask[*kmsg.DescribeClusterResponse](t, f, req, v)
+		equal(t, "brokers", len(resp.Brokers), 2)
+		equal(t, "the other", resp.Brokers[1].NodeID, 3)
+
+		req.IncludeFencedBrokers = true
+		resp = ask[*kmsg.DescribeClusterResponse](t, f, req, v)
+		if v < 2 {
+			equal(t, "brokers", len(resp.Brokers), 2)
+			return
+		}
+		equal(t, "brokers", len(resp.Brokers), 3)
+		equal(t, "alive", resp.Brokers[0].IsFenced, false)
+		equal(t, "fenced", resp.Brokers[1].IsFenced, true)
+	})
+}
+
+func TestAFencedControllerIsNotNamed(t *testing.T) {
+	f := newFakeCluster()
+	f.addNodes()
+	f.mu.Lock()
+	f.apply(&messages.Delta{Controller: 2, ClusterID: f.image.ClusterID})
+	f.mu.Unlock()
+	controller := func() int32 {
+		return ask[*kmsg.DescribeClusterResponse](t, f, kmsg.NewPtrDescribeClusterRequest(), 2).
+			ControllerID
+	}
+	equal(t, "controller", controller(), 2)
+	f.fence(2)
+	equal(t, "who passes requests on", controller(), int32(fakeNode))
 }

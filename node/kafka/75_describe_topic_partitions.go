@@ -20,8 +20,8 @@ const describePartitionsMax = 2000
 // Topics come sorted by name, unnamed means all. A cursor names where the next
 // page starts; topics before it are skipped.
 //
-// Not there: eligible leader replicas, which are always empty; auto-creation,
-// which this API never does.
+// The last known eligible leader replicas are always none: a replica stays
+// eligible until its data is known to be lost. Topics are never made.
 func (s *Server) describeTopicPartitions(_ context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeTopicPartitionsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
@@ -111,7 +111,8 @@ func describeTopic(v *clusterView, name string, first, room int,
 		p.LeaderID, p.LeaderEpoch = pv.leader, pv.epoch
 		p.Replicas, p.ISR, p.OfflineReplicas = pv.replicas, pv.isr, pv.offline
 		// Empty, not null: null means that the cluster does not know of them.
-		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
+		p.EligibleLeaderReplicas = v.list(topic.Partitions[i].ELR, anyNode)
+		p.LastKnownELR = []int32{}
 		t.Partitions = append(t.Partitions, p)
 	}
 	if end == len(topic.Partitions) {

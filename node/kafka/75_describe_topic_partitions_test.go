@@ -138,3 +138,15 @@ func TestDescribeTopicPartitionsBoundsAPage(t *testing.T) {
 	equal(t, "rows", len(rows), describePartitionsMax)
 	equal(t, "cursor", next, fmt.Sprintf("a-%d", describePartitionsMax))
 }
+
+func TestDescribeTopicPartitionsShowsEligibleLeadersAndDeadReplicas(t *testing.T) {
+	f := replicated()
+	p := ask[*kmsg.DescribeTopicPartitionsResponse](t, f, pageRequest(10, "a"), 0).
+		Topics[0].Partitions[2]
+	equal(t, "code", p.ErrorCode, codeLeaderNotAvailable)
+	equal(t, "leader", p.LeaderID, -1)
+	equal(t, "eligible", p.EligibleLeaderReplicas, []int32{2})
+	equal(t, "last known eligible", p.LastKnownELR, []int32{})
+	equal(t, "in sync", p.ISR, []int32{3})
+	equal(t, "offline", p.OfflineReplicas, []int32{3})
+}

@@ -125,10 +125,30 @@ func perTopic(results []messages.TopicResult, err error, i int) (messages.TopicR
 	return results[i], nil
 }
 
-// topicErrorCode is errorCode for the APIs that change topics. Clients learnt
-// THROTTLING_QUOTA_EXCEEDED late (KIP-599); older ones retry a timeout.
+// perItem is perTopic for operations that have nothing to tell but an error.
+func perItem(errs []error, err error, i int) error {
+	switch {
+	case i < len(errs) && errs[i] != nil:
+		return errs[i]
+	case err == nil && i >= len(errs):
+		return fmt.Errorf("controller answered only %d items", len(errs))
+	}
+	return err
+}
+
+// controllerErrorCode is errorCode for what the controller decides. That there is
+// none at the moment is NOT_CONTROLLER: clients look for it and ask again.
+func controllerErrorCode(err error) int16 {
+	if errors.Is(err, messages.ErrUnavailable) {
+		return codeNotController
+	}
+	return errorCode(err)
+}
+
+// topicErrorCode is controllerErrorCode for the APIs that change topics. Clients
+// learnt THROTTLING_QUOTA_EXCEEDED late (KIP-599); older ones retry a timeout.
 func topicErrorCode(err error, knowsThrottling bool) int16 {
-	if code := errorCode(err); code != codeThrottlingQuotaExceeded || knowsThrottling {
+	if code := controllerErrorCode(err); code != codeThrottlingQuotaExceeded || knowsThrottling {
 		return code
 	}
 	return codeRequestTimedOut

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -87,6 +88,17 @@ func (f *fakeCluster) addNodes() {
 		{ID: 2, Host: "two.example", Port: 9093, Rack: "r2"},
 		{ID: 3, Host: "three.example", Port: 9094},
 	}})
+}
+
+// fence makes a node dead.
+func (f *fakeCluster) fence(id messages.NodeID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	nodes := slices.Clone(f.image.Nodes)
+	for i := range nodes {
+		nodes[i].Fenced = nodes[i].Fenced || nodes[i].ID == id
+	}
+	f.apply(&messages.Delta{Nodes: nodes})
 }
 
 // configureNodes sets what is set at run time for nodes.

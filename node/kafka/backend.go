@@ -71,6 +71,14 @@ type Cluster interface {
 	) ([]messages.TopicResult, error)
 	// AlterConfigs returns one error (or nil) per request, in order.
 	AlterConfigs(ctx context.Context, reqs []messages.AlterConfigs, validateOnly bool) ([]error, error)
+	// ElectLeaders elects leaders, Reassign places replicas or takes that back.
+	// Both return one error (or nil) for each item, in order, once this node's
+	// image shows the outcome.
+	ElectLeaders(ctx context.Context, t messages.ElectionType, partitions []messages.PartitionID,
+	) ([]error, error)
+	Reassign(ctx context.Context, reqs []messages.Reassign) ([]error, error)
+	// Unregister forgets a node that is gone for good.
+	Unregister(ctx context.Context, n messages.NodeID) error
 	// NewProducerID hands out an id that was never handed out before.
 	NewProducerID(ctx context.Context) (messages.ProducerID, error)
 	// LogDirs describes this node's data directories.

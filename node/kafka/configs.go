@@ -140,21 +140,29 @@ func brokerConfigs(l *brokerLayers) []configEntry {
 	return entries
 }
 
-// clusterConfigs returns what is set at run time for all nodes, sorted by name.
-func clusterConfigs(image *messages.Image) []configEntry {
-	set := image.NodeConfigs[messages.NoNode]
+// changedConfigs returns what is set at run time for a node, or with
+// messages.NoNode for all nodes, sorted by name.
+func changedConfigs(image *messages.Image, node messages.NodeID) []configEntry {
+	set := map[string][]configs.Synonym{}
+	for name, value := range image.NodeConfigs[node] {
+		set[name] = []configs.Synonym{{Name: name, Value: value, Origin: configs.OriginBroker}}
+	}
+	for name, value := range image.NodeConfigs[messages.NoNode] {
+		if node == messages.NoNode {
+			set[name] = nil
+		}
+		set[name] = append(set[name],
+			configs.Synonym{Name: name, Value: value, Origin: configs.OriginClusterBrokers})
+	}
 	var entries []configEntry
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		d, ok := configs.Broker(name)
 		if !ok {
 			continue
 		}
+		first := set[name][0]
 		entries = append(entries, configEntry{def: d, readOnly: d.ReadOnly(), value: configs.Value{
-			Value:  set[name],
-			Origin: configs.OriginClusterBrokers,
-			Synonyms: []configs.Synonym{
-				{Name: name, Value: set[name], Origin: configs.OriginClusterBrokers},
-			},
+			Value: first.Value, Origin: first.Origin, Synonyms: set[name],
 		}})
 	}
 	return entries

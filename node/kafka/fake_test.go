@@ -270,6 +270,80 @@ func (f *fakeCluster) AlterConfigs(_ context.Context, reqs []messages.AlterConfi
 	return errs, nil
 }
 
+// ElectLeaders implements Cluster: the first replica is elected if it is in sync.
+func (f *fakeCluster) ElectLeaders(_ context.Context, kind messages.ElectionType,
+	partitions []messages.PartitionID) ([]error, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	errs := make([]error, len(partitions))
+	for i, id := range partitions {
+		p := f.image.Partition(id)
+		switch first := p.Replicas[0]; {
+		case p.Leader == first, kind == messages.ElectUnclean && p.Leader != messages.NoNode:
+			errs[i] = messages.ErrElectionNotNeeded
+		case kind == messages.ElectPreferred && !slices.Contains(p.ISR, first):
+			errs[i] = messages.ErrPreferredLeaderNotAvailable
+		default:
+			f.changePartition(id, func(p *messages.Partition) { p.Leader = first })
+		}
+	}
+	return errs, nil
+}
+
+// Reassign implements Cluster: nothing is ever finished.
+func (f *fakeCluster) Reassign(_ context.Context, reqs []messages.Reassign) ([]error, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	errs := make([]error, len(reqs))
+	for i, r := range reqs {
+		p := f.image.Partition(r.ID)
+		switch {
+		case r.Replicas == nil && !p.Reassigning():
+			errs[i] = messages.ErrNoReassignmentInProgress
+		case r.Replicas != nil && len(r.Replicas) == 0:
+			errs[i] = messages.ErrInvalidReplicaAssignment
+		case r.Replicas == nil:
+			f.changePartition(r.ID, func(p *messages.Partition) { p.Adding, p.Removing = nil, nil })
+		default:
+			f.changePartition(r.ID, func(p *messages.Partition) {
+				p.Replicas, p.Adding, p.Removing = r.Replicas, r.Replicas[1:], p.Replicas
+			})
+		}
+	}
+	return errs, nil
+}
+
+// changePartition is change for one partition. The caller holds mu.
+func (f *fakeCluster) changePartition(id messages.PartitionID, edit func(*messages.Partition)) {
+	t := *f.image.TopicByID(id.Topic)
+	t.Partitions = slices.Clone(t.Partitions)
+	edit(&t.Partitions[id.Partition])
+	f.apply(&messages.Delta{Topics: []*messages.Topic{&t}})
+}
+
+// Unregister implements Cluster.
+func (f *fakeCluster) Unregister(_ context.Context, n messages.NodeID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch node := f.image.Node(n); {
+	case f.err != nil:
+		return f.err
+	case node == nil:
+		return fmt.Errorf("node %d: %w", n, messages.ErrUnknownNode)
+	case !node.Fenced:
+		return fmt.Errorf("node %d is alive: %w", n, messages.ErrInvalidRequest)
+	}
+	f.apply(&messages.Delta{Nodes: slices.DeleteFunc(slices.Clone(f.image.Nodes),
+		func(o messages.Node) bool { return o.ID == n })})
+	return nil
+}
+
 // NewProducerID implements Cluster.
 func (f *fakeCluster) NewProducerID(context.Context) (messages.ProducerID, error) {
 	f.mu.Lock()

@@ -120,12 +120,22 @@ var schemas = map[int16]schema{
 	37: {2, []field{ // CreatePartitions
 		list(text, i32, list(listOf(i32)).null()), i32, flag,
 	}},
+	43: {2, []field{ // ElectLeaders
+		i8.since(1), list(text, listOf(i32)).null(), i32,
+	}},
 	44: {1, []field{ // IncrementalAlterConfigs
 		list(i8, text, list(text, i8, text.null())), flag,
+	}},
+	45: {0, []field{ // AlterPartitionReassignments
+		i32, flag.since(1), list(text, list(i32, listOf(i32).null())),
+	}},
+	46: {0, []field{ // ListPartitionReassignments
+		i32, list(text, listOf(i32)).null(),
 	}},
 	60: {0, []field{ // DescribeCluster
 		flag, i8.since(1), flag.since(2),
 	}},
+	64: {0, []field{i32}}, // UnregisterBroker
 	75: {0, []field{ // DescribeTopicPartitions
 		list(text), i32, maybe(text, i32),
 	}},

@@ -45,7 +45,7 @@ func (e *endpoints) known(h data.LeaderHint) bool {
 		e.view = e.conn.s.view(&call{conn: e.conn.info})
 	}
 	n := e.view.image.Node(h.Leader)
-	if n == nil {
+	if n == nil || n.Fenced {
 		return false
 	}
 	host, port := e.view.endpoint(n)

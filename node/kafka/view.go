@@ -45,11 +45,17 @@ func rackOf(n *messages.Node) *string {
 	return &n.Rack
 }
 
+// alive reports whether a node is registered and not fenced.
+func (v *clusterView) alive(id messages.NodeID) bool {
+	n := v.image.Node(id)
+	return n != nil && !n.Fenced
+}
+
 // controller returns the node that clients should send admin requests to. Any
 // node passes them on, so this one stands in for a controller that is unknown.
 func (v *clusterView) controller() int32 {
 	for _, id := range []messages.NodeID{v.image.Controller, v.self} {
-		if v.image.Node(id) != nil {
+		if v.alive(id) {
 			return int32(id)
 		}
 	}
@@ -66,12 +72,12 @@ type partitionView struct {
 
 func (v *clusterView) partition(p *messages.Partition) partitionView {
 	out := partitionView{leader: int32(p.Leader), epoch: int32(p.LeaderEpoch)}
-	if p.Leader == messages.NoNode || v.image.Node(p.Leader) == nil {
+	if !v.alive(p.Leader) {
 		out.code, out.leader = codeLeaderNotAvailable, int32(messages.NoNode)
 	}
 	out.replicas = v.list(p.Replicas, anyNode)
 	out.isr = v.list(p.ISR, anyNode)
-	out.offline = v.list(p.Replicas, func(id messages.NodeID) bool { return v.image.Node(id) == nil })
+	out.offline = v.list(p.Replicas, func(id messages.NodeID) bool { return !v.alive(id) })
 	return out
 }
 
