@@ -95,10 +95,10 @@ func (c *calls) receive(ctx actor.Context) {
 // send sends a command to the controller at that address. Done is called once,
 // from any goroutine; its answer's error is messages.ErrUnavailable when none came.
 func (c *calls) send(to *actor.PID, command control.Command, wait time.Duration,
-	done func(*control.Answer)) (id uint64) {
+	done func(*control.Answer)) {
 	c.mu.Lock()
 	c.last++
-	id = c.last
+	id := c.last
 	c.pending[id] = &pendingCall{to: to, deadline: time.Now().Add(wait), done: done}
 	if !c.armed {
 		c.armed = true
@@ -110,7 +110,6 @@ func (c *calls) send(to *actor.PID, command control.Command, wait time.Duration,
 		m = control.EncodeCommand(id, command, wait)
 	}
 	c.env.Root.RequestWithCustomSender(to, m, c.replies)
-	return id
 }
 
 // take removes a call, or returns nil if it ended before.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/troupelog/troupe/actors/replicas"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -126,6 +128,7 @@ func (r *replica) take(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
 		}
 		r.unfinished = &step
 		return r.finishCut()
+	case replicas.Retry:
 	}
 	return step.Err
 }
@@ -149,11 +152,12 @@ func (r *replica) finishCut() error {
 		return nil
 	}
 	lost := r.follower.Truncated(r.store.Start(), r.store.End())
-	event := r.log.Info()
+	level := zerolog.InfoLevel
 	if lost > 0 {
-		event = r.log.Warn().Int64("below_high_watermark", int64(lost))
+		level = zerolog.WarnLevel // an unclean election
 	}
-	event.AnErr("reason", step.Err).Int64("from", int64(before)).Int64("to", int64(r.store.End())).
+	r.log.WithLevel(level).AnErr("reason", step.Err).Int64("from", int64(before)).
+		Int64("to", int64(r.store.End())).Int64("below_high_watermark", int64(lost)).
 		Msg("log was truncated to what the leader has")
 	r.dir.changed()
 	return nil

@@ -3,7 +3,6 @@ package actors
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -265,21 +264,6 @@ func (w *world) delete(name string) {
 	}
 	if err != nil {
 		w.t.Fatalf("deleting %s: %v", name, err)
-	}
-}
-
-// alter changes settings of a topic, given as name, value, name, value.
-func (w *world) alter(topic string, settings ...string) {
-	w.t.Helper()
-	a := messages.AlterConfigs{
-		Resource: messages.ConfigResource{Type: messages.ConfigTopic, Name: topic}}
-	for i := 0; i < len(settings); i += 2 {
-		a.Changes = append(a.Changes, messages.ConfigChange{
-			Key: settings[i], Op: messages.ConfigSet, Value: settings[i+1]})
-	}
-	errs, err := w.client.AlterConfigs(w.t.Context(), []messages.AlterConfigs{a}, false)
-	if err = errors.Join(err, errors.Join(errs...)); err != nil {
-		w.t.Fatalf("altering %s: %v", topic, err)
 	}
 }
 

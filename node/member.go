@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 	"path"
 	"strings"
 	"sync"
@@ -25,6 +25,7 @@ import (
 	"github.com/troupelog/troupe/node/logging"
 	"github.com/troupelog/troupe/persistence/datadir"
 	"github.com/troupelog/troupe/persistence/registry"
+	"github.com/troupelog/troupe/persistence/vfs"
 )
 
 // Times of a node of a cluster.
@@ -357,19 +358,25 @@ func (n *Node) directories() string {
 }
 
 // bootID names the present start of the machine; "" where that is not told.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+func bootID(fsys vfs.FS) string {
+	f, err := fsys.Open("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(b))
+	defer f.Close()
+	var id [64]byte // such files do not say how long they are
+	n, err := f.ReadAt(id[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	return strings.TrimSpace(string(id[:n]))
 }
 
 // lost says what became of the data since the node was registered last. What a
 // process leaves when it dies the system still has; what was not flushed when the
 // machine went down is gone.
 func (n *Node) lost() (unclean bool, replicas []messages.PartitionID) {
-	boot := bootID()
+	boot := bootID(n.fs)
 	for _, d := range n.dirs {
 		if !d.Clean && !n.taken.Load() && (boot == "" || d.Boot() != boot) {
 			unclean = true
@@ -386,7 +393,7 @@ func (n *Node) trusted() error {
 	}
 	n.taken.Store(true)
 	for _, d := range n.dirs {
-		if err := d.SetBoot(bootID()); err != nil {
+		if err := d.SetBoot(bootID(n.fs)); err != nil {
 			return err
 		}
 	}

@@ -65,7 +65,7 @@ func descriptors() uint64 {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 2 * openFilesMax
 	}
-	return uint64(limit.Cur)
+	return limit.Cur
 }
 
 // Node is a running node.

@@ -209,15 +209,17 @@ func (a *Agent) beat(now time.Time) {
 // of the controller's mind changes nothing: the node goes on as it is, for a
 // controller that cannot be reached must not stop the data path.
 func (a *Agent) Answered(now time.Time, id uint64, r *Answer) {
-	switch {
-	case id == 0:
-	case id == a.registering.id:
+	if id == 0 {
+		return
+	}
+	switch id {
+	case a.registering.id:
 		a.registering = asking{}
 		a.registrationAnswered(now, r)
-	case id == a.beating.id:
+	case a.beating.id:
 		a.beating = asking{}
 		a.beatAnswered(now, r)
-	case id == a.proposals.flying.id:
+	case a.proposals.flying.id:
 		a.proposals.answered(r)
 		if errors.Is(r.Err, messages.ErrStaleNodeEpoch) {
 			a.fence(now, r.Err.Error())
@@ -232,12 +234,12 @@ func (a *Agent) registrationAnswered(now time.Time, r *Answer) {
 	}
 	a.registerAt = now.Add(registerRetry)
 	if r.Err != nil || r.Snapshot == nil {
-		event := a.log.Debug()
+		level := zerolog.DebugLevel
 		if errors.Is(r.Err, messages.ErrDuplicateNode) || errors.Is(r.Err, messages.ErrInvalidRequest) {
-			event = a.log.Error()
+			level = zerolog.ErrorLevel
 			a.registerAt = now.Add(10 * registerRetry) // only an operator can help
 		}
-		event.Err(r.Err).Msg("the controller does not take this node in")
+		a.log.WithLevel(level).Err(r.Err).Msg("the controller does not take this node in")
 		return
 	}
 	epoch := messages.NoNodeEpoch

@@ -241,8 +241,8 @@ func TestALeaderThatIsNotThereIsCalledOnlyWhenSomebodyWaits(t *testing.T) {
 
 func TestAttemptsToConnectSlowDown(t *testing.T) {
 	p := &peer{pool: &Pool{limits: defaultLimits}}
-	for failures, most := range []time.Duration{0, 50, 100, 200, 400, 800, 1000, 1000} {
-		most *= time.Millisecond
+	for failures, ms := range []int{0, 50, 100, 200, 400, 800, 1000, 1000} {
+		most := time.Duration(ms) * time.Millisecond
 		if p.failures = failures; failures == 0 {
 			continue
 		}
@@ -503,7 +503,7 @@ func TestWhoIsRefusedIsToldWhy(t *testing.T) {
 	}
 	h := hello{min: 2, max: 3, purpose: toProbe, node: 5, cluster: "test"}
 	me := Identity{Node: 1, Cluster: "test"}
-	_, w := me.judge(h.appendTo(nil)[helloHead:])
+	_, w := me.judge(h.encode()[helloHead:])
 	want := "node 1 speaks versions 1 to 1 of the bulk protocol, node 5 versions 2 to 3: " +
 		"upgrade the older one"
 	if w.status != statusVersion || w.text != want {
@@ -519,12 +519,12 @@ func TestWhoSaysNothingOrNonsenseIsHungUpOn(t *testing.T) {
 	good := hello{min: 1, max: 1, purpose: toFetch, node: 9, cluster: "test"}
 	for name, say := range map[string][]byte{
 		"nothing":        nil,
-		"half a hello":   good.appendTo(nil)[:9],
+		"half a hello":   good.encode()[:9],
 		"another magic":  []byte("GET / HTTP/1.1\r\n\r\n"),
-		"no frames":      append(good.appendTo(nil), 0, 0, 0, 0, 1),
-		"a leader's":     append(good.appendTo(nil), appendEmpty(nil, typePong)...),
-		"a huge frame":   append(good.appendTo(nil), 0x7f, 0xff, 0xff, 0xff, typeFetch),
-		"silence at all": good.appendTo(nil),
+		"no frames":      append(good.encode(), 0, 0, 0, 0, 1),
+		"a leader's":     append(good.encode(), appendEmpty(nil, typePong)...),
+		"a huge frame":   append(good.encode(), 0x7f, 0xff, 0xff, 0xff, typeFetch),
+		"silence at all": good.encode(),
 	} {
 		nc, err := net.Dial("tcp", on.Addr().String())
 		if err != nil {

@@ -67,8 +67,8 @@ type welcome struct {
 	text        string // for a human; empty when all is well
 }
 
-func (h *hello) appendTo(b []byte) []byte {
-	b, at := beginHello(b)
+func (h *hello) encode() []byte {
+	b, at := beginHello(nil)
 	b = order.AppendUint16(b, h.min)
 	b = order.AppendUint16(b, h.max)
 	b = append(b, byte(h.purpose))
@@ -78,8 +78,8 @@ func (h *hello) appendTo(b []byte) []byte {
 	return endHello(b, at)
 }
 
-func (w *welcome) appendTo(b []byte) []byte {
-	b, at := beginHello(b)
+func (w *welcome) encode() []byte {
+	b, at := beginHello(nil)
 	b = order.AppendUint16(b, w.version)
 	b = append(b, byte(w.status))
 	b = order.AppendUint32(b, uint32(w.node))
@@ -187,7 +187,7 @@ func (i *Identity) judge(b []byte) (hello, welcome) {
 func (i *Identity) introduce(nc net.Conn, p purpose) (welcome, error) {
 	h := hello{min: minVersion, max: maxVersion, purpose: p, node: i.Node,
 		incarnation: i.incarnation(), cluster: i.Cluster}
-	if _, err := nc.Write(h.appendTo(nil)); err != nil {
+	if _, err := nc.Write(h.encode()); err != nil {
 		return welcome{}, fmt.Errorf("handshake: %w", err)
 	}
 	b, err := readHello(nc)

@@ -172,7 +172,7 @@ func (s *Server) serve(nc net.Conn) error {
 		f = s.admit(h.node, secure)
 		defer s.dismiss(f)
 	}
-	if _, err := secure.Write(w.appendTo(nil)); err != nil {
+	if _, err := secure.Write(w.encode()); err != nil {
 		return err
 	}
 	if w.status != statusOK {

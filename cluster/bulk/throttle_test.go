@@ -48,8 +48,10 @@ func TestAThrottleThatIsOffHoldsNothing(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var tr throttle
 	tr.set(now, 0)
-	if !tr.reserve(now, 1<<30) || !tr.reserve(now, 1<<30) || tr.wait(now) != 0 {
-		t.Fatal("it holds something")
+	for range 2 {
+		if !tr.reserve(now, 1<<30) || tr.wait(now) != 0 {
+			t.Fatal("it holds something")
+		}
 	}
 	tr.set(now, 100)
 	if !tr.reserve(now, 100) || tr.reserve(now, 1) {

@@ -34,9 +34,9 @@ func TestFramesAreAsDocumented(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"hello", hello.appendTo(nil),
+		{"hello", hello.encode(),
 			"54525042 000f 0001 0002 01 00000007 03692d31 0163"},
-		{"welcome", welcome.appendTo(nil),
+		{"welcome", welcome.encode(),
 			"54525042 000c 0001 02 00000002 0169 026e6f"},
 		{"ping", appendEmpty(nil, typePing), "00000001 02"},
 		{"pong", appendEmpty(nil, typePong), "00000001 04"},
@@ -92,6 +92,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	} {
 		b := appendFetched(nil, 5, &f, 0)
 		got, err := parseFetched(b[frameHead:], len(b)-frameHead, 0)
+		//nolint:govet // deepequalerrors: these answers have no errors in them
 		if err != nil || got.id != 5 || !reflect.DeepEqual(got.ReplicaFetched, f) {
 			t.Errorf("%+v came back as %+v, %v", f, got, err)
 		}
@@ -172,11 +173,11 @@ func TestImpossibleFramesAreRefused(t *testing.T) {
 
 func TestHandshakesIgnoreWhatLaterVersionsAdd(t *testing.T) {
 	h := hello{min: 1, max: 9, purpose: toFetch, node: 3, incarnation: "i", cluster: "c"}
-	if got, err := parseHello(append(h.appendTo(nil)[helloHead:], "more"...)); err != nil || got != h {
+	if got, err := parseHello(append(h.encode()[helloHead:], "more"...)); err != nil || got != h {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	w := welcome{version: 1, status: statusOK, node: 3, incarnation: "i", text: "t"}
-	got, err := parseWelcome(append(w.appendTo(nil)[helloHead:], "more"...))
+	got, err := parseWelcome(append(w.encode()[helloHead:], "more"...))
 	if err != nil || got != w {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -256,8 +257,8 @@ func FuzzLeaderFrames(f *testing.F) {
 func FuzzHandshake(f *testing.F) {
 	h := hello{min: 1, max: 1, purpose: toFetch, node: 7, incarnation: "i-1", cluster: "c"}
 	w := welcome{version: 1, node: 2, incarnation: "i", text: "no"}
-	f.Add(h.appendTo(nil))
-	f.Add(w.appendTo(nil))
+	f.Add(h.encode())
+	f.Add(w.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		me := Identity{Node: 1, Cluster: "c"}
 		if fields, err := readHello(&bytesConn{r: bytes.NewReader(b)}); err == nil {
@@ -266,7 +267,7 @@ func FuzzHandshake(f *testing.F) {
 			if (w.status == statusOK) != (w.version != 0) || w.status == statusOK && !ok {
 				t.Fatalf("%+v is answered with %+v", h, w)
 			}
-			if len(w.appendTo(nil)) > helloHead+maxHello {
+			if len(w.encode()) > helloHead+maxHello {
 				t.Fatal("the answer is longer than allowed")
 			}
 		}
