@@ -87,7 +87,7 @@ func (c *Controller) admin(now time.Time, command Command, a *Answer) {
 	}
 	a.Err = c.commit(now, p)
 	switch command.(type) {
-	case *Drain, *Reassign:
+	case *Drain, *Reassign, *AlterConfigs: // node.drain is a setting, too
 		c.balanceSoon(now)
 	}
 }

@@ -58,13 +58,7 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 		}
 		node = messages.NodeID(n)
 	}
-	all := p.configs
-	if all == nil {
-		all = maps.Clone(p.state.image.NodeConfigs)
-	}
-	if all == nil {
-		all = map[messages.NodeID]messages.Config{}
-	}
+	all := p.ownConfigs()
 	next, err := applyChanges(all[node], a, configs.KindBroker)
 	if err != nil {
 		return err
@@ -75,14 +69,31 @@ func (p *Plan) alterBroker(a messages.AlterConfigs) error {
 				"set it in the node's configuration and restart: %w", name, messages.ErrInvalidRequest)
 		}
 	}
+	if _, set := next[drainSetting]; set && node == messages.NoNode {
+		return fmt.Errorf("%s empties one node: name it: %w", drainSetting,
+			messages.ErrInvalidRequest)
+	}
 	if maps.Equal(next, all[node]) {
 		return nil
 	}
 	before := p.allRules(p.all())
 	all[node] = next
 	p.configs = all
+	if node != messages.NoNode {
+		p.setDraining(node, next[drainSetting] == "true")
+	}
 	p.reconsider(p.all(), before)
 	return nil
+}
+
+// ownConfigs returns a copy of the settings of nodes as the plan leaves them, for
+// p.configs.
+func (p *Plan) ownConfigs() map[messages.NodeID]messages.Config {
+	all := maps.Clone(p.nodeConfigs())
+	if all == nil {
+		all = map[messages.NodeID]messages.Config{}
+	}
+	return all
 }
 
 // applyChanges applies the operations of a to the overrides and checks the outcome.

@@ -2,6 +2,7 @@ package topics
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/troupelog/troupe/messages"
@@ -149,19 +150,37 @@ func (p *Plan) Leave(n messages.NodeID) (leads int) {
 	return leads
 }
 
+// drainSetting is Node.Draining as a setting of the node, through which clients
+// of Kafka's protocol see and change it: the two are never apart.
+const drainSetting = "node.drain"
+
 // SetDraining decides whether a node is to be emptied. Balance does the work. It
 // fails with messages.ErrUnknownNode.
 func (p *Plan) SetDraining(n messages.NodeID, on bool) error {
-	node := p.node(n)
-	if node == nil {
+	if p.node(n) == nil {
 		return fmt.Errorf("node %d: %w", n, messages.ErrUnknownNode)
 	}
-	if node.Draining != on {
+	p.setDraining(n, on)
+	if (p.nodeConfigs()[n][drainSetting] == "true") != on {
+		all := p.ownConfigs()
+		own := maps.Clone(all[n])
+		if own == nil {
+			own = messages.Config{}
+		}
+		if own[drainSetting] = "true"; !on {
+			delete(own, drainSetting)
+		}
+		all[n], p.configs = own, all
+	}
+	return nil
+}
+
+func (p *Plan) setDraining(n messages.NodeID, on bool) {
+	if node := p.node(n); node.Draining != on {
 		changed := *node
 		changed.Draining = on
 		p.putNode(changed)
 	}
-	return nil
 }
 
 // Unregister decides to forget a node. It fails with messages.ErrUnknownNode, and
@@ -181,6 +200,10 @@ func (p *Plan) Unregister(n messages.NodeID) error {
 					n, t.Name, i, messages.ErrInvalidRequest)
 			}
 		}
+	}
+	// The next node of that id is another one.
+	if err := p.SetDraining(n, false); err != nil {
+		return err
 	}
 	p.nodes = slices.DeleteFunc(slices.Clone(p.nodeSet()),
 		func(o messages.Node) bool { return o.ID == n })

@@ -240,6 +240,48 @@ func TestUnregistering(t *testing.T) {
 	}
 }
 
+func TestDrainingIsASettingOfTheNode(t *testing.T) {
+	p := scene{part: partitionOf(1, nodeIDs{1, 3}, nodeIDs{1}, nil), fenced: nodeIDs{4}}.state().Plan()
+	alter := func(node, value string, op messages.ConfigOp) error {
+		return p.AlterConfigs(messages.AlterConfigs{
+			Resource: messages.ConfigResource{Type: messages.ConfigBroker, Name: node},
+			Changes:  []messages.ConfigChange{{Key: "node.drain", Value: value, Op: op}},
+		})
+	}
+	check := func(what string, node messages.NodeID, want bool) {
+		t.Helper()
+		setting := p.nodeConfigs()[node]["node.drain"] == "true"
+		if n := p.node(node); n.Draining != want || setting != want {
+			t.Errorf("%s: draining is %v, the setting %v, want %v", what, n.Draining, setting, want)
+		}
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+		want bool
+	}{
+		{"set", func() error { return alter("4", "true", messages.ConfigSet) }, true},
+		{"set to false", func() error { return alter("4", "false", messages.ConfigSet) }, false},
+		{"drained", func() error { return p.SetDraining(4, true) }, true},
+		{"deleted", func() error { return alter("4", "", messages.ConfigDelete) }, false},
+		{"set again", func() error { return alter("4", "true", messages.ConfigSet) }, true},
+		{"undrained", func() error { return p.SetDraining(4, false) }, false},
+		{"once more", func() error { return p.SetDraining(4, true) }, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		check(step.what, 4, step.want)
+		check(step.what+": another node", 2, false)
+	}
+	if err := alter("", "true", messages.ConfigSet); !errors.Is(err, messages.ErrInvalidRequest) {
+		t.Errorf("for all nodes: %v", err)
+	}
+	if err := p.Unregister(4); err != nil || len(p.nodeConfigs()[4]) != 0 {
+		t.Errorf("after it was forgotten (%v) its settings are %v", err, p.nodeConfigs()[4])
+	}
+}
+
 func TestHealingWhatWasStoredInPart(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

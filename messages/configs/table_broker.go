@@ -160,6 +160,9 @@ var brokerTable = []Def{
 		Doc:      "Fetch sessions that Kafka keeps."},
 	{Name: "message.max.bytes", Type: Int, Default: "1048588", Range: atLeast(0), Unit: "bytes",
 		Dynamic: true, Doc: "max.message.bytes of topics that do not set it."},
+	{Name: "node.drain", Type: Boolean, Default: "false", Dynamic: true, Troupe: true,
+		Doc: "Empty this node: its replicas and leaderships move to others, and it gets no new ones. " +
+			"Set at run time for one node, as \"troupe node drain\" does."},
 	{Name: "node.id", Type: Int, Default: "1", KafkaDefault: "null", Range: atLeast(0),
 		Doc: "Number of this node, unlike that of any other node of the cluster."},
 	{Name: "num.partitions", Type: Int, Default: "1", Range: atLeast(1), Dynamic: true,

@@ -204,6 +204,7 @@ func (l *loader) settle() {
 		l.copyTo("log.dirs", e)
 	}
 	l.settleNodeID()
+	l.refuseDrain()
 }
 
 // settlePair sets aside one of two settings for the same thing. Kafka always
@@ -239,6 +240,14 @@ func (l *loader) settleNodeID() {
 		l.copyTo("broker.id", node)
 	case old && !given:
 		l.copyTo("node.id", broker)
+	}
+}
+
+// refuseDrain refuses what would drain the node at every start, whatever its
+// operators decided meanwhile.
+func (l *loader) refuseDrain() {
+	if e, set := l.set["node.drain"]; set {
+		l.fail(e.origin, "node.drain is decided while the node runs: use \"troupe node drain\"")
 	}
 }
 

@@ -249,7 +249,8 @@ func TestEverythingWrongIsReportedAtOnceWithItsPlace(t *testing.T) {
 			"TROUPE_NUM_PARTITION=3", "TROUPE_NUM_PARTITIONS=0", "TROUPE_NODE_ID=2",
 		},
 		DataDir: "/a",
-		Set:     []string{"log.dirs=/b", "nonsense", "log.level=loud", "=1"},
+		Set: []string{"log.dirs=/b", "nonsense", "log.level=loud", "=1",
+			"node.drain=false"},
 	})
 	want := []string{
 		`file /s.properties:1: unknown setting "log.retension.ms", ` +
@@ -271,6 +272,7 @@ func TestEverythingWrongIsReportedAtOnceWithItsPlace(t *testing.T) {
 		`flag --set: "=1" is not of the form key=value`,
 		`file /s.properties:8: broker.id is 1 but node.id is 2 (env TROUPE_NODE_ID): ` +
 			`they name the same number, give node.id alone`,
+		`flag --set: node.drain is decided while the node runs: use "troupe node drain"`,
 	}
 	for i := range want {
 		want[i] += ": invalid configuration"
