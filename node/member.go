@@ -126,8 +126,11 @@ func (m *member) insist(ctx context.Context, what string, f func(context.Context
 func (m *member) identity(
 	ctx context.Context, n *Node, want datadir.Meta, directory string,
 ) (datadir.Meta, error) {
-	err := m.insist(ctx, "finding the cluster", func(ctx context.Context) (err error) {
-		want.ClusterID, err = m.store.ClusterID(ctx, want.ClusterID)
+	err := m.insist(ctx, "finding the cluster", func(ctx context.Context) error {
+		id, err := m.store.ClusterID(ctx, want.ClusterID)
+		if err == nil { // or it would propose nothing the next time
+			want.ClusterID = id
+		}
 		return err
 	})
 	if err != nil {

@@ -67,6 +67,9 @@ func (c *Consul) AllocateNode(
 // ClusterID returns the id of the cluster, the same to all its nodes: what the
 // first of them proposed.
 func (c *Consul) ClusterID(ctx context.Context, proposal string) (string, error) {
+	if proposal == "" {
+		return "", fmt.Errorf("a cluster is given an id, none is proposed")
+	}
 	if err := usable(ctx, c.closed); err != nil {
 		return "", err
 	}

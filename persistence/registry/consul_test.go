@@ -464,6 +464,12 @@ func TestNodeIDsAreGivenOut(t *testing.T) {
 	if _, err := s.AllocateNode(background, "", -1); err == nil {
 		t.Error("an id was given to nobody")
 	}
+	if _, err := s.ClusterID(background, ""); err == nil {
+		t.Error("an empty id was given to a cluster")
+	}
+	if id, err := s.ClusterID(background, "c"); err != nil || id != "c" {
+		t.Errorf("ClusterID = %q, %v, want what was proposed first", id, err)
+	}
 }
 
 func TestNodesThatStartTogetherGetDifferentIDs(t *testing.T) {
