@@ -16,7 +16,7 @@ DATA     ?= data
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run test deps consul race lint fmt proto proto-check fuzz bench \
+.PHONY: help build run cluster test deps consul race lint fmt proto proto-check fuzz bench \
 	check clean
 
 help: ## list the targets
@@ -27,6 +27,9 @@ build: ## build bin/troupe
 
 run: build ## build and start one node, data in ./data (DATA=dir)
 	exec bin/troupe start --data-dir $(DATA)
+
+cluster: build ## build and start a Consul and three nodes on this machine, data in ./data-cluster
+	exec go run ./examples/cluster -troupe bin/troupe
 
 test: deps consul ## install what the tests need (kcat, two Python clients, consul) and run the whole suite
 	go test -timeout 20m ./...

@@ -69,6 +69,7 @@ var layers = []layer{
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},
 	{"e2e/cluster", []string{"messages/...", "testkit"}},
+	{"examples/cluster", nil},
 }
 
 // outside says which packages of ours may import a module that is not ours. A
@@ -167,7 +168,7 @@ func sources(t *testing.T) (*token.FileSet, []*sourceFile) {
 // git ignores and hidden folders.
 func repositoryFiles(t *testing.T, endings ...string) []string {
 	t.Helper()
-	ignored := []string{".git", "bin", "data", ".cache"}
+	ignored := []string{".git", "bin", "data", "data-cluster", ".cache"}
 	var names []string
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		name = filepath.ToSlash(name)

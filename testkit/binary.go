@@ -94,7 +94,7 @@ func watchSources() error {
 		// Hidden folders, and those of "make run" and "make build", change by
 		// themselves and hold no sources.
 		if top := filepath.Dir(path) == root; strings.HasPrefix(e.Name(), ".") ||
-			top && (e.Name() == "bin" || e.Name() == "data") {
+			top && (e.Name() == "bin" || e.Name() == "data" || e.Name() == "data-cluster") {
 			return fs.SkipDir
 		}
 		return nil
