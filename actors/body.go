@@ -33,6 +33,10 @@ type ReplicaBodyConfig struct {
 	Clean bool
 	// Flush runs a flush some time later and calls reply with its outcome.
 	Flush func(run func() error, reply func(error))
+	// Closed hears the bounds of the log when it is closed in good order, Failed of
+	// a disk that failed. Both may be nil.
+	Closed func(r Recorded)
+	Failed func(err error)
 }
 
 // Recorded are the checkpointed bounds of a log.
@@ -53,6 +57,13 @@ func NewReplicaBody(env *Env, c ReplicaBodyConfig) *ReplicaBody {
 
 // Begin is the first message of a body.
 var Begin any = opening{}
+
+// End is the last message of a body, after its outbox was told to stop it.
+var End any = ending{}
+
+// DeleteData asks a replica to answer what it owes, delete its data and stop; Leave
+// asks for the same but keeps the data.
+var DeleteData any = deleteData{}
 
 // NodesChanged tells a replica that the set of live nodes is another one.
 var NodesChanged any = nodesChanged{}
@@ -112,17 +123,27 @@ func (d *bodyDirectory) boundsOf(messages.TopicPartition) logBounds {
 		watermark: d.c.Recorded.HighWatermark}
 }
 
-func (d *bodyDirectory) wasClean() bool                            { return d.c.Clean }
-func (d *bodyDirectory) closed(messages.TopicPartition, logBounds) {}
-func (d *bodyDirectory) removed(messages.TopicPartition)           {}
-func (d *bodyDirectory) unopened(messages.TopicPartition, error)   {}
-func (d *bodyDirectory) isOffline() bool                           { return false }
-func (d *bodyDirectory) wrote(*zerolog.Logger, error)              {}
-func (d *bodyDirectory) grew(int64)                                {}
-func (d *bodyDirectory) room() error                               { return nil }
-func (d *bodyDirectory) changed()                                  {}
-func (d *bodyDirectory) saveStarts(reply func(error))              { reply(nil) }
-func (d *bodyDirectory) failed(error)                              {}
+func (d *bodyDirectory) wasClean() bool                          { return d.c.Clean }
+func (d *bodyDirectory) removed(messages.TopicPartition)         {}
+func (d *bodyDirectory) unopened(messages.TopicPartition, error) {}
+func (d *bodyDirectory) isOffline() bool                         { return false }
+func (d *bodyDirectory) wrote(*zerolog.Logger, error)            {}
+func (d *bodyDirectory) grew(int64)                              {}
+func (d *bodyDirectory) room() error                             { return nil }
+func (d *bodyDirectory) changed()                                {}
+func (d *bodyDirectory) saveStarts(reply func(error))            { reply(nil) }
+
+func (d *bodyDirectory) closed(_ messages.TopicPartition, b logBounds) {
+	if d.c.Closed != nil && b.err == nil {
+		d.c.Closed(Recorded{b.recovery, b.start, b.watermark})
+	}
+}
+
+func (d *bodyDirectory) failed(err error) {
+	if d.c.Failed != nil {
+		d.c.Failed(err)
+	}
+}
 
 func (d *bodyDirectory) flush(f commitlog.Flush, reply func(error)) {
 	d.c.Flush(f.Run, reply)

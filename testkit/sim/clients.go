@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/troupelog/troupe/actors"
@@ -10,26 +11,40 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// producer is an idempotent producer of one partition: batch after batch, each
-// until it is acknowledged, as Kafka's clients do.
+// producer is a producer of one partition: batch after batch. With acks=all it is
+// idempotent and sends each until it is acknowledged, as Kafka's clients do; with
+// acks=1 it is not, and goes on with the next whatever became of the last.
 type producer struct {
-	w         *World
-	topic     string
-	partition int32
-	id        messages.ProducerID
-	acks      data.Acks
-	next      messages.Sequence // of the batch under way
-	count     int               // records of the batch under way
-	left      int               // batches to come; negative: without end
-	attempt   int
-	done      bool
+	w       *World
+	id      messages.PartitionID
+	pid     messages.ProducerID
+	acks    data.Acks
+	next    messages.Sequence // of the batch under way
+	count   int               // records of the batch under way
+	left    int               // batches to come; negative: without end
+	attempt int
+	done    bool
+	refusal error // the last
 }
 
 // Produce starts an idempotent producer with acks=all that sends batches of 1 to
 // 5 records to one partition, n in all; without end for a negative n.
 func (w *World) Produce(topic string, partition int32, n int) *producer {
-	p := &producer{w: w, topic: topic, partition: partition, left: n, acks: data.AcksAll,
-		id: messages.ProducerID(1000 + len(w.clients))}
+	return w.produce(topic, partition, n, data.AcksAll)
+}
+
+// ProduceCarelessly is Produce with acks=1, without retries.
+func (w *World) ProduceCarelessly(topic string, partition int32, n int) *producer {
+	return w.produce(topic, partition, n, data.AcksLeader)
+}
+
+// firstProducer is the id of the first producer; the others follow.
+const firstProducer = 1000
+
+func (w *World) produce(topic string, partition int32, n int, acks data.Acks) *producer {
+	p := &producer{w: w, left: n, acks: acks,
+		id:  messages.PartitionID{Topic: w.meta().Topic(topic).ID, Partition: partition},
+		pid: messages.ProducerID(firstProducer + len(w.clients))}
 	w.clients = append(w.clients, p)
 	p.begin()
 	return p
@@ -52,9 +67,12 @@ func valueOf(id messages.ProducerID, seq messages.Sequence) []byte {
 }
 
 func (p *producer) batch() record.Batch {
-	b := record.NewBuilder(record.Compression{}).Producer(p.id, 0, p.next)
+	b := record.NewBuilder(record.Compression{})
+	if p.acks == data.AcksAll {
+		b.Producer(p.pid, 0, p.next)
+	}
 	for i := range p.count {
-		b.Append(messages.Timestamp(p.w.now.UnixMilli()), nil, valueOf(p.id, p.next+messages.Sequence(i)))
+		b.Append(messages.Timestamp(p.w.now.UnixMilli()), nil, valueOf(p.pid, p.next+messages.Sequence(i)))
 	}
 	built, err := b.Build()
 	if err != nil {
@@ -69,6 +87,10 @@ const requestTimeout = 3 * time.Second
 // try sends the batch to whom the client takes for the leader.
 func (p *producer) try() {
 	w := p.w
+	if w.meta().Partition(p.id) == nil && w.truth.parts[p.id] != nil {
+		p.done = true // the topic was deleted
+		return
+	}
 	p.attempt++
 	attempt := p.attempt
 	retry := func() {
@@ -78,14 +100,14 @@ func (p *producer) try() {
 			}
 		})
 	}
-	face := w.guess(p.topic, p.partition)
+	face := w.guess(p.id)
 	if face == nil {
 		retry()
 		return
 	}
 	w.after(requestTimeout, func() {
 		if p.attempt == attempt {
-			p.try()
+			p.failed(errNoAnswer, p.try)
 		}
 	})
 	at, s, batch := face.n, sent{p.next, p.count}, p.batch()
@@ -103,6 +125,21 @@ func (p *producer) try() {
 	})
 }
 
+var errNoAnswer = errors.New("no answer in time")
+
+// failed goes on after a failure: with the same batch, or, if the producer is
+// careless, with the next.
+func (p *producer) failed(err error, retry func()) {
+	p.refusal = err
+	if p.acks == data.AcksAll {
+		retry()
+		return
+	}
+	p.next += messages.Sequence(p.count)
+	p.attempt++
+	p.w.after(p.w.between(time.Millisecond, 20*time.Millisecond), p.begin)
+}
+
 // sent is one batch.
 type sent struct {
 	first messages.Sequence
@@ -112,7 +149,7 @@ type sent struct {
 func (p *producer) answered(attempt int, s sent, res data.AppendResult, retry func()) {
 	if res.Err != nil {
 		if p.attempt == attempt {
-			retry()
+			p.failed(res.Err, retry)
 		}
 		return
 	}
@@ -129,26 +166,22 @@ func (p *producer) answered(attempt int, s sent, res data.AppendResult, retry fu
 
 // guess is the replica that a client takes for the leader: it asks any node that
 // answers, whose metadata may be old.
-func (w *World) guess(topic string, partition int32) *replica {
+func (w *World) guess(id messages.PartitionID) *replica {
 	ask := w.nodes[w.rng.IntN(len(w.nodes))]
 	if !ask.alive() {
 		return nil
 	}
-	t := ask.image.Topic(topic)
-	if t == nil || t.Partitions[partition].Leader == messages.NoNode {
+	p := ask.image.Partition(id)
+	if p == nil || p.Leader == messages.NoNode || !w.node(p.Leader).up {
 		return nil
 	}
-	n := w.node(t.Partitions[partition].Leader)
-	if !n.up {
-		return nil
-	}
-	return n.replicas[messages.PartitionID{Topic: t.ID, Partition: partition}]
+	return w.node(p.Leader).replicas[id]
 }
 
 // leading returns the node and body that the controller has as a partition's
 // leader, once it leads.
 func (w *World) leading(topic string, partition int32) (*node, *actors.ReplicaBody) {
-	t := w.control.image().Topic(topic)
+	t := w.meta().Topic(topic)
 	p := t.Partitions[partition]
 	if p.Leader == messages.NoNode || !w.node(p.Leader).alive() {
 		return nil, nil
@@ -166,5 +199,5 @@ func (w *World) leading(topic string, partition int32) (*node, *actors.ReplicaBo
 
 // Leader is the node that leads a partition, as the controller has it.
 func (w *World) Leader(topic string, partition int32) messages.NodeID {
-	return w.control.image().Topic(topic).Partitions[partition].Leader
+	return w.meta().Topic(topic).Partitions[partition].Leader
 }

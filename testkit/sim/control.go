@@ -1,284 +1,203 @@
 package sim
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/wire"
 )
 
-// control is the controller: topics.State behind a network of its own, which
-// loses what goes to or comes from a node that is cut off from it.
-type control struct {
-	w        *World
-	state    *topics.State
-	cut      map[messages.NodeID]bool
-	lastBeat map[messages.NodeID]time.Time
-	ids      uint64
-}
-
-// Times of the controller.
+// Times of the shells around the bodies, as those of a node.
 const (
-	beatEvery      = 500 * time.Millisecond
-	sessionTimeout = 3 * time.Second
-	probeTimeout   = 500 * time.Millisecond
-	retryEvery     = 200 * time.Millisecond
+	agentWait    = 3 * time.Second
+	probeTimeout = 500 * time.Millisecond
 )
 
-// controllerNode stands in the metadata for a controller that is no broker.
-const controllerNode messages.NodeID = 99
+// activate makes the controller of this node: the lock is the node's.
+func (n *node) activate() {
+	n.w.note("node %d runs a controller", n.id)
+	n.controllerLife++
+	n.controllerAlarm = alarm{}
+	n.controller = control.NewController(control.ControllerConfig{
+		Self: n.id, Store: n.store, Settings: n.w.setting, Log: zerolog.Nop(),
+		ClusterID: func() string { return "world" },
+		Members:   n.members,
+		Defaults: func() topics.Defaults {
+			return topics.Defaults{Partitions: 1, ReplicationFactor: 1, DeleteTopics: true,
+				Setting: n.w.setting}
+		},
+	}, &controllerOutbox{n, n.controllerLife})
+	n.controllerDo(n.controller.Load)
+}
 
-func newControl(w *World) *control {
-	image, ok := messages.NewImage().Apply(&messages.Delta{
-		To: 1, ControllerEpoch: 1, Controller: controllerNode, ClusterID: "world",
-		Snapshot: true, Nodes: []messages.Node{}, NodeConfigs: map[messages.NodeID]messages.Config{},
-	})
-	if !ok {
-		w.t.Fatal("an empty image cannot be made")
+// members are those that this node sees: what it saw last while the registry is away.
+func (n *node) members() []messages.NodeID {
+	if n.w.service.reachable(n.id) {
+		n.seen = n.w.service.live()
 	}
-	c := &control{w: w, cut: map[messages.NodeID]bool{}, lastBeat: map[messages.NodeID]time.Time{},
-		state: topics.New(image, 0, topics.Defaults{
-			Partitions: 1, ReplicationFactor: 1, DeleteTopics: true,
-			Setting: w.setting,
-		})}
-	w.after(sessionTimeout, c.tick)
-	return c
+	return n.seen
 }
 
-func (c *control) image() *messages.Image { return c.state.Image() }
-
-// hop is how long a message to or from the controller takes.
-func (c *control) hop() time.Duration {
-	return c.w.between(50*time.Microsecond, 3*time.Millisecond)
-}
-
-// commit makes a plan the state and tells every node.
-func (c *control) commit(p *topics.Plan) {
-	if p.Empty() {
+// controllerDo has the controller do something, if there is one.
+func (n *node) controllerDo(f func(now time.Time)) {
+	c := n.controller
+	if c == nil {
 		return
 	}
-	d := p.Delta(c.image().Version+1, controllerNode, 1, "world")
-	c.state.Adopt(p, d)
-	for _, t := range d.Topics {
-		for i := range t.Partitions {
-			c.w.truth.decided(t, int32(i))
-		}
-	}
-	for _, n := range c.w.nodes {
-		c.tell(n, d)
-	}
-}
-
-func (c *control) tell(n *node, d *messages.Delta) {
-	life := n.life
-	c.w.after(c.hop(), func() {
-		if !c.cut[n.id] {
-			n.run(life, func() { n.apply(d) })
+	f(n.w.now)
+	life := n.controllerLife
+	n.controllerAlarm.set(n, c.Due(), func() {
+		if n.controllerLife == life && n.controller == c {
+			n.controllerDo(c.Tick)
 		}
 	})
 }
 
-// ask carries a node's request to the controller.
-func (c *control) ask(n *node, f func()) {
-	c.w.after(c.hop(), func() {
-		if !c.cut[n.id] {
-			f()
-		}
-	})
+// agentDo has the node's agent do something.
+func (n *node) agentDo(f func(now time.Time)) {
+	f(n.w.now)
+	n.agentAlarm.set(n, n.agent.Due(), func() { n.agentDo(n.agent.Tick) })
 }
 
-// snapshot sends a node that missed something everything.
-func (c *control) snapshot(n *node) {
-	life := n.life
-	c.ask(n, func() {
-		if n.life != life {
-			return
-		}
-		im := c.image()
-		c.tell(n, &messages.Delta{To: im.Version, ControllerEpoch: im.ControllerEpoch,
-			Controller: im.Controller, ClusterID: im.ClusterID, Topics: im.Topics(),
-			Nodes: im.Nodes, NodeConfigs: map[messages.NodeID]messages.Config{}, Snapshot: true})
-	})
+// alarm calls a body at a time, one call at a time.
+type alarm struct {
+	at     time.Time // zero: it is not set
+	number int
 }
 
-// register repeats until the node is taken in.
-func (n *node) register() {
-	c := n.w.control
-	life, incarnation := n.life, fmt.Sprintf("%d.%d", n.id, n.life)
-	unclean := n.unclean
-	c.ask(n, func() {
-		if n.life != life || !n.up {
-			return
-		}
-		old := c.image().Node(n.id)
-		if old == nil || old.Incarnation != incarnation || old.Fenced {
-			p := c.state.Plan()
-			err := p.Register(messages.Registration{Unclean: unclean, Node: messages.Node{
-				ID: n.id, Host: "localhost", Port: 9092, Incarnation: incarnation,
-				Directory: fmt.Sprintf("disk-%d", n.id),
-			}}, messages.NodeEpoch(c.image().Version+1))
-			if err != nil {
-				return
-			}
-			n.unclean = false
-			c.w.note("node %d is registered as %s, unclean: %v", n.id, incarnation, unclean)
-			c.commit(p)
-		}
-		c.lastBeat[n.id] = c.w.now
-		c.snapshot(n)
-	})
-	n.do(retryEvery, func() {
-		if !n.registered {
-			n.register()
-		}
-	})
-	if n.life == life {
-		n.do(beatEvery, func() { n.beat(life) })
-	}
-}
-
-// beat says that the node is alive, and finds out whether it is still a member.
-func (n *node) beat(life int) {
-	if n.life != life {
+func (a *alarm) set(n *node, at time.Time, ring func()) {
+	if at.IsZero() || !a.at.IsZero() && !at.Before(a.at) {
 		return
 	}
-	c := n.w.control
-	version := n.image.Version
-	c.ask(n, func() {
-		self := c.image().Node(n.id)
-		if self == nil {
-			return
-		}
-		c.lastBeat[n.id] = c.w.now
-		if version < c.image().Version {
-			c.snapshot(n)
-		}
-		if self.Fenced && n.life == life {
-			// It finds out that it was fenced and registers again.
-			n.run(life, func() {
-				n.registered = false
-				n.register()
-			})
+	a.at = at
+	a.number++
+	number := a.number
+	n.do(max(0, at.Sub(n.w.now)), func() {
+		if number == a.number {
+			a.at = time.Time{}
+			ring()
 		}
 	})
-	if n.registered {
-		n.do(beatEvery, func() { n.beat(life) })
-	}
 }
 
-// tick fences who was not heard of for too long.
-func (c *control) tick() {
-	for _, n := range c.w.nodes {
-		self := c.image().Node(n.id)
-		if self != nil && !self.Fenced && c.w.now.Sub(c.lastBeat[n.id]) > sessionTimeout {
-			c.fence(n.id, "it was silent for too long")
-		}
+// crossed returns m after a trip over the network.
+func crossed[M proto.Message](w *World, m M) M {
+	b, err := proto.Marshal(m)
+	out := m.ProtoReflect().New().Interface().(M)
+	if err = errors.Join(err, proto.Unmarshal(b, out)); err != nil {
+		w.t.Fatalf("a message does not survive the wire: %v", err)
 	}
-	if !c.w.stopped {
-		c.balance()
-	}
-	c.w.after(beatEvery, c.tick)
+	return out
 }
 
-func (c *control) balance() {
-	p := c.state.Plan()
-	p.Balance(5)
-	c.commit(p)
-}
-
-// suspect is a node's word that another may be dead; it is probed.
-func (c *control) suspect(by, suspect messages.NodeID) {
-	n := c.w.node(by)
-	if !n.alive() {
-		return
-	}
-	c.ask(n, func() {
-		c.w.after(c.w.between(0, probeTimeout), func() {
-			if peer := c.w.node(suspect); !peer.alive() || c.cut[suspect] {
-				c.fence(suspect, "it does not answer")
-			}
-		})
-	})
-}
-
-func (c *control) fence(id messages.NodeID, why string) {
-	self := c.image().Node(id)
-	if self == nil || self.Fenced {
-		return
-	}
-	c.w.note("node %d is fenced: %s", id, why)
-	p := c.state.Plan()
-	p.Fence(id)
-	c.commit(p)
-}
-
-// propose carries a leader's proposal and its answer.
-func (c *control) propose(
-	n *node, a messages.AlterPartition, reply func(messages.AlterPartitionResult),
-) {
-	answered := false
-	once := func(res messages.AlterPartitionResult) {
+// call carries a command to where the controller is believed to be, and the
+// answer back, or tells after a while that none came.
+func (n *node) call(id uint64, c control.Command, done func(*control.Answer)) {
+	w, to, answered := n.w, n.holder.Node, false
+	once := func(a *control.Answer) {
 		if !answered {
 			answered = true
-			reply(res)
+			done(a)
 		}
 	}
-	life := n.life
-	n.do(2*time.Second, func() { once(messages.AlterPartitionResult{Err: messages.ErrUnavailable}) })
-	c.ask(n, func() {
-		p := c.state.Plan()
-		res := p.AlterPartition(n.id, a)
-		if res.Err == nil {
-			c.w.note("node %d has in-sync set %v of %d, partition epoch %d", n.id,
-				res.Partition.ISR, a.ID.Partition, res.Partition.PartitionEpoch)
+	lost := func() {
+		once(&control.Answer{Err: fmt.Errorf("no answer: %w", messages.ErrUnavailable)})
+	}
+	if to == messages.NoNode {
+		n.do(w.soon(), lost)
+		return
+	}
+	n.do(agentWait, lost)
+	q := crossed(w, control.EncodeCommand(id, c, agentWait))
+	deliver := func() {
+		command, err := control.DecodeCommand(q)
+		if err != nil {
+			w.t.Fatalf("command %T: %v", c, err)
 		}
-		c.commit(p)
-		c.w.after(c.hop(), func() {
-			if !c.cut[n.id] {
-				n.run(life, func() { once(res) })
-			}
-		})
+		a := crossed(w, control.EncodeAnswer(id, w.node(to).handle(command)))
+		w.net.datagram(to, n.id, func() { once(control.DecodeAnswer(a)) })
+	}
+	w.net.datagram(n.id, to, deliver)
+	if w.net.loses(n.id, to) {
+		w.net.datagram(n.id, to, deliver) // a retry of the transport: the same twice
+	}
+}
+
+func (n *node) handle(c control.Command) *control.Answer {
+	if n.controller == nil {
+		return &control.Answer{FirstID: messages.NoProducerID, Err: messages.ErrNotController}
+	}
+	var a *control.Answer
+	n.controllerDo(func(now time.Time) { a = n.controller.Handle(now, c) })
+	return a
+}
+
+// controllerOutbox is one controller's way to the world.
+type controllerOutbox struct {
+	n    *node
+	life int
+}
+
+// Push implements control.Outbox.
+func (o *controllerOutbox) Push(to messages.NodeID, d *messages.Delta) {
+	w, target := o.n.w, o.n.w.node(to)
+	if !target.up {
+		return
+	}
+	m := crossed(w, wire.FromDelta(d))
+	w.net.datagram(o.n.id, to, func() {
+		got, err := wire.ToDelta(m)
+		if err != nil {
+			w.t.Fatalf("a delta does not survive the wire: %v", err)
+		}
+		target.agentDo(func(now time.Time) { target.agent.Delta(now, got) })
 	})
 }
 
-// Topic says how a topic is made.
-type Topic struct {
-	Partitions int32
-	Replicas   int16
-	MinInSync  int
-	Configs    messages.Config
-}
-
-// CreateTopic makes a topic and returns when its leaders lead.
-func (w *World) CreateTopic(name string, t Topic) {
-	w.t.Helper()
-	c := w.control
-	c.ids++
-	var id messages.TopicID
-	binary.BigEndian.PutUint64(id[8:], c.ids)
-	cfg := messages.Config{"min.insync.replicas": fmt.Sprint(t.MinInSync)}
-	for k, v := range t.Configs {
-		cfg[k] = v
-	}
-	p := c.state.Plan()
-	res := p.CreateTopic(messages.CreateTopic{Name: name, Partitions: t.Partitions,
-		ReplicationFactor: t.Replicas, Configs: cfg}, id)
-	if res.Err != nil {
-		w.t.Fatalf("creating %s: %v", name, res.Err)
-	}
-	c.commit(p)
-	w.RunUntil(name+" has its leaders", func() bool { return w.led(name) })
-}
-
-// led reports whether every partition of a topic has a leader that leads.
-func (w *World) led(name string) bool {
-	t := w.control.image().Topic(name)
-	for i := range t.Partitions {
-		if _, b := w.leading(name, int32(i)); b == nil {
-			return false
+// Probe implements control.Outbox.
+func (o *controllerOutbox) Probe(id messages.NodeID, epoch messages.NodeEpoch) {
+	n := o.n
+	n.pinged(id, func(outcome control.Outcome) {
+		if n.controllerLife == o.life {
+			n.controllerDo(func(now time.Time) { n.controller.Probed(now, id, epoch, outcome) })
 		}
+	})
+}
+
+// pinged asks a node's process directly whether it is alive.
+func (n *node) pinged(id messages.NodeID, done func(control.Outcome)) {
+	w, target := n.w, n.w.node(id)
+	if n.id != id && !w.net.reachable(n.id, id) {
+		n.do(probeTimeout, func() { done(control.Silent) })
+		return
 	}
-	return true
+	n.do(w.between(50*time.Microsecond, 3*time.Millisecond)+w.net.slow[link{n.id, id}], func() {
+		switch {
+		case !target.up:
+			done(control.Refused)
+		case target.paused:
+			n.do(probeTimeout, func() { done(control.Silent) })
+		default:
+			done(control.Alive)
+		}
+	})
+}
+
+func (n *node) ping(id messages.NodeID, done func(alive bool)) {
+	n.pinged(id, func(o control.Outcome) { done(o == control.Alive) })
+}
+
+// suspect is what a node does when a connection to another broke.
+func (n *node) suspect(id messages.NodeID) {
+	n.do(n.w.soon(), func() {
+		n.agentDo(func(now time.Time) { n.agent.Suspect(now, id) })
+		n.suspectController(id)
+	})
 }

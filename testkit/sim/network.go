@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -14,6 +15,8 @@ type network struct {
 	links map[link]*connection
 	cut   map[link]bool          // no packet passes in this direction
 	slow  map[link]time.Duration // added to each packet
+	lossy bool                   // now and then a control message is lost, or comes twice
+	last  map[link]time.Time     // when the latest control message arrives
 	// packets counts what replicas sent to each other.
 	packets int
 }
@@ -24,7 +27,12 @@ type link struct{ from, to messages.NodeID }
 type connection struct {
 	broken  bool
 	arrival time.Time // of the packet sent last, so that none overtakes it
-	failed  []func()  // what the requests under way do when it breaks
+	failed  []waiter  // what the requests under way do when it breaks
+}
+
+type waiter struct {
+	lost func()
+	over func() bool
 }
 
 // Ping times of idle connections: how long a black hole stays unnoticed.
@@ -35,7 +43,40 @@ const (
 
 func newNetwork(w *World) *network {
 	return &network{w: w, links: map[link]*connection{}, cut: map[link]bool{},
-		slow: map[link]time.Duration{}}
+		slow: map[link]time.Duration{}, last: map[link]time.Time{}}
+}
+
+// waits has f called when the connection breaks, unless it is over by then.
+func (c *connection) waits(f func(), over func() bool) {
+	if len(c.failed) >= 64 { // most of which are answered long since
+		c.failed = slices.DeleteFunc(c.failed, func(w waiter) bool { return w.over() })
+	}
+	c.failed = append(c.failed, waiter{f, over})
+}
+
+// loses decides whether a control message meets a connection that just breaks.
+func (n *network) loses(from, to messages.NodeID) bool {
+	return n.lossy && from != to && n.w.rng.IntN(20) == 0
+}
+
+// datagram carries a control message to the process that is there now. Those of
+// one sender arrive in their order, but some may be lost.
+func (n *network) datagram(from, to messages.NodeID, deliver func()) {
+	target, l := n.w.node(to), link{from, to}
+	if !target.up || n.loses(from, to) {
+		return
+	}
+	life := target.life
+	at := n.w.now.Add(n.w.between(50*time.Microsecond, 3*time.Millisecond) + n.slow[l])
+	if at.Before(n.last[l]) {
+		at = n.last[l]
+	}
+	n.last[l] = at
+	n.w.after(at.Sub(n.w.now), func() {
+		if !n.cut[l] {
+			target.run(life, deliver)
+		}
+	})
 }
 
 // reachable reports whether packets pass both ways.
@@ -97,12 +138,12 @@ func (n *network) breakNow(l link, c *connection) {
 	}
 	c.broken = true
 	for _, failed := range c.failed {
-		failed()
+		failed.lost()
 	}
 	c.failed = nil
 	n.w.node(l.to).followerLost(l.from)
-	n.w.control.suspect(l.from, l.to)
-	n.w.control.suspect(l.to, l.from)
+	n.w.node(l.from).suspect(l.to)
+	n.w.node(l.to).suspect(l.from)
 }
 
 // Cut lets no packet pass between two nodes, in either direction.
@@ -127,14 +168,14 @@ func (w *World) Slow(a, b messages.NodeID, by time.Duration) {
 	w.net.slow[link{a, b}], w.net.slow[link{b, a}] = by, by
 }
 
-// Isolate cuts a node off from all others, and from the controller.
+// Isolate cuts a node off from all others, and from the registry.
 func (w *World) Isolate(id messages.NodeID) {
 	for _, n := range w.nodes {
 		if n.id != id {
 			w.Cut(id, n.id)
 		}
 	}
-	w.control.cut[id] = true
+	w.CutFromConsul(id)
 }
 
 // Heal mends every link.
@@ -142,5 +183,9 @@ func (w *World) Heal() {
 	w.note("the network is healed")
 	clear(w.net.cut)
 	clear(w.net.slow)
-	clear(w.control.cut)
+	clear(w.service.cut)
+	w.service.flaky, w.net.lossy = false, false
+	if w.service.away {
+		w.ConsulComesBack()
+	}
 }

@@ -1,14 +1,15 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
-	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/persistence/registry"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -32,33 +33,39 @@ type node struct {
 	fsys  *vfs.Faulty
 	files *segment.Cache
 
-	life       int // counts processes; 0: none was started
-	up         bool
-	paused     bool
-	frozen     []func() // what waits for the end of the pause
-	unclean    bool     // the next registration must say so
-	registered bool
-	env        *actors.Env
-	image      *messages.Image
-	replicas   map[messages.PartitionID]*replica
-	recorded   map[messages.PartitionID]actors.Recorded // checkpointed
-	skew       time.Duration                            // of its clock
-}
+	life     int // counts processes; 0: none was started
+	up       bool
+	paused   bool
+	stopping bool
+	frozen   []func()      // what waits for the end of the pause
+	unclean  bool          // a power cut of which no registration told yet
+	skew     time.Duration // of its clock
 
-// replica is a body with its mailbox.
-type replica struct {
-	n       *node
-	id      messages.PartitionID
-	life    int // of the node
-	body    *actors.ReplicaBody
-	mailbox []any
-	running bool // an event that handles the next message is planned
-	gone    bool
+	agent        *control.Agent
+	agentAlarm   alarm
+	incarnations int             // of this process
+	image        *messages.Image // the agent's newest
+
+	store           store
+	joined          bool            // the membership showed this process
+	holder          registry.Holder // as this node sees it
+	seen            []messages.NodeID
+	controller      *control.Controller // nil: its home is elsewhere
+	controllerAlarm alarm
+	controllerLife  int
+
+	env      *actors.Env
+	replicas map[messages.PartitionID]*replica
+	order    []*replica // the same, the oldest first
+	lost     map[messages.PartitionID]messages.NodeEpoch
+	recorded map[messages.PartitionID]actors.Recorded // checkpointed
+	clean    map[messages.PartitionID]bool            // logs that were closed in good order
 }
 
 func (w *World) addNode(id messages.NodeID) *node {
 	n := &node{w: w, id: id, disk: vfs.NewMem(), files: segment.NewCache(0),
-		recorded: map[messages.PartitionID]actors.Recorded{}}
+		recorded: map[messages.PartitionID]actors.Recorded{},
+		clean:    map[messages.PartitionID]bool{}}
 	w.nodes = append(w.nodes, n)
 	n.start()
 	return n
@@ -69,22 +76,30 @@ func (w *World) node(id messages.NodeID) *node { return w.nodes[id-1] }
 // alive reports whether the process is there and runs.
 func (n *node) alive() bool { return n.up && !n.paused }
 
+// registered reports whether the controller knows this very process.
+func (n *node) registered() bool {
+	member := n.w.meta().Node(n.id)
+	return n.up && member != nil && strings.HasPrefix(member.Incarnation, n.prefix())
+}
+
 // serving reports whether the node is a live member that knows it.
 func (n *node) serving() bool {
-	if !n.alive() || !n.registered {
-		return false
-	}
 	self := n.image.Node(n.id)
-	return self != nil && !self.Fenced
+	return n.alive() && n.registered() && self != nil && !self.Fenced &&
+		self.Epoch == n.w.meta().Node(n.id).Epoch
 }
 
 // start begins a process.
 func (n *node) start() {
 	n.life++
-	n.up, n.paused, n.registered = true, false, false
+	n.up, n.paused, n.stopping, n.joined = true, false, false, false
 	n.fsys = vfs.NewFaulty(n.disk, n.w.seed+uint64(n.life))
-	n.replicas = map[messages.PartitionID]*replica{}
+	n.replicas, n.order = map[messages.PartitionID]*replica{}, nil
+	n.lost = map[messages.PartitionID]messages.NodeEpoch{}
 	n.image = messages.NewImage()
+	n.holder, n.seen = registry.Holder{Node: messages.NoNode}, nil
+	n.controller, n.incarnations = nil, 0
+	n.store = store{Memory: n.w.service.mem.Connect(), s: n.w.service, node: n.id}
 	n.env = &actors.Env{
 		Self: n.id, FS: n.fsys, Files: n.files, Metrics: actors.NoMetrics{},
 		Now:      func() time.Time { return n.w.now.Add(n.skew) },
@@ -93,21 +108,27 @@ func (n *node) start() {
 	actors.NewClient(n.env)
 	n.env.Init(64)
 	n.w.note("node %d starts, life %d", n.id, n.life)
-	n.register()
+	n.refresh()
+	n.newAgent()
 	n.checkpointLater()
 }
 
-// setting gives every broker setting its default.
+// settings of the World that are not the defaults.
+var worldSettings = map[string]string{
+	"replica.lag.time.max.ms":                 "10000",
+	"default.replication.factor":              "1",
+	"min.insync.replicas":                     "1",
+	"leader.imbalance.check.interval.seconds": "30",
+}
+
+// setting gives every broker setting its value.
 func (w *World) setting(name string) string {
+	if v, ok := worldSettings[name]; ok {
+		return v
+	}
 	d, ok := configs.Broker(name)
 	if !ok {
 		w.t.Fatalf("there is no setting %s", name)
-	}
-	switch name {
-	case "replica.lag.time.max.ms":
-		return "10000"
-	case "default.replication.factor", "min.insync.replicas":
-		return "1"
 	}
 	return d.Default
 }
@@ -129,184 +150,23 @@ func (n *node) run(life int, f func()) {
 	}
 }
 
-// apply takes over what the controller decided.
-func (n *node) apply(d *messages.Delta) {
-	next, ok := n.image.Apply(d)
-	if !ok {
-		if d.To > n.image.Version {
-			n.w.control.snapshot(n)
-		}
-		return
-	}
-	n.image, n.registered = next, true
-	n.env.Client.SetImage(next)
-	if d.Nodes != nil {
-		for _, r := range n.sorted() {
-			r.send(actors.NodesChanged)
-		}
-	}
-	topics := d.Topics
-	if d.Snapshot {
-		topics = next.Topics()
-	}
-	for _, t := range topics {
-		for i := range t.Partitions {
-			n.assign(t, int32(i))
-		}
-	}
-}
-
-func (n *node) assign(t *messages.Topic, index int32) {
-	p := t.Partitions[index]
-	id := messages.PartitionID{Topic: t.ID, Partition: index}
-	r := n.replicas[id]
-	if !slices.Contains(p.Replicas, n.id) {
-		return
-	}
-	if r == nil {
-		n.spawn(t, id)
-		return
-	}
-	r.send(actors.Assigned(t, p))
-}
-
-func (n *node) spawn(t *messages.Topic, id messages.PartitionID) {
-	r := &replica{n: n, id: id, life: n.life}
-	var recorded *actors.Recorded
-	if rec, ok := n.recorded[id]; ok {
-		recorded = &rec
-	}
-	r.body = actors.NewReplicaBody(n.env, actors.ReplicaBodyConfig{
-		ID: messages.ReplicaID{PartitionID: id, Node: n.id}, Topic: t.Name,
-		Folder: fmt.Sprintf("data/%s-%d", t.Name, id.Partition),
-		Out:    r, Send: r.send, Recorded: recorded, Flush: r.flush,
-	})
-	n.replicas[id] = r
-	r.send(actors.Begin)
-}
-
 // followerLost tells the leaders here that the connection of a follower broke.
 func (n *node) followerLost(follower messages.NodeID) {
-	for _, r := range n.sorted() {
+	for _, r := range n.order {
 		r.send(actors.FollowerLost(follower))
 	}
-}
-
-// sorted are the replicas in an order that the same seed repeats.
-func (n *node) sorted() []*replica {
-	out := make([]*replica, 0, len(n.replicas))
-	for _, t := range n.image.Topics() {
-		for i := range t.Partitions {
-			if r := n.replicas[messages.PartitionID{Topic: t.ID, Partition: int32(i)}]; r != nil {
-				out = append(out, r)
-			}
-		}
-	}
-	return out
 }
 
 // checkpointLater records the logs' bounds now and then, as a log dir does.
 func (n *node) checkpointLater() {
 	n.do(n.w.between(time.Second, 6*time.Second), func() {
-		for _, r := range n.sorted() {
+		for _, r := range n.order {
 			if r.body.Log() != nil {
 				n.recorded[r.id] = r.body.Recorded()
 			}
 		}
 		n.checkpointLater()
 	})
-}
-
-// send puts m into the mailbox.
-func (r *replica) send(m any) {
-	if r.gone || !r.n.up || r.life != r.n.life {
-		return
-	}
-	r.mailbox = append(r.mailbox, m)
-	r.run()
-}
-
-func (r *replica) run() {
-	if r.running {
-		return
-	}
-	r.running = true
-	r.n.do(r.n.w.soon(), func() {
-		r.running = false
-		if r.gone || len(r.mailbox) == 0 {
-			return
-		}
-		m := r.mailbox[0]
-		r.mailbox = r.mailbox[1:]
-		r.body.Receive(m)
-		if len(r.mailbox) > 0 {
-			r.run()
-		}
-	})
-}
-
-// Self implements actors.ReplicaOutbox.
-func (r *replica) Self(m any) { r.send(m) }
-
-// After implements actors.ReplicaOutbox.
-func (r *replica) After(d time.Duration, m any) { r.n.do(d, func() { r.send(m) }) }
-
-// Opened implements actors.ReplicaOutbox.
-func (r *replica) Opened(messages.PartitionID) {}
-
-// Lost implements actors.ReplicaOutbox. A World knows beforehand: see unclean.
-func (r *replica) Lost(messages.PartitionID) {}
-
-// Removed implements actors.ReplicaOutbox.
-func (r *replica) Removed(messages.PartitionID) {}
-
-// Stop implements actors.ReplicaOutbox.
-func (r *replica) Stop() { r.gone = true }
-
-func (r *replica) flush(run func() error, reply func(error)) {
-	r.n.do(r.n.w.between(50*time.Microsecond, 20*time.Millisecond), func() { reply(run()) })
-}
-
-// Fetch implements actors.ReplicaOutbox.
-func (r *replica) Fetch(
-	leader messages.NodeID, q *data.ReplicaFetch, reply func(*data.ReplicaFetched),
-) {
-	w, from := r.n.w, r.n.id
-	answered := false
-	once := func(res *data.ReplicaFetched) {
-		if !answered {
-			answered = true
-			reply(res)
-		}
-	}
-	lost := func() { once(&data.ReplicaFetched{Err: messages.ErrUnavailable}) }
-	c := w.net.connect(from, leader)
-	if c == nil {
-		r.n.do(w.between(time.Millisecond, 500*time.Millisecond), lost)
-		return
-	}
-	c.failed = append(c.failed, lost)
-	w.net.send(c, from, leader, func() {
-		peer := w.node(leader)
-		peer.run(peer.life, func() {
-			peer.env.FetchReplica(q, func(res *data.ReplicaFetched) {
-				onWire := *res
-				if res.Err == nil {
-					onWire.Records, onWire.Err = res.View.AppendTo(nil)
-				}
-				res.View.Release()
-				onWire.View = messages.View{}
-				w.net.send(c, leader, from, func() { once(&onWire) })
-			})
-		})
-	})
-}
-
-// Propose implements actors.ReplicaOutbox.
-func (r *replica) Propose(
-	a messages.AlterPartition, reply func(messages.AlterPartitionResult),
-) {
-	r.n.w.control.propose(r.n, a, reply)
 }
 
 // Crash ends the process of a node at once.
@@ -316,21 +176,78 @@ func (w *World) Crash(id messages.NodeID, loss Loss) {
 		return
 	}
 	w.note("node %d crashes, loss %d", id, loss)
-	for _, r := range n.sorted() {
+	for _, r := range n.order {
 		r.body.Crash()
 		r.gone = true
 	}
-	n.up, n.paused, n.frozen = false, false, nil
+	n.end()
 	n.disk = n.disk.CrashClone(w.rng.Uint64(), loss)
 	n.unclean = n.unclean || loss != KeepingAll
 	w.net.breakAll(false, func(l link) bool { return l.from == id || l.to == id })
 }
 
-// Start begins a new process on a node that crashed.
+func (n *node) end() {
+	n.up, n.paused, n.frozen, n.controller = false, false, nil, nil
+	n.env.Close()
+}
+
+// Stop ends a node in good order, as SIGTERM does: its leaderships move away, its
+// logs are closed. It returns when the process is gone.
+func (w *World) Stop(id messages.NodeID) {
+	w.t.Helper()
+	n := w.node(id)
+	life := n.life
+	n.stop()
+	w.RunUntil("the node has stopped", func() bool { return !n.up || n.life != life })
+}
+
+func (n *node) stop() {
+	if !n.alive() || n.stopping {
+		return
+	}
+	n.w.note("node %d is told to stop", n.id)
+	n.stopping = true
+	n.agentDo(func(now time.Time) {
+		n.agent.Leave(now, now.Add(10*time.Second), func(bool) {
+			n.do(n.w.soon(), func() {
+				for _, r := range n.order {
+					r.send(actors.Leave{})
+				}
+				n.stopped()
+			})
+		})
+	})
+}
+
+// stopped ends the process once the last replica has left, or left its log to the
+// next start.
+func (n *node) stopped() {
+	if len(n.order) > 0 {
+		n.do(time.Millisecond, n.stopped)
+		return
+	}
+	n.w.note("node %d has stopped", n.id)
+	s := n.w.service
+	if s.reachable(n.id) {
+		delete(s.members, n.id)
+		s.expire(n.id)
+	}
+	n.end()
+	n.w.net.breakAll(false, func(l link) bool { return l.from == n.id || l.to == n.id })
+}
+
+// Start begins a new process on a node that ended.
 func (w *World) Start(id messages.NodeID) {
 	if n := w.node(id); !n.up {
 		n.start()
 	}
+}
+
+// Join adds a node to the cluster and returns its id.
+func (w *World) Join() messages.NodeID {
+	n := w.addNode(messages.NodeID(len(w.nodes) + 1))
+	w.RunUntil("the new node is registered", n.serving)
+	return n.id
 }
 
 // Pause stops a process without ending it, as SIGSTOP does.
@@ -357,4 +274,11 @@ func (w *World) Resume(id messages.NodeID) {
 	for i, f := range waited { // in the order in which they came
 		w.after(time.Duration(i)*time.Microsecond, f)
 	}
+}
+
+// drop forgets a replica that has ended.
+func (n *node) drop(r *replica) {
+	r.gone = true
+	delete(n.replicas, r.id)
+	n.order = slices.DeleteFunc(n.order, func(o *replica) bool { return o == r })
 }

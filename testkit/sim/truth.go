@@ -2,7 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -14,6 +13,8 @@ type truth struct {
 	w     *World
 	parts map[messages.PartitionID]*partition
 	order []*partition
+	// touched are the partitions that the present event may have changed.
+	touched []*partition
 }
 
 // partition is what was promised about one partition.
@@ -64,29 +65,31 @@ func (t *truth) decided(topic *messages.Topic, index int32) {
 			state.Leader, state.LeaderEpoch, state.PartitionEpoch, state.ISR, state.ELR)
 	}
 	p.epoch = state.PartitionEpoch
+	t.touched = append(t.touched, p)
 }
 
 // acknowledged notes that a producer was told that its batch is safe.
 func (t *truth) acknowledged(p *producer, s sent, base messages.Offset) {
-	topic := t.w.control.image().Topic(p.topic)
-	part := t.of(topic, p.partition)
+	part := t.parts[p.id]
 	for i := range s.count {
-		o, v := base+messages.Offset(i), valueOf(p.id, s.first+messages.Sequence(i))
+		o, v := base+messages.Offset(i), valueOf(p.pid, s.first+messages.Sequence(i))
 		if was, ok := part.acked[o]; ok && !bytes.Equal(was, v) {
 			t.w.t.Fatalf("%s-%d: offset %d was acknowledged twice, for %x and for %x",
-				p.topic, p.partition, o, was, v)
+				part.topic, p.id.Partition, o, was, v)
 		}
 		part.acked[o] = v
 		part.end = max(part.end, o+1)
 	}
+	t.touched = append(t.touched, part)
 }
 
-// check looks at what can be seen after every event.
+// check looks at what the event changed.
 func (t *truth) check() {
-	for _, p := range t.order {
+	for _, p := range t.touched {
 		t.checkLeaders(p)
 		t.checkInSync(p)
 	}
+	t.touched = t.touched[:0]
 }
 
 // checkLeaders: one leader per epoch, and its high watermark never falls.
@@ -118,16 +121,15 @@ func (t *truth) checkLeaders(p *partition) {
 // acknowledged. Processes that the controller does not know of yet may lack it:
 // a power cut took it, and their registration says so.
 func (t *truth) checkInSync(p *partition) {
-	im := t.w.control.image()
+	im := t.w.meta()
 	state := im.Partition(p.id)
 	if state == nil {
 		return
 	}
 	for _, id := range state.ISR {
-		n, member := t.w.node(id), im.Node(id)
+		n := t.w.node(id)
 		r := n.replicas[p.id]
-		known := member != nil && member.Incarnation == fmt.Sprintf("%d.%d", id, n.life)
-		if !n.up || !known || r == nil || r.body.Log() == nil {
+		if r == nil || r.body.Log() == nil || len(n.lost) > 0 || !n.registered() {
 			continue
 		}
 		if end := r.body.Log().End(); end < p.end {

@@ -1,5 +1,5 @@
 // Package sim runs a whole cluster in one goroutine, under virtual time, from one
-// seed: the bodies of the replicas and the controller's state machine, the log on
+// seed: the bodies of the replicas, agents and controllers, a registry, the log on
 // disks in memory, a network that loses connections, and clients. What happened
 // once happens again with the same seed.
 //
@@ -38,10 +38,11 @@ type World struct {
 
 	nodes   []*node // by id, from 1
 	net     *network
-	control *control
+	service *service
 	clients []*producer
 	truth   *truth
-	stopped bool // clients begin nothing new
+	ids     uint64 // of topics
+	stopped bool   // clients begin nothing new
 }
 
 // start is the virtual time at which every World begins.
@@ -80,7 +81,7 @@ func New(t testing.TB, seed uint64, n int) *World {
 	w := &World{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x77)), began: start, now: start}
 	w.net = newNetwork(w)
 	w.truth = newTruth(w)
-	w.control = newControl(w)
+	w.service = newService(w)
 	for i := range n {
 		w.addNode(messages.NodeID(i + 1))
 	}
@@ -106,20 +107,23 @@ func (w *World) close() {
 	}
 }
 
+// meta is the metadata as it is committed, which nodes may not have heard of yet.
+func (w *World) meta() *messages.Image { return w.service.meta }
+
 // describe says how things stand.
 func (w *World) describe() string {
 	var b strings.Builder
 	for _, p := range w.truth.order {
-		state := w.control.image().Partition(p.id)
+		state := w.meta().Partition(p.id)
 		fmt.Fprintf(&b, "%s-%d: %+v, acknowledged up to %d\n", p.topic, p.id.Partition, state, p.end)
 		for _, n := range w.nodes {
 			if r := n.replicas[p.id]; r != nil && n.up {
-				fmt.Fprintf(&b, "    node %d (version %d, paused: %v, registered: %v): %s\n",
-					n.id, n.image.Version, n.paused, n.registered, r.body.Describe())
+				fmt.Fprintf(&b, "    node %d (version %d, paused: %v, controller: %v): %s\n",
+					n.id, n.image.Version, n.paused, n.controller != nil, r.body.Describe())
 			}
 		}
 	}
-	for _, n := range w.control.image().Nodes {
+	for _, n := range w.meta().Nodes {
 		fmt.Fprintf(&b, "    %+v\n", n)
 	}
 	return b.String()

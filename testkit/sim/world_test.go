@@ -95,7 +95,7 @@ func TestLeadersAreKilledInTurn(t *testing.T) {
 
 // settledSize reports whether every replica is in sync.
 func (w *World) settledSize() bool {
-	for _, t := range w.control.image().Topics() {
+	for _, t := range w.meta().Topics() {
 		for i := range t.Partitions {
 			n, _ := w.leading(t.Name, int32(i))
 			if p := &t.Partitions[i]; n == nil || len(p.ISR) != len(p.Replicas) {
