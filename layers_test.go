@@ -92,7 +92,7 @@ var outside = map[string][]string{
 	},
 	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
 	"google.golang.org/grpc":        {"cluster"},
-	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster"},
+	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster", "testkit/sim"},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/troupelog/troupe/actors"
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
@@ -19,7 +17,7 @@ func (n *node) newAgent() {
 	n.agent = control.NewAgent(control.AgentConfig{
 		Node: messages.Node{ID: n.id, Host: "localhost", Port: 9092,
 			Directory: fmt.Sprintf("disk-%d", n.id)},
-		Settings: n.w.setting, Log: zerolog.Nop(), Lost: n.lostData,
+		Settings: n.w.setting, Lost: n.lostData,
 		Incarnation: func() string {
 			n.incarnations++
 			return fmt.Sprintf("%s%d", n.prefix(), n.incarnations)

@@ -72,7 +72,8 @@ func (p *producer) batch() record.Batch {
 		b.Producer(p.pid, 0, p.next)
 	}
 	for i := range p.count {
-		b.Append(messages.Timestamp(p.w.now.UnixMilli()), nil, valueOf(p.pid, p.next+messages.Sequence(i)))
+		at := messages.Timestamp(p.w.now.UnixMilli())
+		b.Append(at, nil, valueOf(p.pid, p.next+messages.Sequence(i)))
 	}
 	built, err := b.Build()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/troupelog/troupe/actors/control"
@@ -26,7 +25,7 @@ func (n *node) activate() {
 	n.controllerLife++
 	n.controllerAlarm = alarm{}
 	n.controller = control.NewController(control.ControllerConfig{
-		Self: n.id, Store: n.store, Settings: n.w.setting, Log: zerolog.Nop(),
+		Self: n.id, Store: n.store, Settings: n.w.setting,
 		ClusterID: func() string { return "world" },
 		Members:   n.members,
 		Defaults: func() topics.Defaults {

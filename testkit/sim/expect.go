@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 )
@@ -20,8 +21,14 @@ func (w *World) Rest() {
 		w.Start(n.id)
 		n.skew = 0
 		n.disk.SetCapacity(-1)
+		for _, f := range n.faults {
+			f.Remove()
+		}
 	}
 	w.stopped = true
+	for _, n := range w.nodes {
+		w.ask(&control.Drain{Node: n.id}, 1000, nil)
+	}
 	w.RunUntil("everybody is registered", func() bool {
 		return !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.serving() })
 	})

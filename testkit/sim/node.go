@@ -27,11 +27,13 @@ const (
 
 // node is one process of the cluster over a disk that outlives it.
 type node struct {
-	w     *World
-	id    messages.NodeID
-	disk  *vfs.Mem
-	fsys  *vfs.Faulty
-	files *segment.Cache
+	w    *World
+	id   messages.NodeID
+	disk *vfs.Mem
+	fsys *vfs.Faulty
+	// faults are what was injected into fsys.
+	faults []*vfs.Injected
+	files  *segment.Cache
 
 	life     int // counts processes; 0: none was started
 	up       bool
@@ -189,6 +191,9 @@ func (w *World) Crash(id messages.NodeID, loss Loss) {
 func (n *node) end() {
 	n.up, n.paused, n.frozen, n.controller = false, false, nil, nil
 	n.env.Close()
+	if n.w.stopped { // it must be back for the World to rest
+		n.w.after(time.Second, func() { n.w.Start(n.id) })
+	}
 }
 
 // Stop ends a node in good order, as SIGTERM does: its leaderships move away, its

@@ -203,7 +203,6 @@ func (n *node) watch() {
 	if !s.reachable(n.id) {
 		return
 	}
-	before := n.holder
 	n.holder = s.holder()
 	switch {
 	case n.holder.Node == n.id:
@@ -213,7 +212,6 @@ func (n *node) watch() {
 	case n.holder.Node != messages.NoNode:
 		n.controller = nil // its home is elsewhere
 	case n.joined:
-		_ = before
 		n.do(n.w.between(0, 20*time.Millisecond), n.campaign)
 	}
 }
@@ -259,8 +257,12 @@ func (w *World) CutFromConsul(id messages.NodeID) {
 	w.service.cut[id] = true
 }
 
-// isMember reports whether the membership shows a node.
-func (s *service) isMember(n messages.NodeID) bool { _, ok := s.members[n]; return ok }
+// Lapse has the membership drop a node that is alive.
+func (w *World) Lapse(id messages.NodeID) {
+	w.note("the membership drops node %d", id)
+	delete(w.service.members, id)
+	w.service.expire(id)
+}
 
 // live are the members, by id.
 func (s *service) live() []messages.NodeID {

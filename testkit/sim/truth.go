@@ -180,10 +180,14 @@ func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
 	return out
 }
 
+// readAgain is how many records a consumer reads that were seen before.
+const readAgain = 100
+
 // read is a consumer's fetch: it sees what the leader shows, once and for all.
 func (t *truth) read(p *partition, r *replica) {
 	face := r.body.Face
-	at := messages.Offset(0)
+	// From a little before the end of what was seen: there it is decided.
+	at := max(0, messages.Offset(len(p.seen)-readAgain))
 	for {
 		res := face.Read(data.Read{From: at, MaxBytes: 1 << 20, MinOne: true,
 			CurrentEpoch: messages.NoEpoch, LastEpoch: messages.NoEpoch})

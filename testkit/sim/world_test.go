@@ -131,6 +131,7 @@ func randomWorld(t *testing.T, seed uint64) {
 	for i := range 4 {
 		w.Produce("orders", int32(i%2), -1)
 	}
+	w.ProduceCarelessly("orders", 1, -1)
 	w.Chaos(90 * time.Second)
 	w.Rest()
 	w.Verify()
