@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // SameReplicas compares what the nodes of a cluster that was stopped have on
@@ -70,6 +72,13 @@ func readBatches(dir string) ([]batch, error) {
 		if err != nil {
 			return nil, err
 		}
+		// What a truncation cut off stays in its file until the log is opened
+		// again: the first offset of the next file says where it was cut.
+		first, err := strconv.ParseInt(strings.TrimSuffix(filepath.Base(name), ".log"), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		all = all[:len(all)-len(batchesFrom(all, first))]
 		// Every batch begins with its offset, its length and its leader's epoch;
 		// behind the last there may be room of which nothing is used yet.
 		const head, whole = 12, 61
@@ -86,6 +95,15 @@ func readBatches(dir string) ([]batch, error) {
 		}
 	}
 	return all, nil
+}
+
+// batchesFrom returns the end of a log from an offset on.
+func batchesFrom(log []batch, offset int64) []batch {
+	i := slices.IndexFunc(log, func(b batch) bool { return b.offset >= offset })
+	if i < 0 {
+		return nil
+	}
+	return log[i:]
 }
 
 // sameBatches compares two replicas from the offset on that both have.

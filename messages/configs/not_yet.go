@@ -3,12 +3,12 @@ package configs
 // Why settings have no effect in this version. They are known, so that files and
 // topics can be shared with Kafka; a row leaves this file when somebody obeys it.
 const (
-	noGroups      = "Troupe has no consumer groups yet"
-	noTxns        = "Troupe has no transactions yet"
-	noReplication = "Troupe has no replication yet"
-	noCompaction  = "Troupe compacts nothing yet"
-	noLogin       = "Troupe has no authentication yet"
-	noPace        = "idle producers are looked for when their log is looked after"
+	noGroups     = "Troupe has no consumer groups yet"
+	noTxns       = "Troupe has no transactions yet"
+	noThrottle   = "Troupe throttles no replication yet"
+	noCompaction = "Troupe compacts nothing yet"
+	noLogin      = "Troupe has no authentication yet"
+	noPace       = "idle producers are looked for when their log is looked after"
 )
 
 // notYet is the NoEffect of these settings, of nodes and of topics.
@@ -46,8 +46,8 @@ var notYet = map[string]string{
 	"transaction.state.log.segment.bytes":                         noTxns,
 	"transactional.id.expiration.ms":                              noTxns,
 
-	"follower.replication.throttled.replicas": noReplication,
-	"leader.replication.throttled.replicas":   noReplication,
+	"follower.replication.throttled.replicas": noThrottle,
+	"leader.replication.throttled.replicas":   noThrottle,
 
 	"delete.retention.ms":               noCompaction,
 	"log.cleaner.delete.retention.ms":   noCompaction,
