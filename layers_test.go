@@ -26,6 +26,7 @@ const modulePath = "github.com/troupelog/troupe"
 var layers = []layer{
 	{"messages/invariant", nil},
 	{"messages", []string{"messages/invariant"}},
+	{"messages/quota", nil},
 	{"messages/record", []string{"messages", "messages/invariant"}},
 	{"messages/configs", []string{"messages", "messages/invariant"}},
 	{"messages/data", []string{"messages", "messages/invariant", "messages/record"}},

@@ -74,6 +74,9 @@ type Metrics interface {
 type Peers interface {
 	// Fetch asks node to; reply is called once, from any goroutine. It must not block.
 	Fetch(to messages.NodeID, q *data.ReplicaFetch, reply func(*data.ReplicaFetched))
+	// SetThrottle bounds what throttled fetches bring, in bytes per second; 0: no
+	// bound.
+	SetThrottle(rate int64)
 }
 
 // Env is what the shells of a node share. Its fields do not change once the
@@ -92,16 +95,17 @@ type Env struct {
 	// Peers reaches the replicas on other nodes; nil in a cluster of one.
 	Peers Peers
 
-	replicas   sync.Map // messages.PartitionID -> *Replica
-	pauses     pauses
-	lost       sync.Map      // messages.PartitionID -> messages.NodeEpoch when it was found
-	opening    chan struct{} // slots of logs that are opened or closed
-	recovery   chan struct{} // and of those that have much to scan
-	lives      atomic.Int64  // replica actors made, to tell one instance from the next
-	depths     map[string]*depth
-	dispatcher *dispatcher
-	nodeAgent  atomic.Pointer[actor.PID]
-	storage    atomic.Pointer[actor.PID]
+	replicas    sync.Map // messages.PartitionID -> *Replica
+	pauses      pauses
+	leaderQuota sharedQuota
+	lost        sync.Map      // messages.PartitionID -> messages.NodeEpoch when it was found
+	opening     chan struct{} // slots of logs that are opened or closed
+	recovery    chan struct{} // and of those that have much to scan
+	lives       atomic.Int64  // replica actors made, to tell one instance from the next
+	depths      map[string]*depth
+	dispatcher  *dispatcher
+	nodeAgent   atomic.Pointer[actor.PID]
+	storage     atomic.Pointer[actor.PID]
 }
 
 // Init readies an Env whose exported fields are set. recoveries bounds how many

@@ -133,6 +133,9 @@ func (n *node) Image(im *messages.Image) {
 	before := n.env.Client.Image()
 	n.env.Client.setImage(im)
 	n.env.IDs.SetImage(im)
+	if n.env.Peers != nil {
+		n.env.Peers.SetThrottle(n.env.rate("follower.replication.throttled.rate"))
+	}
 	if !slices.Equal(before.Nodes, im.Nodes) {
 		n.env.EachReplica(func(face *Replica) { face.send(nodesChanged{}) })
 	}

@@ -206,9 +206,9 @@ func TestASyncOnAFullDiskIsFollowedByARecovery(t *testing.T) {
 	w.produce("orders", "a")
 	full := disk.Inject(vfs.Rule{Ops: vfs.OpSync, Path: "data/orders-0/*.log", Err: vfs.ErrNoSpace})
 	w.produce("orders", "b")
-	w.eventually("the sync failed", func() bool { return full.Fired() > 0 })
+	r := w.env.Replica(messages.PartitionID{Topic: w.client.Image().Topic("orders").ID})
+	w.eventually("the sync failed", func() bool { return r.Status().Fault != nil })
 	full.Remove()
-	r := w.leader("orders", 0)
 	w.eventually("it leads again", func() bool { return r.Status().Leading })
 	w.produce("orders", "c")
 	if got := w.consume("orders"); !slices.Equal(got, []string{"a", "b", "c"}) {

@@ -108,6 +108,7 @@ type replica struct {
 	parked     []parked           // written, not answered yet, oldest first
 	fetches    []parkedFetch      // of followers, waiting for records; at most one each
 	isrArmed   bool               // an isrDue is on its way
+	serveArmed bool               // a serveDue is on its way
 	askedUnder messages.NodeEpoch // of the fetch under way
 	fetching   bool               // a fetch is with the leader
 	follows    int64              // fetches so far, to tell an answer to an earlier one
@@ -173,6 +174,8 @@ func (r *replica) handle(message any) {
 		r.fetchDue(m)
 	case fetcherGone:
 		r.fetcherGone(m)
+	case serveDue:
+		r.serveDue()
 	case isrDue:
 		r.isrDue()
 	case nodesChanged:

@@ -62,6 +62,7 @@ func (r *replica) ask() {
 	out, number, life := r.out, r.follows, r.life
 	q := r.follower.Next(r.face.id.PartitionID, self.Epoch, r.store,
 		int(r.env.number("replica.fetch.max.bytes")))
+	q.Throttled = r.fetchesThrottled()
 	out.Fetch(r.follower.Leader(), q, func(res *data.ReplicaFetched) {
 		out.Self(fetchAnswered{q: q, r: res, number: number, life: life})
 	})

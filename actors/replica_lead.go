@@ -20,6 +20,8 @@ type (
 	}
 	// fetcherGone says that the connection of a follower's node broke.
 	fetcherGone struct{ follower messages.NodeID }
+	// serveDue asks to look again at the fetches that the throttle held back.
+	serveDue struct{}
 	// isrDue asks whether the in-sync set is still right.
 	isrDue struct{}
 	// proposalAnswered is the controller's answer to a proposal, proposalDue asks
@@ -130,13 +132,16 @@ func (r *replica) checkFetch(q *data.ReplicaFetch, res *data.ReplicaFetched) err
 func (r *replica) serveFetches() {
 	waiting := r.fetches[:0]
 	for _, p := range r.fetches {
-		if p.q.Offset >= r.store.End() {
+		if p.q.Offset >= r.store.End() || r.holdBack(p.q) {
 			waiting = append(waiting, p)
 			continue
 		}
 		res := &data.ReplicaFetched{}
 		r.describe(res)
 		res.View, res.Err = r.store.Read(p.q.Offset, r.store.End(), p.q.MaxBytes, true)
+		if r.sendsThrottled(p.q.Follower) {
+			r.env.leaderQuota.settle(p.q.MaxBytes, res.View.Bytes)
+		}
 		r.leader.Unpark(p.q.Follower, r.env.Now())
 		p.reply(res)
 		if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
@@ -145,6 +150,28 @@ func (r *replica) serveFetches() {
 	}
 	clear(r.fetches[len(waiting):])
 	r.fetches = waiting
+}
+
+// holdBack reports whether a fetch must wait for its share of the throttle; it is
+// looked at again then. If not, its share is taken.
+func (r *replica) holdBack(q *data.ReplicaFetch) bool {
+	if !r.sendsThrottled(q.Follower) {
+		return false
+	}
+	rate := r.env.rate("leader.replication.throttled.rate")
+	wait := r.env.leaderQuota.reserve(r.env.Now(), rate, q.MaxBytes)
+	if wait > 0 && !r.serveArmed {
+		r.serveArmed = true
+		r.out.After(wait, serveDue{})
+	}
+	return wait > 0
+}
+
+func (r *replica) serveDue() {
+	r.serveArmed = false
+	if r.leader != nil {
+		r.serveFetches()
+	}
 }
 
 // dropFetch answers a parked fetch that another one replaces.

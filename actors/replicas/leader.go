@@ -150,10 +150,13 @@ func (l *Leader) SetLogStart(start messages.Offset) {
 	l.logStart = start
 }
 
+// InSync reports whether n is in the in-sync set that the controller has.
+func (l *Leader) InSync(n messages.NodeID) bool { return slices.Contains(l.part.ISR, n) }
+
 // inSync reports whether n counts as in sync: in the controller's set, or in a
 // proposed one that the controller may have accepted already.
 func (l *Leader) inSync(n messages.NodeID) bool {
-	if slices.Contains(l.part.ISR, n) {
+	if l.InSync(n) {
 		return true
 	}
 	return l.pending != nil && slices.ContainsFunc(l.pending.ISR,

@@ -430,7 +430,9 @@ func TestClosingAnswersEverything(t *testing.T) {
 	answers := []<-chan *data.ReplicaFetched{p.ask(fetchOf(0, 0, 0))}
 	for range 3 {
 		a := make(chan *data.ReplicaFetched, 1)
-		p.FetchThrottled(leaderNode, fetchOf(0, 0, 100), func(f *data.ReplicaFetched) { put(t, a, f) })
+		q := fetchOf(0, 0, 100)
+		q.Throttled = true
+		p.Fetch(leaderNode, q, func(f *data.ReplicaFetched) { put(t, a, f) })
 		answers = append(answers, a)
 	}
 	h.take(t, 2)

@@ -12,6 +12,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/quota"
 	"github.com/troupelog/troupe/netio"
 )
 
@@ -26,7 +27,7 @@ type PoolConfig struct {
 	TLS          *tls.Config // as in ServerConfig, of the client's side
 	ReceiveBytes int64       // per peer; DefaultReceiveBytes
 	MaxRecords   int         // as in ServerConfig; DefaultMaxRecords
-	// Throttle bounds what FetchThrottled receives, in bytes per second; 0: no bound.
+	// Throttle bounds what throttled fetches receive, in bytes per second; 0: no bound.
 	Throttle int64
 	// Now is the clock of the throttle; time.Now.
 	Now func() time.Time
@@ -47,7 +48,7 @@ type Pool struct {
 	mu       sync.Mutex
 	closed   bool
 	peers    map[messages.NodeID]*peer // kept: there are as many as nodes
-	throttle throttle
+	throttle quota.Bucket
 	held     []heldFetch   // by the throttle, oldest first; at most MaxPending
 	retime   chan struct{} // capacity 1: the throttle's next moment changed
 }
@@ -75,15 +76,15 @@ func newPool(config PoolConfig, l limits) *Pool {
 		peers:  map[messages.NodeID]*peer{},
 		retime: make(chan struct{}, 1),
 	}
-	p.throttle.set(config.Now(), config.Throttle)
+	p.throttle.Set(config.Now(), config.Throttle)
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.running.Go(p.watch)
 	p.running.Go(p.unhold)
 	return p
 }
 
-// Fetch sends q to the leader's node. done is called once with the answer, or with
-// an error that wraps messages.ErrUnavailable when the node cannot be reached or
+// Fetch sends q to the leader's node, under the pool's throttle if q says so. done is
+// called once with the answer, or with an error that wraps messages.ErrUnavailable when the node cannot be reached or
 // the connection breaks, or messages.ErrOverloaded. It must not block, nor wait for
 // Close; an answer that is known at once is given before Fetch returns. q stays as
 // it is until then.
@@ -92,6 +93,16 @@ func (p *Pool) Fetch(
 ) {
 	invariant.That(q.Follower == p.config.Node, "node %d fetches in the name of node %d",
 		p.config.Node, q.Follower)
+	if q.Throttled {
+		p.fetchThrottled(leader, q, done)
+		return
+	}
+	p.fetch(leader, q, done)
+}
+
+func (p *Pool) fetch(
+	leader messages.NodeID, q *data.ReplicaFetch, done func(*data.ReplicaFetched),
+) {
 	peer := p.peer(leader)
 	if peer == nil {
 		done(&data.ReplicaFetched{Err: errPoolClosed})
@@ -102,9 +113,9 @@ func (p *Pool) Fetch(
 
 var errPoolClosed = fmt.Errorf("this node stops: %w", messages.ErrUnavailable)
 
-// FetchThrottled is Fetch under the pool's throttle: what is over its rate waits
+// fetchThrottled is Fetch under the pool's throttle: what is over its rate waits
 // here, and holds up nothing else. It is for replicas that catch up.
-func (p *Pool) FetchThrottled(
+func (p *Pool) fetchThrottled(
 	leader messages.NodeID, q *data.ReplicaFetch, done func(*data.ReplicaFetched),
 ) {
 	p.mu.Lock()
@@ -118,7 +129,7 @@ func (p *Pool) FetchThrottled(
 		done(&data.ReplicaFetched{Err: err})
 		return
 	}
-	if len(p.held) > 0 || !p.throttle.reserve(p.config.Now(), q.MaxBytes) {
+	if len(p.held) > 0 || !p.throttle.Reserve(p.config.Now(), q.MaxBytes) {
 		p.held = append(p.held, heldFetch{leader, q, done})
 		p.mu.Unlock()
 		signal(p.retime)
@@ -130,19 +141,19 @@ func (p *Pool) FetchThrottled(
 
 // fetchReserved sends what the throttle let through, and settles with it.
 func (p *Pool) fetchReserved(h heldFetch) {
-	p.Fetch(h.leader, h.q, func(f *data.ReplicaFetched) {
+	p.fetch(h.leader, h.q, func(f *data.ReplicaFetched) {
 		p.mu.Lock()
-		p.throttle.settle(h.q.MaxBytes, len(f.Records))
+		p.throttle.Settle(h.q.MaxBytes, len(f.Records))
 		p.mu.Unlock()
 		signal(p.retime)
 		h.done(f)
 	})
 }
 
-// SetThrottle changes the rate of FetchThrottled, in bytes per second; 0: no bound.
+// SetThrottle changes the rate of throttled fetches, in bytes per second; 0: no bound.
 func (p *Pool) SetThrottle(rate int64) {
 	p.mu.Lock()
-	p.throttle.set(p.config.Now(), rate)
+	p.throttle.Set(p.config.Now(), rate)
 	p.mu.Unlock()
 	signal(p.retime)
 }
@@ -155,13 +166,13 @@ func (p *Pool) unhold() {
 		p.mu.Lock()
 		now := p.config.Now()
 		var free []heldFetch
-		for len(p.held) > 0 && p.throttle.reserve(now, p.held[0].q.MaxBytes) {
+		for len(p.held) > 0 && p.throttle.Reserve(now, p.held[0].q.MaxBytes) {
 			free = append(free, p.held[0])
 			p.held = p.held[1:]
 		}
 		wait := time.Hour
 		if len(p.held) > 0 {
-			wait = p.throttle.wait(now)
+			wait = p.throttle.Wait(now)
 		} else {
 			p.held = nil
 		}

@@ -46,9 +46,6 @@ var notYet = map[string]string{
 	"transaction.state.log.segment.bytes":                         noTxns,
 	"transactional.id.expiration.ms":                              noTxns,
 
-	"follower.replication.throttled.replicas": noThrottle,
-	"leader.replication.throttled.replicas":   noThrottle,
-
 	"delete.retention.ms":               noCompaction,
 	"log.cleaner.delete.retention.ms":   noCompaction,
 	"log.cleaner.max.compaction.lag.ms": noCompaction,

@@ -53,6 +53,10 @@ var brokerTable = []Def{
 		Doc: "Allow topics to be deleted."},
 	{Name: "fetch.max.bytes", Type: Int, Default: "57671680", Range: atLeast(1024), Unit: "bytes",
 		Doc: "Most record bytes in one fetch answer, whatever the client asks for."},
+	{Name: "follower.replication.throttled.rate", Type: Long, Default: maxLong, Range: atLeast(0),
+		Unit: "bytes per second", Dynamic: true,
+		Doc: "What the replicas that a topic's follower.replication.throttled.replicas names may " +
+			"fetch together on this node while they are not in sync. 0 means no bound, too."},
 	{Name: "http.listener", Type: String, Default: "127.0.0.1:8080", Troupe: true,
 		Doc: "host:port for HTTP: health, metrics. Port 0 takes any free one, an empty value opens " +
 			"none."},
@@ -61,6 +65,10 @@ var brokerTable = []Def{
 	{Name: "leader.imbalance.check.interval.seconds", Type: Long, Default: "300", Range: atLeast(1),
 		Unit: "seconds", Doc: "How often the controller looks for leaderships and replicas to move, " +
 			"when nothing happened that calls for it at once."},
+	{Name: "leader.replication.throttled.rate", Type: Long, Default: maxLong, Range: atLeast(0),
+		Unit: "bytes per second", Dynamic: true,
+		Doc: "What the replicas that a topic's leader.replication.throttled.replicas names may send " +
+			"together from this node to followers that are not in sync. 0 means no bound, too."},
 	{Name: "listeners", Type: List, Default: "PLAINTEXT://127.0.0.1:9092",
 		KafkaDefault: "PLAINTEXT://:9092",
 		Doc: "Where the node listens to Kafka clients, as NAME://host:port. No host means every " +

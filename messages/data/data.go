@@ -129,6 +129,9 @@ type ReplicaFetch struct {
 	LastEpoch     messages.LeaderEpoch // of the record before Offset; NoEpoch: there is none
 	LogStart      messages.Offset      // the follower's
 	MaxBytes      int                  // the first batch comes whole all the same
+	// Throttled is for the follower's own node: the fetch waits for its share of
+	// follower.replication.throttled.rate. It does not cross.
+	Throttled bool
 }
 
 // ReplicaFetched answers a ReplicaFetch.

@@ -75,8 +75,6 @@ var meaninglessGroups = []struct{ prefix, why string }{
 	{"quota.", noQuotas},
 	{"replication.quota.", noQuotas},
 	{"alter.log.dirs.replication.quota.", noQuotas},
-	{"leader.replication.throttled.", noQuotas},
-	{"follower.replication.throttled.", noQuotas},
 	{"replica.fetch.", noFetchers},
 	{"replica.socket.", noFetchers},
 	{"follower.fetch.", noFetchers},
