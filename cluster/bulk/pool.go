@@ -83,11 +83,11 @@ func newPool(config PoolConfig, l limits) *Pool {
 	return p
 }
 
-// Fetch sends q to the leader's node, under the pool's throttle if q says so. done is
-// called once with the answer, or with an error that wraps messages.ErrUnavailable when the node cannot be reached or
-// the connection breaks, or messages.ErrOverloaded. It must not block, nor wait for
-// Close; an answer that is known at once is given before Fetch returns. q stays as
-// it is until then.
+// Fetch sends q to the leader's node, under the pool's throttle if q says so. done
+// is called once with the answer, or with an error that wraps
+// messages.ErrUnavailable when the node cannot be reached or the connection breaks,
+// or messages.ErrOverloaded. It must not block, nor wait for Close; an answer that
+// is known at once is given before Fetch returns. q stays as it is until then.
 func (p *Pool) Fetch(
 	leader messages.NodeID, q *data.ReplicaFetch, done func(*data.ReplicaFetched),
 ) {
