@@ -5,7 +5,6 @@ package configs
 const (
 	noGroups     = "Troupe has no consumer groups yet"
 	noTxns       = "Troupe has no transactions yet"
-	noThrottle   = "Troupe throttles no replication yet"
 	noCompaction = "Troupe compacts nothing yet"
 	noLogin      = "Troupe has no authentication yet"
 	noPace       = "idle producers are looked for when their log is looked after"
