@@ -1,10 +1,10 @@
 // Package cli is the command line of the binary: it parses flags, calls, and
 // prints.
 //
-// The commands that talk to a cluster (topic, produce, consume) are plain Kafka
-// clients, so they work against any Kafka cluster. Those about this node
-// (start, config) go through the hooks of Deps, and those about files (log)
-// only read. main.go is the one caller.
+// The commands that talk to a cluster (topic, produce, consume, cluster,
+// partition, node) are plain Kafka clients, so they work against any Kafka
+// cluster. Those about this node (start, config) go through the hooks of Deps,
+// and those about files (log) only read. main.go is the one caller.
 //
 // What is printed is an interface: results go to standard output, as an aligned
 // table for people or as JSON or YAML whose field names stay; progress and
@@ -155,7 +155,7 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
-		newLog(g), newVersion(g),
+		newClusterCommand(g), newPartition(g), newNode(g), newLog(g), newVersion(g),
 	)
 	return group(root), g
 }

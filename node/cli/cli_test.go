@@ -210,6 +210,38 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "a token is unknown", args: []string{"consume", "orders", "--format", "%q"},
 			code: ExitUsage, err: `troupe: consume: --format has an unknown token "%q"; ` +
 				`use %t %p %o %k %v %h %T %K %S %R or %%`},
+		{name: "a partition needs replicas", args: []string{"partition", "reassign", "orders:0"},
+			code: ExitUsage, err: `troupe: partition reassign: the new replicas are missing; ` +
+				`name them with --replicas`},
+		{name: "replicas need a partition", args: []string{"partition", "reassign", "--replicas", "1"},
+			code: ExitUsage, err: `troupe: partition reassign: the TOPIC[:PARTITION] is missing; ` +
+				`name partitions, or a --file`},
+		{name: "replicas are on different nodes",
+			args: []string{"partition", "reassign", "orders", "--replicas", "1,1"}, code: ExitUsage,
+			err: `troupe: partition reassign: --replicas "1,1" is no list of different nodes; ` +
+				`write it like --replicas 1,2,3`},
+		{name: "a plan says everything",
+			args: []string{"partition", "reassign", "orders", "--file", "x"}, code: ExitUsage,
+			err: `troupe: partition reassign: --file says which partitions go where; ` +
+				`leave out the names and --replicas`},
+		{name: "a plan must be there", args: []string{"partition", "reassign", "-f", "/no/file"},
+			code: ExitFailure, err: `troupe: partition reassign: open /no/file: ` +
+				`no such file or directory; check --file`},
+		{name: "a partition has a number", args: []string{"partition", "elect", "orders:x"},
+			code: ExitUsage, err: `troupe: partition elect: "orders:x" is no TOPIC:PARTITION; ` +
+				`write it like orders:0`},
+		{name: "unclean elections are asked for by name",
+			args: []string{"partition", "elect", "--unclean"}, code: ExitUsage,
+			err: `troupe: partition elect: --unclean loses records of every partition it elects for; ` +
+				`name the partitions, or say --all`},
+		{name: "a transfer is of one partition",
+			args: []string{"partition", "transfer", "orders", "--to", "1"}, code: ExitUsage,
+			err: `troupe: partition transfer: "orders" names no partition; write it like orders:0`},
+		{name: "a transfer has an aim", args: []string{"partition", "transfer", "orders:0"},
+			code: ExitUsage, err: `troupe: partition transfer: the new leader is missing; ` +
+				`name its node with --to`},
+		{name: "a node is missing", args: []string{"node", "drain"}, code: ExitUsage,
+			err: `troupe: node drain: the NODE is missing; usage: troupe node drain NODE [flags]`},
 		{name: "nothing to alter", args: []string{"topic", "alter", "orders"},
 			code: ExitUsage, err: `troupe: topic alter: nothing to change; ` +
 				`use --partitions, --set or --delete`},
@@ -240,6 +272,9 @@ func TestARefusedConnectionNamesTheAddressAndHowToStartABroker(t *testing.T) {
 	for what, args := range map[string][]string{
 		"topic list":     {"topic", "list"},
 		"topic describe": {"topic", "describe", "x"},
+		"cluster status": {"cluster", "status"},
+		"partition list": {"partition", "list"},
+		"node list":      {"node", "list"},
 		"produce":        {"produce", "x"},
 		"consume":        {"consume", "x"},
 	} {

@@ -57,25 +57,34 @@ func (g *globals) topicNames(most int) completer {
 		if most > 0 && len(args) >= most {
 			return nil, none
 		}
-		ctx := cmd.Context()
-		if ctx == nil {
-			ctx = context.Background()
-		}
-		ctx, cancel := context.WithTimeout(ctx, completionTimeout)
-		defer cancel()
-		cl, err := kgo.NewClient(
-			kgo.SeedBrokers(splitList(g.brokerList())...),
-			kgo.DialTimeout(completionTimeout), kgo.RetryTimeout(completionTimeout))
-		if err != nil {
-			return nil, none
-		}
-		defer cl.Close()
-		topics, err := kadm.NewClient(cl).ListTopics(ctx)
-		if err != nil {
-			return nil, none
-		}
-		return slices.DeleteFunc(topics.Names(), func(name string) bool {
-			return !strings.HasPrefix(name, start) || slices.Contains(args, name)
-		}), none
+		var found []string
+		g.completing(cmd, func(ctx context.Context, adm *kadm.Client) {
+			topics, err := adm.ListTopics(ctx)
+			if err != nil {
+				return
+			}
+			found = slices.DeleteFunc(topics.Names(), func(name string) bool {
+				return !strings.HasPrefix(name, start) || slices.Contains(args, name)
+			})
+		})
+		return found, none
 	}
+}
+
+// completing runs f with a client that gives up soon, or not at all.
+func (g *globals) completing(cmd *cobra.Command, f func(context.Context, *kadm.Client)) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	cl, err := kgo.NewClient(
+		kgo.SeedBrokers(splitList(g.brokerList())...),
+		kgo.DialTimeout(completionTimeout), kgo.RetryTimeout(completionTimeout))
+	if err != nil {
+		return
+	}
+	defer cl.Close()
+	f(ctx, kadm.NewClient(cl))
 }

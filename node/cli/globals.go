@@ -102,6 +102,15 @@ func (g *globals) client(stderr io.Writer, opts ...kgo.Opt) (*kgo.Client, error)
 func (g *globals) admin(
 	cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) error,
 ) error {
+	return g.connect(cmd, func(ctx context.Context, _ *kgo.Client, adm *kadm.Client) error {
+		return f(ctx, adm)
+	})
+}
+
+// connect is admin for what kadm has no method for.
+func (g *globals) connect(
+	cmd *cobra.Command, f func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error,
+) error {
 	cl, err := g.client(cmd.ErrOrStderr())
 	if err != nil {
 		return err
@@ -111,7 +120,7 @@ func (g *globals) admin(
 	defer cancel()
 	adm := kadm.NewClient(cl)
 	adm.SetTimeoutMillis(int32(g.timeout.Milliseconds()))
-	return f(ctx, adm)
+	return f(ctx, cl, adm)
 }
 
 // splitList splits at commas and drops blanks.

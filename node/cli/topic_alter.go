@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -185,17 +183,8 @@ func confirm(cmd *cobra.Command, names []string) error {
 	for i, name := range names {
 		quoted[i] = printable(name)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Delete %s and all records in it? [y/N] ",
-		strings.Join(quoted, ", "))
-	answer, err := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 64)).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return &failure{"not confirmed", "nothing was deleted", nil}
+	return ask(cmd, fmt.Sprintf("Delete %s and all records in it?", strings.Join(quoted, ", ")),
+		"nothing was deleted")
 }
 
 // isTerminal reports whether s, a stream of the process, is a terminal.
