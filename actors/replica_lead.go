@@ -57,7 +57,15 @@ func (e *Env) FetchReplica(q *data.ReplicaFetch, reply func(*data.ReplicaFetched
 		reply(&data.ReplicaFetched{Err: messages.ErrNotLeader, LeaderEpoch: messages.NoEpoch})
 		return
 	}
-	face.send(&replicaFetch{q, reply})
+	answered := false // by the replica, one message at a time
+	face.send(&replicaFetch{q, func(res *data.ReplicaFetched) {
+		if answered {
+			res.View.Release()
+			return
+		}
+		answered = true
+		reply(res)
+	}})
 }
 
 // FollowerGone tells the replicas of this node that the connection from a
@@ -73,6 +81,12 @@ func (e *Env) FollowerGone(follower messages.NodeID) {
 // replicaFetch answers a follower at once if there is something to say, else its
 // fetch stays here until there is.
 func (r *replica) replicaFetch(m *replicaFetch) {
+	r.answering = m.reply // should this panic: followers have no timers
+	r.admitFetch(m)
+	r.answering = nil
+}
+
+func (r *replica) admitFetch(m *replicaFetch) {
 	res := &data.ReplicaFetched{LeaderEpoch: messages.NoEpoch}
 	if r.leader == nil {
 		res.Err = r.face.notLeading()
@@ -185,8 +199,12 @@ func (r *replica) dropFetch(follower messages.NodeID) {
 	p.reply(&data.ReplicaFetched{Err: messages.ErrUnavailable, LeaderEpoch: messages.NoEpoch})
 }
 
-// refuseFetches answers all parked fetches.
+// refuseFetches answers all parked fetches, and the one whose handling panicked.
 func (r *replica) refuseFetches(err error) {
+	if r.answering != nil {
+		r.answering(&data.ReplicaFetched{Err: err, LeaderEpoch: messages.NoEpoch})
+		r.answering = nil
+	}
 	for _, p := range r.fetches {
 		p.reply(&data.ReplicaFetched{Err: err, LeaderEpoch: messages.NoEpoch})
 	}

@@ -1,0 +1,33 @@
+package actors
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
+)
+
+// A follower waits for its answer without a timer, so a leader that fails on its
+// fetch must answer it on the way down.
+func TestAFetchIsAnsweredThoughItsHandlingPanics(t *testing.T) {
+	b := onBench(t, 1, []messages.NodeID{1, 2}, "0", nil)
+	store := b.body.r.store
+	b.body.r.store = nil // what there is for a fetch is read from it
+	var got []*data.ReplicaFetched
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Fatal("it did not panic")
+			}
+		}()
+		b.body.r.env.FetchReplica(&data.ReplicaFetch{Partition: messages.PartitionID{
+			Topic: messages.TopicID{1}}, Follower: 2, FollowerEpoch: 1, LeaderEpoch: 3},
+			func(r *data.ReplicaFetched) { got = append(got, r) })
+	}()
+	b.body.r.store = store
+	b.send(abandoning{})
+	if len(got) != 1 || !errors.Is(got[0].Err, messages.ErrNotLeader) {
+		t.Errorf("answers: %+v", got)
+	}
+}
