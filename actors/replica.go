@@ -108,6 +108,7 @@ type replica struct {
 	serveArmed bool                       // a serveDue is on its way
 	askedUnder messages.NodeEpoch         // of the fetch under way
 	fetching   bool                       // a fetch is with the leader
+	failures   int                        // of fetches, one after the other
 	follows    int64                      // fetches so far, to tell an answer to an earlier one
 	flushing   bool                       // a flush is with the data directory
 	flushArmed bool                       // a flushDue is on its way

@@ -25,9 +25,12 @@ type (
 	fetchDue struct{ number int64 }
 )
 
-// How long a follower waits before it asks again after a failure. Newer metadata
-// ends the wait.
-const fetchRetry = 100 * time.Millisecond
+// How long a follower waits before it asks again after a failure: twice as long
+// each time. Newer metadata ends the wait.
+const (
+	fetchRetry      = 50 * time.Millisecond
+	fetchRetryLimit = 800 * time.Millisecond
+)
 
 // follow takes the following role, or goes on in it.
 func (r *replica) follow(p *messages.Partition) {
@@ -37,6 +40,7 @@ func (r *replica) follow(p *messages.Partition) {
 	}
 	r.follower = replicas.NewFollower(r.env.Self, p, r.watermark())
 	r.fetching = false // an answer to the fetch of an earlier role is told by its number
+	r.failures = 0
 	r.ask()
 }
 
@@ -89,7 +93,8 @@ func (r *replica) fetchFailed(err error) {
 	}
 	r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
 		Msg("fetching from the leader failed")
-	r.out.After(fetchRetry, fetchDue{r.follows})
+	r.out.After(min(fetchRetryLimit, fetchRetry<<min(r.failures, 10)), fetchDue{r.follows})
+	r.failures++
 }
 
 func (r *replica) fetchDue(m fetchDue) {
@@ -110,6 +115,7 @@ func (r *replica) fetchAnswered(m fetchAnswered) {
 		r.fetchFailed(err)
 		return
 	}
+	r.failures = 0
 	r.account(r.store.Size())
 	r.face.watermark.Store(int64(r.follower.HighWatermark()))
 	r.producers.AdvanceHighWatermark(r.follower.HighWatermark())
