@@ -107,13 +107,17 @@ type nodeHealth struct {
 	n *Node
 }
 
-// NotReady lists why clients should go elsewhere: the node starts or stops, or
-// partitions recover. Partitions whose disk failed are listed, too: they will
+// NotReady lists why clients should go elsewhere: the node starts or stops, the
+// cluster does not count on it, or partitions recover. Partitions whose disk failed are listed, too: they will
 // not come back by waiting.
 func (h nodeHealth) NotReady() []string {
 	reasons := h.health.NotReady()
 	if h.n.env == nil {
 		return reasons
+	}
+	self := h.n.client.Image().Node(h.n.env.Self)
+	if h.n.taken.Load() && (self == nil || self.Fenced) {
+		reasons = append(reasons, "fenced by the controller")
 	}
 	opening, offline, total := 0, 0, 0
 	h.n.env.EachReplica(func(r *actors.Replica) {
