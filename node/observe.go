@@ -108,8 +108,8 @@ type nodeHealth struct {
 }
 
 // NotReady lists why clients should go elsewhere: the node starts or stops, the
-// cluster does not count on it, or partitions recover. Partitions whose disk failed are listed, too: they will
-// not come back by waiting.
+// cluster does not count on it, or partitions recover. Partitions whose disk failed
+// are listed, too: they will not come back by waiting.
 func (h nodeHealth) NotReady() []string {
 	reasons := h.health.NotReady()
 	if h.n.env == nil {
