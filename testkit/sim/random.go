@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/actors/control"
@@ -62,27 +63,32 @@ func (w *World) breakProcess(n *node) {
 	}
 }
 
-// mayLosePower reports whether others have all that was acknowledged: who is in
-// sync, and has not lost power itself since. Power cuts of all of them at the same
-// time are the one thing that replication does not survive.
+// mayLosePower reports whether others have all that was acknowledged, so that it
+// survives if this node loses what it did not sync. Replication does not survive a
+// power cut of all in-sync replicas at about the same time, nor any when one
+// replica is enough to acknowledge.
 func (w *World) mayLosePower(n *node) bool {
-	if !n.up {
+	if !n.up || w.dark() {
 		return false
 	}
 	for _, t := range w.meta().Topics() {
+		if t.Configs["min.insync.replicas"] == "1" {
+			return false
+		}
 		for _, p := range t.Partitions {
-			safe := 0
-			for _, id := range p.ISR {
-				if id != n.id && !w.node(id).unclean {
-					safe++
-				}
-			}
-			if safe == 0 {
+			if !slices.ContainsFunc(p.ISR, func(id messages.NodeID) bool {
+				return id != n.id && w.node(id).alive()
+			}) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// dark reports whether a node lost power and the cluster does not know it yet.
+func (w *World) dark() bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.unclean })
 }
 
 func (w *World) mend(n *node) {
@@ -197,6 +203,9 @@ func (w *World) operate() {
 	case 4:
 		c = &control.ElectLeaders{Type: messages.ElectPreferred, Partitions: []messages.PartitionID{id}}
 	case 5:
+		if w.dark() {
+			return
+		}
 		c = minInSync(t.Name, 1+w.rng.IntN(2))
 	case 6:
 		w.churn()
