@@ -86,6 +86,7 @@ type Agent struct {
 
 	asked       uint64 // the latest id
 	registering asking
+	lapsed      bool // the registration under way is out of date already
 	beating     asking
 	registerAt  time.Time
 	beatAt      time.Time
@@ -131,10 +132,13 @@ func (a *Agent) ask(now time.Time, c Command) asking {
 }
 
 func (a *Agent) register(now time.Time) {
+	if a.lapsed { // what the controller may have taken in under this name is out of date
+		a.lapsed, a.life = false, a.cfg.Incarnation()
+	}
 	n := a.cfg.Node
 	n.Incarnation = a.life
 	r := messages.Registration{Node: n}
-	if a.image == nil && a.cfg.Lost != nil {
+	if a.cfg.Lost != nil {
 		r.Unclean, r.Lost = a.cfg.Lost()
 	}
 	a.registering = a.ask(now, &Register{r})
@@ -232,6 +236,10 @@ func (a *Agent) registrationAnswered(now time.Time, r *Answer) {
 	if a.registered() || a.left {
 		return
 	}
+	if a.lapsed {
+		a.register(now)
+		return
+	}
 	a.registerAt = now.Add(registerRetry)
 	if r.Err != nil || r.Snapshot == nil {
 		level := zerolog.DebugLevel
@@ -295,12 +303,15 @@ func (a *Agent) Delta(now time.Time, d *messages.Delta) {
 	}
 }
 
-// Lapsed says that the membership lost this node for a while, so that the
-// controller must have fenced it.
+// Lapsed says that the registration is out of date: the membership lost this node
+// for a while, so that the controller must have fenced it, or a replica lost
+// records that were durable.
 func (a *Agent) Lapsed(now time.Time) {
 	if a.registered() {
-		a.fence(now, "the membership lost this node for a while")
+		a.fence(now, "its membership lapsed, or a replica lost records")
+		return
 	}
+	a.lapsed = true
 }
 
 // fence ends all leading here, because the controller has others lead by now, and

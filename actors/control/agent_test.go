@@ -174,3 +174,30 @@ func TestASuspectIsReportedOnceInAWhile(t *testing.T) {
 		t.Errorf("it asked %d times", n.agent.asked-asked)
 	}
 }
+
+// A replica may find out long after the node was registered that records which were
+// durable are gone.
+func TestLostRecordsAreToldByAnotherRegistration(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		registering bool // when the loss is found, a registration is under way
+	}{
+		{"of a registered node", false},
+		{"while the node registers", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSim(t, 3)
+			topic := s.create("orders", 1, 1, 2, 3)
+			n, id := s.node(3), messages.PartitionID{Topic: topic.ID}
+			if c.registering {
+				n.agent.Lapsed(s.now)
+			}
+			n.lost = []messages.PartitionID{id}
+			n.agent.Lapsed(s.now)
+			s.run(time.Second)
+			if in := s.image().Node(3).Incarnation; n.told != in || !n.agent.registered() {
+				t.Errorf("registered as %q, %q said what is lost", in, n.told)
+			}
+		})
+	}
+}

@@ -54,6 +54,8 @@ type simNode struct {
 	controller *Controller
 	lives      int
 	replicas   map[messages.PartitionID]messages.Partition // as last assigned
+	lost       []messages.PartitionID                      // what it says when it registers
+	told       string                                      // the incarnation that said so to the controller
 	deleted    []messages.PartitionID
 	retired    []messages.PartitionID
 	strays     int
@@ -111,6 +113,7 @@ func (n *simNode) boot() {
 	n.agent = NewAgent(AgentConfig{
 		Node:     messages.Node{ID: n.id, Host: "h", Port: 9092, Directory: fmt.Sprint("dir", n.id)},
 		Settings: n.setting, Log: zerolog.Nop(),
+		Lost: func() (bool, []messages.PartitionID) { return false, n.lost },
 		Incarnation: func() string {
 			n.lives++
 			return fmt.Sprint("life", n.lives)
@@ -254,6 +257,9 @@ func (s *sim) tell(c Command) *Answer {
 }
 
 func (n *simNode) Ask(id uint64, c Command) {
+	if r, ok := c.(*Register); ok && len(r.Lost) > 0 {
+		n.told = r.Node.Incarnation
+	}
 	q := crossed(n.t, EncodeCommand(id, c, time.Second))
 	if n.cut || n.loses() {
 		return
