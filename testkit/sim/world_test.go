@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -81,13 +82,19 @@ func TestLeadersAreKilledInTurn(t *testing.T) {
 	for range 3 {
 		w.Produce("orders", 0, -1)
 	}
+	var took []time.Duration
 	for range 20 {
 		w.RunUntil("somebody leads and all are in sync", w.settledSize)
 		old := w.Leader("orders", 0)
-		acked := w.Acknowledged()
+		acked, killed := w.Acknowledged(), w.now
 		w.Crash(old, KeepingAll)
 		w.RunUntil("writes flow again", func() bool { return w.Acknowledged() > acked+20 })
+		took = append(took, w.now.Sub(killed))
 		w.Start(old)
+	}
+	slices.Sort(took)
+	if took[10] > time.Second || took[19] > 3*time.Second {
+		t.Errorf("writes flow again after %s at the median and %s at most", took[10], took[19])
 	}
 	w.Rest()
 	w.Verify()
