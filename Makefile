@@ -62,6 +62,10 @@ proto-check: proto ## fail if the generated code is not what the .proto files sa
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@tools/fuzz.sh $(FUZZTIME)
 
+sim: ## run random Worlds: COUNT=n of them (100), SEED=n the first; RUN=regexp for scenarios
+	SEED='$(SEED)' COUNT='$(or $(COUNT),$(if $(SEED),1,100))' \
+		go test -count=1 -timeout 2h -run '$(or $(RUN),RandomWorlds)' ./testkit/sim
+
 bench: build ## measure the node beside an ideal broker, in one run
 	go run ./bench -troupe bin/troupe
 

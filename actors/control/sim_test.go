@@ -55,7 +55,7 @@ type simNode struct {
 	lives      int
 	replicas   map[messages.PartitionID]messages.Partition // as last assigned
 	lost       []messages.PartitionID                      // what it says when it registers
-	told       string                                      // the incarnation that said so to the controller
+	told       string                                      // which incarnation said so
 	deleted    []messages.PartitionID
 	retired    []messages.PartitionID
 	strays     int

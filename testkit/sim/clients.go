@@ -113,6 +113,14 @@ func (p *producer) try() {
 	})
 	at, s, batch := face.n, sent{p.next, p.count}, p.batch()
 	life := at.life
+	over := func() bool { return p.attempt != attempt }
+	at.requests = waiting(at.requests, func() {
+		w.after(w.soon(), func() {
+			if !over() {
+				p.failed(errReset, retry)
+			}
+		})
+	}, over)
 	w.after(w.between(20*time.Microsecond, time.Millisecond), func() {
 		at.run(life, func() {
 			face.body.Face.Append(&data.Append{Batch: batch, Acks: p.acks,
@@ -126,7 +134,10 @@ func (p *producer) try() {
 	})
 }
 
-var errNoAnswer = errors.New("no answer in time")
+var (
+	errNoAnswer = errors.New("no answer in time")
+	errReset    = errors.New("the connection broke")
+)
 
 // failed goes on after a failure: with the same batch, or, if the producer is
 // careless, with the next.

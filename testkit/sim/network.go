@@ -47,11 +47,14 @@ func newNetwork(w *World) *network {
 }
 
 // waits has f called when the connection breaks, unless it is over by then.
-func (c *connection) waits(f func(), over func() bool) {
-	if len(c.failed) >= 64 { // most of which are answered long since
-		c.failed = slices.DeleteFunc(c.failed, func(w waiter) bool { return w.over() })
+func (c *connection) waits(f func(), over func() bool) { c.failed = waiting(c.failed, f, over) }
+
+// waiting adds to a list of waiters, and drops those of whom all is over.
+func waiting(list []waiter, f func(), over func() bool) []waiter {
+	if len(list) >= 64 {
+		list = slices.DeleteFunc(list, func(w waiter) bool { return w.over() })
 	}
-	c.failed = append(c.failed, waiter{f, over})
+	return append(list, waiter{f, over})
 }
 
 // loses decides whether a control message meets a connection that just breaks.

@@ -56,6 +56,7 @@ type node struct {
 	controllerAlarm alarm
 	controllerLife  int
 
+	requests []waiter // of clients
 	env      *actors.Env
 	replicas map[messages.PartitionID]*replica
 	order    []*replica // the same, the oldest first
@@ -191,6 +192,10 @@ func (w *World) Crash(id messages.NodeID, loss Loss) {
 func (n *node) end() {
 	n.up, n.paused, n.frozen, n.controller = false, false, nil, nil
 	n.env.Close()
+	for _, r := range n.requests {
+		r.lost()
+	}
+	n.requests = nil
 	if n.w.stopped { // it must be back for the World to rest
 		n.w.after(time.Second, func() { n.w.Start(n.id) })
 	}

@@ -255,6 +255,7 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 	w.RunFor(2 * time.Second)
 	w.DeleteTopic("orders")
 	w.Start(3)
+	w.RunUntil("node 3 is back", w.node(3).serving)
 	w.CreateTopic("orders", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
 	w.Produce("orders", 0, 20)
 	w.Rest()

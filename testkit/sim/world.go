@@ -55,8 +55,8 @@ const maxTrace = 200
 // as broken as one that breaks an invariant.
 const maxSteps = 3_000_000
 
-// Seed returns the seed that the SEED variable names, or draws one. A failing
-// test prints it.
+// Seed returns the seed that the SEED variable names, or draws one. A World that
+// fails prints its seed.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := rand.Uint64()
@@ -67,11 +67,6 @@ func Seed(t testing.TB) uint64 {
 		}
 		seed = n
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("repeat with: make sim SEED=%d RUN='^%s$'", seed, t.Name())
-		}
-	})
 	return seed
 }
 
@@ -99,6 +94,8 @@ func New(t testing.TB, seed uint64, n int) *World {
 
 func (w *World) close() {
 	if w.t.Failed() {
+		name, _, _ := strings.Cut(w.t.Name(), "/")
+		w.t.Logf("repeat with: make sim SEED=%d RUN='^%s$'", w.seed, name)
 		w.t.Logf("seed %d, %s after the beginning; what happened before:\n%s\n%s",
 			w.seed, w.now.Sub(w.began), strings.Join(w.trace, "\n"), w.describe())
 	}

@@ -128,7 +128,10 @@ func TestRandomWorlds(t *testing.T) {
 	}
 	for i := range count {
 		seed := first + uint64(i)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomWorld(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			randomWorld(t, seed)
+		})
 	}
 }
 
