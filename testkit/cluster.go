@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Cluster is some nodes that found each other through Consul. Its methods are
@@ -152,24 +153,32 @@ func (c *Cluster) AwaitMembers() {
 		if err != nil {
 			c.tb.Fatalf("testkit: %v", err)
 		}
-		// A request to a seed broker goes to this one, whoever leads.
-		Eventually(c.tb, fmt.Sprintf("node %d knows the nodes %v", n.ID, want), func() bool {
-			return slices.Equal(membersBy(client), want)
-		})
+		var got []int32
+		var last error
+		what := fmt.Sprintf("node %d knows the nodes %v", n.ID, want)
+		eventually(c.tb, what, func() bool {
+			got, last = membersBy(client)
+			return slices.Equal(got, want)
+		}, func() string { return fmt.Sprintf("it knows %v, error %v", got, last) })
 		client.Close()
 	}
 }
 
-func membersBy(client *kgo.Client) []int32 {
+// membersBy asks the seed broker of a client itself, whoever else it knows.
+func membersBy(client *kgo.Client) (ids []int32, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	m, err := kadm.NewClient(client).BrokerMetadata(ctx)
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{}
+	resp, err := client.SeedBrokers()[0].RetriableRequest(ctx, req)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	ids := m.Brokers.NodeIDs()
+	for _, b := range resp.(*kmsg.MetadataResponse).Brokers {
+		ids = append(ids, b.NodeID)
+	}
 	slices.Sort(ids)
-	return ids
+	return ids, nil
 }
 
 // Create makes a topic whose partitions have the given number of replicas and
@@ -242,6 +251,21 @@ func (c *Cluster) Led(topic string, by *Node) (partitions []int32) {
 		}
 	}
 	return partitions
+}
+
+// Controller returns the node that is the controller, once there is one that runs.
+func (c *Cluster) Controller() *Node {
+	c.tb.Helper()
+	var controller *Node
+	Eventually(c.tb, "there is a controller", func() bool {
+		m, err := c.Metadata()
+		if err != nil {
+			return false
+		}
+		controller = c.Node(m.Controller)
+		return controller != nil && controller.Running()
+	})
+	return controller
 }
 
 // Node returns the node with an id, or nil.

@@ -1,9 +1,11 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -28,15 +30,17 @@ type Load struct {
 	running    sync.WaitGroup
 
 	mu    sync.Mutex
-	last  []time.Time     // of the newest acknowledgement, by partition
+	sent  int             // number of the next record
+	acked []int           // number of the newest record that was acknowledged, by partition
+	last  []time.Time     // of the newest acknowledgement
 	still []time.Duration // the longest time without one since Mark
-	fails int             // records that the client gave up
+	fails int             // errors that the clients did not hide
 	fail  error           // the first of them
 }
 
 const (
 	loadBuffered = 4000
-	loadValue    = 100 // bytes, about
+	loadValue    = 1024 // bytes; the record's name in the history is its key
 )
 
 // StartLoad writes to and reads from a topic that exists until Finish.
@@ -48,11 +52,12 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	}
 	n := len(m.Topics[topic].Partitions)
 	l := &Load{History: NewHistory(), Topic: topic, tb: tb, partitions: int32(n),
-		last: make([]time.Time, n), still: make([]time.Duration, n)}
+		acked: make([]int, n), last: make([]time.Time, n), still: make([]time.Duration, n)}
 	l.client = c.Client(append([]kgo.Opt{
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(loadBuffered),
-		kgo.ProducerBatchMaxBytes(16 << 10),
+		kgo.ProducerBatchMaxBytes(64 << 10),
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 	}, opts...)...)
 	l.reader = c.Client(kgo.ConsumeTopics(topic),
@@ -71,43 +76,63 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 }
 
 func (l *Load) produce(ctx context.Context) {
+	value := bytes.Repeat([]byte("troupe! "), loadValue/8)
 	for i := 0; ctx.Err() == nil; i++ {
-		value := fmt.Appendf(make([]byte, 0, loadValue), "record %d %*d", i, loadValue-20, i)
-		r := &kgo.Record{Topic: l.Topic, Partition: int32(i) % l.partitions, Value: value}
-		l.Send(l.Topic, r.Partition, string(value))
+		name := strconv.Itoa(i)
+		l.mu.Lock()
+		l.sent = i + 1
+		l.mu.Unlock()
+		r := &kgo.Record{Topic: l.Topic, Partition: int32(i) % l.partitions,
+			Key: []byte(name), Value: value}
+		l.Send(l.Topic, r.Partition, name)
 		// Not ctx: a record that is under way shall be finished.
 		l.client.Produce(context.Background(), r, l.answered)
 	}
 }
 
 func (l *Load) answered(r *kgo.Record, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if err != nil {
-		if errors.Is(err, kgo.ErrClientClosed) {
-			return // the test has failed already
-		}
-		if l.fails++; l.fail == nil {
-			l.fail = err
+		if !errors.Is(err, kgo.ErrClientClosed) { // then the test has failed already
+			l.failed(err)
 		}
 		return
 	}
-	l.Ack(string(r.Value), Position{r.Topic, r.Partition, r.Offset})
-	now := time.Now()
-	p := r.Partition
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Ack(string(r.Key), Position{r.Topic, r.Partition, r.Offset})
+	now, p := time.Now(), r.Partition
+	l.acked[p], _ = strconv.Atoi(string(r.Key)) // never fails: produce wrote it
 	l.still[p] = max(l.still[p], now.Sub(l.last[p]))
 	l.last[p] = now
+}
+
+func (l *Load) failed(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fails++; l.fail == nil {
+		l.fail = err
+	}
 }
 
 func (l *Load) consume(ctx context.Context) {
 	for ctx.Err() == nil {
 		fetches := l.reader.PollFetches(ctx)
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if ctx.Err() == nil {
+				l.failed(fmt.Errorf("the consumer: %w", err))
+			}
+		})
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			for _, r := range p.Records {
-				l.Seen(string(r.Value), Position{r.Topic, r.Partition, r.Offset}, p.HighWatermark)
+				l.Seen(string(r.Key), Position{r.Topic, r.Partition, r.Offset}, p.HighWatermark)
 			}
 		})
 	}
+}
+
+// Extra notes a record that the test sends itself, outside the order of the load.
+func (l *Load) Extra(partition int32, value string) {
+	l.SendLoose(l.Topic, partition, value)
 }
 
 // Mark begins a new measurement of how long writes stand still.
@@ -131,8 +156,8 @@ func (l *Load) Still(partitions ...int32) (longest time.Duration) {
 	return longest
 }
 
-// AwaitProgress waits until every partition has an acknowledgement that came
-// after this call.
+// AwaitProgress waits until a record of every partition is acknowledged that was
+// sent after this call.
 func (l *Load) AwaitProgress() {
 	l.tb.Helper()
 	l.AwaitProgressOf(l.all()...)
@@ -141,13 +166,15 @@ func (l *Load) AwaitProgress() {
 // AwaitProgressOf is AwaitProgress for some partitions.
 func (l *Load) AwaitProgressOf(partitions ...int32) {
 	l.tb.Helper()
-	began := time.Now()
+	l.mu.Lock()
+	began := l.sent
+	l.mu.Unlock()
 	Eventually(l.tb, fmt.Sprintf("partitions %v of %s are written to", partitions, l.Topic),
 		func() bool {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			for _, p := range partitions {
-				if !l.last[p].After(began) {
+				if l.acked[p] < began {
 					return false
 				}
 			}
@@ -174,15 +201,16 @@ func (l *Load) AwaitAcks(more int) {
 		})
 }
 
-// GaveUp returns how many records the client gave up, and why the first.
-func (l *Load) GaveUp() (records int, first error) {
+// Errors returns how many errors the clients let their user see (records that
+// were given up, polls that failed), and the first of them.
+func (l *Load) Errors() (count int, first error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.fails, l.fail
 }
 
 // Finish stops the load, reads the whole topic and fails the test if anything
-// that was promised is not so (History.Check) or a record was given up.
+// that was promised is not so (History.Check) or the clients saw an error.
 func (l *Load) Finish() {
 	l.tb.Helper()
 	l.cancel()
@@ -192,8 +220,8 @@ func (l *Load) Finish() {
 	if err := l.client.Flush(ctx); err != nil {
 		l.tb.Fatalf("testkit: the producer of %s could not finish: %v", l.Topic, err)
 	}
-	if n, err := l.GaveUp(); n > 0 {
-		l.tb.Errorf("testkit: the producer of %s gave up %d records, the first: %v", l.Topic, n, err)
+	if n, err := l.Errors(); n > 0 {
+		l.tb.Errorf("testkit: the clients of %s saw %d errors, the first: %v", l.Topic, n, err)
 	}
 	if err := l.readAll(ctx); err != nil {
 		l.tb.Fatalf("testkit: reading %s: %v", l.Topic, err)
@@ -212,13 +240,12 @@ func (l *Load) Finish() {
 
 // readAll reads the topic from its start to the end it has now.
 func (l *Load) readAll(ctx context.Context) error {
-	ends, err := kadm.NewClient(l.client).ListEndOffsets(ctx, l.Topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		return err
-	}
+	var ends kadm.ListedOffsets
+	Eventually(l.tb, "the ends of "+l.Topic+" are known", func() bool {
+		var err error
+		ends, err = kadm.NewClient(l.client).ListEndOffsets(ctx, l.Topic)
+		return err == nil && ends.Error() == nil // leaders may be moving
+	})
 	l.reader.Close()
 	reader, err := kgo.NewClient(append(l.client.Opts(), kgo.ConsumeTopics(l.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
@@ -238,7 +265,7 @@ func (l *Load) readAll(ctx context.Context) error {
 			return fmt.Errorf("partitions %v to go: %w", missing, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			l.Read(string(r.Value), Position{r.Topic, r.Partition, r.Offset})
+			l.Read(string(r.Key), Position{r.Topic, r.Partition, r.Offset})
 			if end, _ := ends.Lookup(l.Topic, r.Partition); r.Offset >= end.Offset-1 {
 				delete(missing, r.Partition)
 			}

@@ -330,6 +330,12 @@ func Command(tb testing.TB, stdin, name string, args ...string) string {
 // Eventually waits until condition is true and fails the test after a minute.
 func Eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
+	eventually(tb, what, condition, func() string { return "" })
+}
+
+// eventually also says how things are when it gives up.
+func eventually(tb testing.TB, what string, condition func() bool, instead func() string) {
+	tb.Helper()
 	const patience = time.Minute
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -338,7 +344,7 @@ func Eventually(tb testing.TB, what string, condition func() bool) {
 	for !condition() {
 		select {
 		case <-deadline.C:
-			tb.Fatalf("testkit: not within %v: %s", patience, what)
+			tb.Fatalf("testkit: not within %v: %s; %s", patience, what, instead())
 		case <-tick.C:
 		}
 	}

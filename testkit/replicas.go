@@ -56,6 +56,12 @@ type batch struct {
 	bytes  []byte
 }
 
+func (b batch) String() string {
+	const epoch, crc = 12, 17
+	return fmt.Sprintf("%d bytes at offset %d of epoch %d with checksum %08x", len(b.bytes),
+		b.offset, binary.BigEndian.Uint32(b.bytes[epoch:]), binary.BigEndian.Uint32(b.bytes[crc:]))
+}
+
 // readBatches reads the log files of a partition's folder in order.
 func readBatches(dir string) ([]batch, error) {
 	if _, err := os.Stat(dir); err != nil {
@@ -118,8 +124,7 @@ func sameBatches(a, b []batch) error {
 	a, b = slices.DeleteFunc(slices.Clone(a), below), slices.DeleteFunc(slices.Clone(b), below)
 	for i := range min(len(a), len(b)) {
 		if a[i].offset != b[i].offset || !bytes.Equal(a[i].bytes, b[i].bytes) {
-			return fmt.Errorf("batch %d of %d bytes at offset %d, and of %d bytes at offset %d",
-				i, len(a[i].bytes), a[i].offset, len(b[i].bytes), b[i].offset)
+			return fmt.Errorf("batch %d is %v and %v", i, a[i], b[i])
 		}
 	}
 	if len(a) != len(b) {
