@@ -161,6 +161,15 @@ func (NoMetrics) LogFlushed(time.Duration) {}
 // PartitionRecovered implements Metrics.
 func (NoMetrics) PartitionRecovered(time.Duration, int64) {}
 
+// ISRChanged implements Metrics.
+func (NoMetrics) ISRChanged(int) {}
+
+// ReplicatedIn implements Metrics.
+func (NoMetrics) ReplicatedIn(int) {}
+
+// ReplicatedOut implements Metrics.
+func (NoMetrics) ReplicatedOut(int) {}
+
 // ForgetTopic implements Metrics.
 func (NoMetrics) ForgetTopic(string) {}
 

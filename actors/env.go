@@ -66,6 +66,13 @@ type Metrics interface {
 	LogFlushed(took time.Duration)
 	// PartitionRecovered measures opening a log after an unclean stop.
 	PartitionRecovered(took time.Duration, truncatedBytes int64)
+	// ISRChanged counts another in-sync set of a partition that this node goes on
+	// leading: by how many replicas it is larger, or with less than 0, smaller.
+	ISRChanged(by int)
+	// ReplicatedIn counts bytes that a follower here got from its leader,
+	// ReplicatedOut those that a leader here gave to a follower.
+	ReplicatedIn(bytes int)
+	ReplicatedOut(bytes int)
 	// ForgetTopic drops what was counted for a topic that was deleted.
 	ForgetTopic(name string)
 }

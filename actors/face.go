@@ -43,6 +43,9 @@ type Replica struct {
 	// watermark is the highest high watermark that the replica knows of, in
 	// every role.
 	watermark atomic.Int64
+	// leaderEnd is where the leader's log ended when it last answered this
+	// follower; NoOffset: it leads itself, or has not heard of it yet.
+	leaderEnd atomic.Int64
 	deleted   atomic.Bool // its data was deleted
 
 	waiting waiters
@@ -57,6 +60,7 @@ type leadership struct {
 
 func newFace(id messages.ReplicaID, topic string) *Replica {
 	r := &Replica{id: id, topic: topic}
+	r.leaderEnd.Store(int64(messages.NoOffset))
 	r.hint.Store(&data.LeaderHint{Leader: messages.NoNode, Epoch: messages.NoEpoch})
 	return r
 }
@@ -216,12 +220,15 @@ func (r *Replica) EpochEnd(current, asked messages.LeaderEpoch) (data.EpochEnd, 
 
 // Status describes a replica for health checks and metrics.
 type Status struct {
-	ID       messages.ReplicaID
-	Topic    string
-	Leading  bool
-	Opening  bool  // its log is not open yet
-	Fault    error // why it is offline; nil: it is not
-	Offsets  data.Offsets
+	ID      messages.ReplicaID
+	Topic   string
+	Leading bool
+	Opening bool  // its log is not open yet
+	Fault   error // why it is offline; nil: it is not
+	// Offsets are, of a replica that does not lead, those of its own log.
+	Offsets data.Offsets
+	// Lag is how many records it is behind its leader, as far as it knows.
+	Lag      int64
 	Bytes    int64
 	Segments int
 }
@@ -234,6 +241,11 @@ func (r *Replica) Status() Status {
 	}
 	if log := r.log.Load(); log != nil {
 		s.Bytes, s.Segments = log.Size(), log.Segments()
+		if !s.Leading {
+			s.Offsets.LogStart, s.Offsets.LogEnd = log.Start(), log.End()
+			s.Offsets.HighWatermark = min(messages.Offset(r.watermark.Load()), s.Offsets.LogEnd)
+			s.Lag = max(0, r.leaderEnd.Load()-int64(s.Offsets.LogEnd))
+		}
 	} else {
 		s.Opening = s.Fault == nil && !r.deleted.Load()
 	}

@@ -234,7 +234,13 @@ func (r *replica) become(p messages.Partition) {
 	if p.LeaderEpoch < r.partition.LeaderEpoch {
 		return
 	}
+	before := r.partition
 	r.partition = p
+	r.face.leaderEnd.Store(int64(messages.NoOffset)) // until a leader tells
+	if by := len(p.ISR) - len(before.ISR); by != 0 && r.leader != nil &&
+		before.Leader == r.env.Self && p.LeaderEpoch == before.LeaderEpoch {
+		r.env.Metrics.ISRChanged(by)
+	}
 	r.face.hint.Store(&data.LeaderHint{Leader: p.Leader, Epoch: p.LeaderEpoch})
 	switch {
 	case p.Leader == r.env.Self:

@@ -117,6 +117,7 @@ func (r *replica) fetchAnswered(m fetchAnswered) {
 	}
 	r.failures = 0
 	r.account(r.store.Size())
+	r.face.leaderEnd.Store(int64(m.r.LogEnd))
 	r.face.watermark.Store(int64(r.follower.HighWatermark()))
 	r.producers.AdvanceHighWatermark(r.follower.HighWatermark())
 	r.flushSoon()
@@ -193,6 +194,7 @@ func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 			return err
 		}
 	}
+	r.env.Metrics.ReplicatedIn(len(res.Records))
 	r.follower.Appended(res.HighWatermark, r.store.End())
 	if to := min(res.LogStart, r.store.End()); to > r.store.Start() {
 		if _, err := r.store.AdvanceStart(to); err != nil {

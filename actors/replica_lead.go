@@ -157,6 +157,7 @@ func (r *replica) serveFetches() {
 			r.env.leaderQuota.settle(p.q.MaxBytes, res.View.Bytes)
 		}
 		r.leader.Unpark(p.q.Follower, r.env.Now())
+		r.env.Metrics.ReplicatedOut(res.View.Bytes)
 		p.reply(res)
 		if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
 			r.log.Error().Err(res.Err).Msg("log cannot be read for a follower")

@@ -19,10 +19,12 @@ type bench struct {
 	t       *testing.T
 	now     time.Time
 	body    *ReplicaBody
+	topic   *messages.Topic
 	queue   []any
 	later   []any
 	waits   []time.Duration
 	fetches []*data.ReplicaFetch
+	replies []func(*data.ReplicaFetched) // of fetches
 }
 
 func (b *bench) Self(m any)                   { b.queue = append(b.queue, m) }
@@ -35,8 +37,8 @@ func (b *bench) After(d time.Duration, m any) {
 	b.later, b.waits = append(b.later, m), append(b.waits, d)
 }
 
-func (b *bench) Fetch(_ messages.NodeID, q *data.ReplicaFetch, _ func(*data.ReplicaFetched)) {
-	b.fetches = append(b.fetches, q)
+func (b *bench) Fetch(_ messages.NodeID, q *data.ReplicaFetch, reply func(*data.ReplicaFetched)) {
+	b.fetches, b.replies = append(b.fetches, q), append(b.replies, reply)
 }
 
 func (b *bench) Propose(messages.AlterPartition, func(messages.AlterPartitionResult)) {}
@@ -58,6 +60,7 @@ func onBench(t *testing.T, leader messages.NodeID, isr []messages.NodeID, rate s
 	topic := &messages.Topic{ID: messages.TopicID{1}, Name: "orders", Configs: topicConfigs,
 		Partitions: []messages.Partition{
 			{Leader: leader, LeaderEpoch: 3, Replicas: []messages.NodeID{1, 2}, ISR: isr}}}
+	b.topic = topic
 	env := &Env{Self: 1, FS: vfs.NewMem(), Files: segment.NewCache(0), Metrics: NoMetrics{},
 		Now: func() time.Time { return b.now },
 		Settings: func(name string) string {

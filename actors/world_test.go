@@ -408,13 +408,25 @@ func (w *world) exists(name ...string) bool {
 // counts is a Metrics that adds up.
 type counts struct {
 	restarted, recovered, flushed atomic.Int64
+	shrunk, grown                 atomic.Int64 // in-sync sets
+	in, out                       atomic.Int64 // bytes replicated
 	forgotten                     sync.Map
 }
 
 func (c *counts) ActorRestarted(string)                   { c.restarted.Add(1) }
 func (c *counts) LogFlushed(time.Duration)                { c.flushed.Add(1) }
 func (c *counts) PartitionRecovered(time.Duration, int64) { c.recovered.Add(1) }
+func (c *counts) ReplicatedIn(bytes int)                  { c.in.Add(int64(bytes)) }
+func (c *counts) ReplicatedOut(bytes int)                 { c.out.Add(int64(bytes)) }
 func (c *counts) ForgetTopic(name string)                 { c.forgotten.Store(name, true) }
+
+func (c *counts) ISRChanged(by int) {
+	if by < 0 {
+		c.shrunk.Add(1)
+	} else {
+		c.grown.Add(1)
+	}
+}
 
 // lockedBuffer keeps the log of a node for when its test fails.
 type lockedBuffer struct {

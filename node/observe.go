@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,13 +25,18 @@ const scrapeTimeout = 2 * time.Second
 func (n *Node) snapshot() metrics.Snapshot {
 	im := n.client.Image()
 	s := metrics.Snapshot{Cluster: metrics.Cluster{
-		Controller: im.Controller == n.env.Self, Brokers: len(im.Nodes), Topics: im.TopicCount(),
+		Controller: im.Controller == n.env.Self, Brokers: len(im.Live()), Topics: im.TopicCount(),
 	}, MailboxDepths: n.env.MailboxDepths()}
+	s.Cluster.Fenced = len(im.Nodes) - s.Cluster.Brokers
 	for _, t := range im.Topics() {
 		s.Cluster.Partitions += len(t.Partitions)
 		for i := range t.Partitions {
-			if t.Partitions[i].Leader == messages.NoNode {
+			switch p := &t.Partitions[i]; p.Leader {
+			case messages.NoNode:
 				s.Cluster.OfflinePartitions++
+			case p.Replicas[0]:
+			default:
+				s.Cluster.NotPreferred++
 			}
 		}
 	}
@@ -39,13 +45,16 @@ func (n *Node) snapshot() metrics.Snapshot {
 		if st.Opening {
 			s.Recovering++
 		}
-		p := im.Partition(st.ID.PartitionID)
-		s.Replicas = append(s.Replicas, metrics.Replica{
+		m := metrics.Replica{
 			Topic: st.Topic, Partition: st.ID.Partition, Leader: st.Leading, Offline: st.Fault != nil,
-			UnderReplicated: st.Leading && p != nil && len(p.ISR) < len(p.Replicas),
-			SizeBytes:       st.Bytes, Segments: st.Segments, LogStart: st.Offsets.LogStart,
+			SizeBytes: st.Bytes, Segments: st.Segments, LogStart: st.Offsets.LogStart, Lag: st.Lag,
 			LogEnd: st.Offsets.LogEnd, HighWatermark: st.Offsets.HighWatermark,
-		})
+		}
+		settings, p := r.Settings(), im.Partition(st.ID.PartitionID)
+		if settings != nil && p != nil { // it leads
+			rateISR(&m, p, settings.MinInsyncReplicas)
+		}
+		s.Replicas = append(s.Replicas, m)
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -56,6 +65,22 @@ func (n *Node) snapshot() metrics.Snapshot {
 	k := n.kafka.Stats()
 	s.Budgets = []metrics.Budget{{Name: "requests", Used: k.QueuedBytes, Limit: k.QueuedLimit}}
 	return s
+}
+
+// rateISR says how the in-sync set of a partition compares to what it should be.
+// Replicas that a reassignment adds do not count before they are in sync.
+func rateISR(m *metrics.Replica, p *messages.Partition, minISR int) {
+	settled := len(p.Replicas)
+	for _, r := range p.Replicas {
+		in, added := slices.Contains(p.ISR, r), slices.Contains(p.Adding, r)
+		if added {
+			settled--
+		}
+		m.UnderReplicated = m.UnderReplicated || !in && !added
+	}
+	least := min(minISR, settled)
+	m.UnderMinISR, m.AtMinISR = len(p.ISR) < least, len(p.ISR) == least
+	m.Reassigning = p.Reassigning()
 }
 
 func logDirs(dirs []messages.LogDir) []metrics.LogDir {

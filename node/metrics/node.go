@@ -36,6 +36,9 @@ type Node struct {
 	recoveryMs        prometheus.Observer
 	recoveryTruncated prometheus.Counter
 
+	isrShrinks, isrExpands      prometheus.Counter
+	replicatedIn, replicatedOut prometheus.Counter
+
 	restarts    *prometheus.CounterVec
 	deadLetters prometheus.Counter
 }
@@ -57,6 +60,10 @@ func New(b Build) *Node {
 		recovered:           counter(r, recoveryDone),
 		recoveryMs:          histogram(r, recoveryMs),
 		recoveryTruncated:   counter(r, recoveryTruncatedBytes),
+		isrShrinks:          counter(r, isrShrinks),
+		isrExpands:          counter(r, isrExpands),
+		replicatedIn:        counter(r, replicationBytesIn),
+		replicatedOut:       counter(r, replicationBytesOut),
 		restarts:            counters(r, actorRestarts),
 		deadLetters:         counter(r, deadLetters),
 	}
@@ -123,6 +130,22 @@ func (n *Node) PartitionRecovered(took time.Duration, truncatedBytes int64) {
 	n.recoveryMs.Observe(milliseconds(took))
 	n.recoveryTruncated.Add(float64(truncatedBytes))
 }
+
+// ISRChanged counts a change of an in-sync set by so many replicas, fewer with
+// less than 0.
+func (n *Node) ISRChanged(by int) {
+	if by < 0 {
+		n.isrShrinks.Inc()
+	} else {
+		n.isrExpands.Inc()
+	}
+}
+
+// ReplicatedIn counts bytes of batches that came from leaders on other nodes.
+func (n *Node) ReplicatedIn(bytes int) { n.replicatedIn.Add(float64(bytes)) }
+
+// ReplicatedOut counts bytes of batches that went to followers on other nodes.
+func (n *Node) ReplicatedOut(bytes int) { n.replicatedOut.Add(float64(bytes)) }
 
 // ActorRestarted counts a restart by a supervisor. The kinds are constants.
 func (n *Node) ActorRestarted(kind string) { n.restarts.WithLabelValues(kind).Inc() }

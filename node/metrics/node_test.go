@@ -29,6 +29,10 @@ func exercise() *Node {
 	orders.FetchFailed()
 	n.LogFlushed(2 * time.Millisecond)
 	n.PartitionRecovered(time.Second, 17)
+	n.ISRChanged(-1)
+	n.ISRChanged(2)
+	n.ReplicatedIn(40)
+	n.ReplicatedOut(80)
 	n.ActorRestarted("replica")
 	n.DeadLetter()
 	n.Observe(snapshot)
@@ -40,11 +44,14 @@ func snapshot() Snapshot {
 		Replicas: []Replica{
 			{Topic: "orders", Partition: 0, Leader: true, SizeBytes: 700, Segments: 2,
 				LogStart: 5, LogEnd: 12, HighWatermark: 11},
-			{Topic: "orders", Partition: 1, Leader: true, UnderReplicated: true},
+			{Topic: "orders", Partition: 1, Leader: true, UnderReplicated: true,
+				UnderMinISR: true, Reassigning: true},
 			{Topic: "orders", Partition: 2, Offline: true},
+			{Topic: "orders", Partition: 3, Lag: 17},
+			{Topic: "orders", Partition: 4, Leader: true, AtMinISR: true},
 		},
 		Cluster: Cluster{Controller: true, Brokers: 1, Topics: 1, Partitions: 3,
-			OfflinePartitions: 1},
+			OfflinePartitions: 1, Fenced: 2, NotPreferred: 3},
 		LogDirs: []LogDir{{Path: "/data\xff", TotalBytes: 100, FreeBytes: 60, UsedBytes: 30,
 			Online: true}},
 		Recovering:    4,
@@ -82,9 +89,19 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 		`kafka_server_brokertopicmetrics_failedproducerequests_total{topic="orders"} 1`,
 		`kafka_server_brokertopicmetrics_totalfetchrequests_total{topic="orders"} 2`,
 		`kafka_server_brokertopicmetrics_failedfetchrequests_total{topic="orders"} 1`,
-		`kafka_server_replicamanager_partitioncount 3`,
-		`kafka_server_replicamanager_leadercount 2`,
+		`kafka_server_replicamanager_partitioncount 5`,
+		`kafka_server_replicamanager_leadercount 3`,
 		`kafka_server_replicamanager_underreplicatedpartitions 1`,
+		`kafka_server_replicamanager_underminisrpartitioncount 1`,
+		`kafka_server_replicamanager_atminisrpartitioncount 1`,
+		`kafka_server_replicamanager_reassigningpartitions 1`,
+		`kafka_server_replicamanager_isrshrinks_total 1`,
+		`kafka_server_replicamanager_isrexpands_total 1`,
+		`kafka_server_replicafetchermanager_maxlag{clientid="Replica"} 17`,
+		`kafka_server_brokertopicmetrics_replicationbytesin_total 40`,
+		`kafka_server_brokertopicmetrics_replicationbytesout_total 80`,
+		`kafka_controller_kafkacontroller_fencedbrokercount 2`,
+		`kafka_controller_kafkacontroller_preferredreplicaimbalancecount 3`,
 		`kafka_server_replicamanager_offlinereplicacount 1`,
 		`kafka_log_log_size{partition="0",topic="orders"} 700`,
 		`kafka_log_log_numlogsegments{partition="0",topic="orders"} 2`,

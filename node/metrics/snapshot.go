@@ -29,8 +29,12 @@ type Replica struct {
 	Topic           string
 	Partition       int32
 	Leader          bool
-	UnderReplicated bool // leads, with fewer in-sync replicas than replicas
-	Offline         bool // the fields below are zero then
+	UnderReplicated bool  // leads, and replicas are not in sync
+	UnderMinISR     bool  // leads, with fewer in-sync replicas than min.insync.replicas
+	AtMinISR        bool  // leads, with just as many
+	Reassigning     bool  // leads, and is on the way to other replicas
+	Lag             int64 // records behind its leader
+	Offline         bool  // the fields below are zero then
 	SizeBytes       int64
 	Segments        int
 	LogStart        messages.Offset
@@ -45,6 +49,8 @@ type Cluster struct {
 	Topics            int
 	Partitions        int
 	OfflinePartitions int // without a leader
+	Fenced            int // nodes that are not alive
+	NotPreferred      int // partitions not led by their first replica
 }
 
 // LogDir is one data directory of this node.
@@ -65,9 +71,11 @@ type Budget struct {
 
 // snapshotMetrics are those the collector sends; their order is of no meaning.
 var snapshotMetrics = []id{
-	partitionCount, leaderCount, underReplicated, offlineReplicas,
+	partitionCount, leaderCount, underReplicated, underMinISR, atMinISR, reassigning,
+	offlineReplicas, maxLag,
 	logSize, logStartOffset, logEndOffset, logSegments, highWatermark,
-	activeControllers, activeBrokers, globalTopics, globalPartitions, offlinePartitions,
+	activeControllers, activeBrokers, fencedBrokers, globalTopics, globalPartitions,
+	offlinePartitions, notPreferred,
 	dirTotalBytes, dirFreeBytes, dirUsedBytes, dirOnline,
 	recoveryPending, actorMailbox, budgetUsed, budgetLimit,
 }
@@ -119,11 +127,16 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 }
 
 func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
-	var leaders, under, offline int
+	var leaders, under, underMin, atMin, moving, offline int
+	var lag int64
 	for i := range replicas {
 		r := &replicas[i]
 		leaders += flag(r.Leader)
 		under += flag(r.UnderReplicated)
+		underMin += flag(r.UnderMinISR)
+		atMin += flag(r.AtMinISR)
+		moving += flag(r.Reassigning)
+		lag = max(lag, r.Lag)
 		offline += flag(r.Offline)
 		if r.Offline {
 			continue
@@ -138,15 +151,21 @@ func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
 	send(out, partitionCount, len(replicas))
 	send(out, leaderCount, leaders)
 	send(out, underReplicated, under)
+	send(out, underMinISR, underMin)
+	send(out, atMinISR, atMin)
+	send(out, reassigning, moving)
+	send(out, maxLag, lag, "Replica") // Kafka's name of the fetcher
 	send(out, offlineReplicas, offline)
 }
 
 func collectCluster(out chan<- prometheus.Metric, c Cluster) {
 	send(out, activeControllers, flag(c.Controller))
 	send(out, activeBrokers, c.Brokers)
+	send(out, fencedBrokers, c.Fenced)
 	send(out, globalTopics, c.Topics)
 	send(out, globalPartitions, c.Partitions)
 	send(out, offlinePartitions, c.OfflinePartitions)
+	send(out, notPreferred, c.NotPreferred)
 }
 
 func send[N ~int | ~int64](out chan<- prometheus.Metric, i id, value N, labels ...string) {

@@ -58,10 +58,19 @@ const (
 	totalFetchRequests
 	failedFetchRequests
 
+	replicationBytesIn
+	replicationBytesOut
+
 	partitionCount
 	leaderCount
 	underReplicated
+	underMinISR
+	atMinISR
+	reassigning
 	offlineReplicas
+	isrShrinks
+	isrExpands
+	maxLag
 
 	logSize
 	logStartOffset
@@ -72,9 +81,11 @@ const (
 
 	activeControllers
 	activeBrokers
+	fencedBrokers
 	globalTopics
 	globalPartitions
 	offlinePartitions
+	notPreferred
 
 	dirTotalBytes
 	dirFreeBytes
@@ -162,15 +173,32 @@ var table = [idCount]Def{
 	failedFetchRequests: {"kafka_server_brokertopicmetrics_failedfetchrequests_total",
 		Counter, perTopic, "Partitions of Fetch requests answered with an error.", nil},
 
+	replicationBytesIn: {"kafka_server_brokertopicmetrics_replicationbytesin_total", Counter, nil,
+		"Bytes of record batches that followers on this node got from their leaders.", nil},
+	replicationBytesOut: {"kafka_server_brokertopicmetrics_replicationbytesout_total", Counter, nil,
+		"Bytes of record batches that leaders on this node gave to followers.", nil},
+
 	partitionCount: {"kafka_server_replicamanager_partitioncount", Gauge, nil,
 		"Replicas this node holds.", nil},
 	leaderCount: {"kafka_server_replicamanager_leadercount", Gauge, nil,
 		"Partitions this node leads.", nil},
 	underReplicated: {"kafka_server_replicamanager_underreplicatedpartitions", Gauge, nil,
-		"Partitions led here with fewer in-sync replicas than replicas.", nil},
+		"Partitions led here with replicas that are not in sync.", nil},
+	underMinISR: {"kafka_server_replicamanager_underminisrpartitioncount", Gauge, nil,
+		"Partitions led here with fewer in-sync replicas than min.insync.replicas.", nil},
+	atMinISR: {"kafka_server_replicamanager_atminisrpartitioncount", Gauge, nil,
+		"Partitions led here with just as many in-sync replicas as min.insync.replicas.", nil},
+	reassigning: {"kafka_server_replicamanager_reassigningpartitions", Gauge, nil,
+		"Partitions led here that are on the way to other replicas.", nil},
 	offlineReplicas: {"kafka_server_replicamanager_offlinereplicacount", Gauge, nil,
 		"Replicas of this node that are offline: their data directory failed, " +
 			"or they failed too often.", nil},
+	isrShrinks: {"kafka_server_replicamanager_isrshrinks_total", Counter, nil,
+		"Times a partition led here lost in-sync replicas.", nil},
+	isrExpands: {"kafka_server_replicamanager_isrexpands_total", Counter, nil,
+		"Times a partition led here gained in-sync replicas.", nil},
+	maxLag: {"kafka_server_replicafetchermanager_maxlag", Gauge, []string{"clientid"},
+		"Records that the follower on this node that is the furthest behind has yet to fetch.", nil},
 
 	logSize: {"kafka_log_log_size", Gauge, perPartition,
 		"Bytes of record batches in the partition's log on this node.", nil},
@@ -189,12 +217,16 @@ var table = [idCount]Def{
 		"1 if this node is the controller, else 0.", nil},
 	activeBrokers: {"kafka_controller_kafkacontroller_activebrokercount", Gauge, nil,
 		"Live nodes of the cluster, as this node knows it.", nil},
+	fencedBrokers: {"kafka_controller_kafkacontroller_fencedbrokercount", Gauge, nil,
+		"Nodes of the cluster that are registered and not alive, as this node knows it.", nil},
 	globalTopics: {"kafka_controller_kafkacontroller_globaltopiccount", Gauge, nil,
 		"Topics of the cluster, as this node knows it.", nil},
 	globalPartitions: {"kafka_controller_kafkacontroller_globalpartitioncount", Gauge, nil,
 		"Partitions of the cluster, as this node knows it.", nil},
 	offlinePartitions: {"kafka_controller_kafkacontroller_offlinepartitionscount", Gauge, nil,
 		"Partitions of the cluster without a leader, as this node knows it.", nil},
+	notPreferred: {"kafka_controller_kafkacontroller_preferredreplicaimbalancecount", Gauge, nil,
+		"Partitions of the cluster not led by their preferred replica, as this node knows it.", nil},
 
 	dirTotalBytes: {"troupe_log_dir_size_bytes", Gauge, perDir,
 		"Size of the disk that holds the data directory.", nil},
