@@ -31,3 +31,20 @@ func TestAFetchIsAnsweredThoughItsHandlingPanics(t *testing.T) {
 		t.Errorf("answers: %+v", got)
 	}
 }
+
+// The disk that failed is the leader's: the followers are what is left of the
+// partition, and one of them will lead it.
+func TestAStorageErrorOfTheLeaderTakesNoFollowerOffline(t *testing.T) {
+	b := onBench(t, 2, []messages.NodeID{1, 2}, "0", nil)
+	asked := len(b.fetches)
+	b.send(fetchAnswered{q: b.fetches[asked-1], number: b.body.r.follows, life: b.body.r.life,
+		r: &data.ReplicaFetched{Err: messages.ErrStorage, LeaderEpoch: messages.NoEpoch}})
+	if err := b.body.r.face.fault.Load(); err != nil || b.body.Log() == nil {
+		t.Fatalf("the follower is offline: %v", *err)
+	}
+	b.send(b.later[len(b.later)-1])
+	if len(b.fetches) != asked+1 {
+		t.Errorf("%d fetches after the leader's failure, want one more than %d",
+			len(b.fetches), asked)
+	}
+}

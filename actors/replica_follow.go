@@ -91,6 +91,11 @@ func (r *replica) fetchFailed(err error) {
 			return // it begins anew when it is back
 		}
 	}
+	r.fetchLater(err)
+}
+
+// fetchLater asks again after a while.
+func (r *replica) fetchLater(err error) {
 	r.log.Debug().Err(err).Int32("leader", int32(r.follower.Leader())).
 		Msg("fetching from the leader failed")
 	r.out.After(min(fetchRetryLimit, fetchRetry<<min(r.failures, 10)), fetchDue{r.follows})
@@ -111,6 +116,10 @@ func (r *replica) fetchAnswered(m fetchAnswered) {
 		return // of an earlier role or life
 	}
 	r.fetching = false
+	if errors.Is(m.r.Err, messages.ErrStorage) {
+		r.fetchLater(m.r.Err) // it is the leader's disk that failed
+		return
+	}
 	if err := r.take(m.q, m.r); err != nil {
 		r.fetchFailed(err)
 		return
