@@ -124,16 +124,22 @@ func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {
 // Metadata asks the cluster what it knows of some topics; of none: only about
 // nodes.
 func (c *Cluster) Metadata(topics ...string) (kadm.Metadata, error) {
-	if c.admin == nil {
-		c.admin = kadm.NewClient(c.Client())
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	m, err := c.admin.Metadata(ctx, topics...)
+	m, err := c.administrator().Metadata(ctx, topics...)
 	if err == nil && len(topics) > 0 {
 		err = m.Topics.Error()
 	}
 	return m, err
+}
+
+// administrator is a client that soon asks another node if one does not answer.
+func (c *Cluster) administrator() *kadm.Client {
+	if c.admin == nil {
+		c.admin = kadm.NewClient(c.Client(
+			kgo.DialTimeout(time.Second), kgo.RequestTimeoutOverhead(time.Second)))
+	}
+	return c.admin
 }
 
 // AwaitMembers waits until every node that runs says that just these are there.
@@ -191,8 +197,7 @@ func (c *Cluster) Create(topic string, partitions int32, replicas int16, setting
 	}
 	ctx, cancel := context.WithTimeout(c.tb.Context(), time.Minute)
 	defer cancel()
-	admin := kadm.NewClient(c.Client())
-	resp, err := admin.CreateTopic(ctx, partitions, replicas, configs, topic)
+	resp, err := c.administrator().CreateTopic(ctx, partitions, replicas, configs, topic)
 	if err == nil {
 		err = resp.Err
 	}

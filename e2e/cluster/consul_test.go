@@ -29,7 +29,7 @@ func TestConsulStoppedUnderLoadIsNotNoticedByClients(t *testing.T) {
 	consul := testkit.StartConsul(t)
 	c := testkit.StartCluster(t, 3, testkit.WithConsul(consul))
 	c.Create("orders", partitions, 3, "min.insync.replicas", "2")
-	load := testkit.StartLoad(t, c, "orders")
+	load := testkit.StartLoad(t, c, "orders", gently)
 	load.AwaitAcks(5000)
 	before := leaders(t, c)
 	load.Mark()

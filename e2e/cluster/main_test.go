@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/troupelog/troupe/testkit"
 )
 
@@ -12,6 +14,9 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 // patience bounds every wait for the cluster; a healthy one needs a fraction.
 const patience = 2 * time.Minute
+
+// gently keeps a load that goes on for long from becoming a load of the machine.
+var gently = kgo.MaxBufferedRecords(100)
 
 func patient(t *testing.T) context.Context {
 	t.Helper()
