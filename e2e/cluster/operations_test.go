@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/troupelog/troupe/testkit"
+)
+
+// What docs/operations says of these events is what is tested here.
+
+const opsPartitions = 6
+
+// began starts three nodes, more options for each of which may follow, and a load
+// on a topic that is on all of them.
+func began(t *testing.T, opts ...testkit.Option) (*testkit.Cluster, *testkit.Load) {
+	t.Helper()
+	c := testkit.StartCluster(t, 3, opts...)
+	c.Create("orders", opsPartitions, 3, "min.insync.replicas", "2")
+	load := testkit.StartLoad(t, c, "orders")
+	load.AwaitAcks(5000)
+	return c, load
+}
+
+func TestANodeWithANewDiskGetsItsReplicasBack(t *testing.T) {
+	c, load := began(t)
+	node := c.Leader("orders", 0)
+	load.Mark()
+	node.Kill()
+	if err := os.RemoveAll(node.Dir); err != nil {
+		t.Fatal(err)
+	}
+	load.AwaitProgress()
+	t.Logf("writes stood still for %v", load.Still(0))
+	began := time.Now()
+	node.Restart()
+	c.AwaitInSync("orders")
+	t.Logf("in sync %v after the start on the new disk", time.Since(began))
+	load.AwaitProgress()
+	finish(t, c, load, opsPartitions)
+}
+
+func TestAllNodesKilledAtOnceLoseNothing(t *testing.T) {
+	c, load := began(t)
+	load.Mark()
+	killed := time.Now()
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	for _, n := range c.Nodes {
+		n.Restart()
+	}
+	t.Logf("all nodes were ready %v after they were killed", time.Since(killed))
+	load.AwaitProgress()
+	t.Logf("writes went on %v after they were killed", time.Since(killed))
+	finish(t, c, load, opsPartitions)
+}
+
+// placed counts the replicas and the leaderships that a node has of a topic.
+func placed(t *testing.T, c *testkit.Cluster, topic string, node int32) (replicas, leads int) {
+	t.Helper()
+	m, err := c.Metadata(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+		for _, r := range p.Replicas {
+			if r == node {
+				replicas++
+			}
+		}
+		if p.Leader == node {
+			leads++
+		}
+	})
+	return replicas, leads
+}
+
+func TestAFourthNodeTakesItsShareAndIsDrainedAgain(t *testing.T) {
+	c, load := began(t)
+	began := time.Now()
+	added := c.AddNode()
+	testkit.Eventually(t, "the new node has its share", func() bool {
+		replicas, leads := placed(t, c, "orders", added.ID)
+		return replicas >= opsPartitions*3/4 && leads >= opsPartitions/4
+	})
+	t.Logf("the fourth node had its share after %v", time.Since(began))
+	c.AwaitInSync("orders")
+
+	began = time.Now()
+	drain(t, c, added)
+	testkit.Eventually(t, "the drained node is empty", func() bool {
+		replicas, leads := placed(t, c, "orders", added.ID)
+		return replicas == 0 && leads == 0
+	})
+	t.Logf("the fourth node was empty after %v", time.Since(began))
+	added.Stop()
+	load.AwaitProgress()
+	finish(t, c, load, opsPartitions)
+}
+
+func drain(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
+	t.Helper()
+	yes := "true"
+	admin := kadm.NewClient(c.Client())
+	resp, err := admin.AlterBrokerConfigs(patient(t),
+		[]kadm.AlterConfig{{Op: kadm.SetConfig, Name: "node.drain", Value: &yes}}, n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range resp {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+func TestANodeThatIsCutOffComesBackByItself(t *testing.T) {
+	c, load := began(t, testkit.WithNetwork())
+	node := c.Leader("orders", 0)
+	led := c.Led("orders", node)
+	load.Mark()
+	c.Isolate(node)
+	began := time.Now()
+	testkit.Eventually(t, "others lead", func() bool {
+		return slices.Index(c.Led("orders", node), led[0]) < 0
+	})
+	t.Logf("others lead after %v", time.Since(began))
+	load.AwaitProgressOf(led...)
+	t.Logf("node %d was cut off, writes stood still for %v", node.ID, load.Still(led...))
+	c.Network.Heal()
+	healed := time.Now()
+	c.AwaitInSync("orders")
+	t.Logf("in sync %v after the links were back", time.Since(healed))
+	finish(t, c, load, opsPartitions)
+}
+
+func TestALinkBetweenTwoNodesIsCut(t *testing.T) {
+	c, load := began(t, testkit.WithNetwork(), testkit.Set("replica.lag.time.max.ms", "5000"))
+	load.Mark()
+	c.Cut(c.Nodes[0], c.Nodes[1])
+	cut := time.Now()
+	testkit.Eventually(t, "a follower is out of sync", func() bool { return !c.InSync("orders") })
+	t.Logf("out of sync after %v", time.Since(cut))
+	load.AwaitProgress()
+	t.Logf("writes stood still for %v", load.Still(0, 1, 2, 3, 4, 5))
+	c.Network.Heal()
+	healed := time.Now()
+	c.AwaitInSync("orders")
+	t.Logf("in sync %v after the link was back", time.Since(healed))
+	finish(t, c, load, opsPartitions)
+}
+
+func TestAFullDiskOfOneNodeLosesNothing(t *testing.T) {
+	disk := testkit.SmallDisk(t, 16)
+	c := testkit.StartCluster(t, 2, testkit.Set("replica.lag.time.max.ms", "3000"))
+	small := c.AddNode(testkit.Dir(filepath.Join(disk.Dir, "data")))
+	c.Create("orders", opsPartitions, 3, "min.insync.replicas", "2")
+	load := testkit.StartLoad(t, c, "orders")
+	load.Mark()
+	testkit.Eventually(t, "the small disk is full", func() bool { return !c.InSync("orders") })
+	elsewhere := slices.Concat(c.Led("orders", c.Nodes[0]), c.Led("orders", c.Nodes[1]))
+	load.AwaitProgressOf(elsewhere...)
+	t.Logf("partitions %v, led elsewhere, stood still for %v", elsewhere, load.Still(elsewhere...))
+
+	// The partitions it leads wait for room, or for another leader.
+	small.Kill()
+	load.AwaitProgress()
+	t.Logf("all partitions are written to; they stood still for %v", load.Still(0, 1, 2, 3, 4, 5))
+	disk.Grow(1024)
+	small.Restart()
+	grown := time.Now()
+	c.AwaitInSync("orders")
+	t.Logf("in sync %v after there was room", time.Since(grown))
+	finish(t, c, load, opsPartitions)
+}
+
+// A file that may not grow stands in for a disk that fails: the error is not
+// that of a full one.
+func TestABrokenDiskOfOneNodeLosesNothing(t *testing.T) {
+	c := testkit.StartCluster(t, 2, testkit.Set("replica.lag.time.max.ms", "3000"))
+	broken := c.AddNode(testkit.Under("bash", "-c", `ulimit -f 3000; exec "$@"`, "bash"))
+	c.Create("orders", opsPartitions, 3, "min.insync.replicas", "2")
+	load := testkit.StartLoad(t, c, "orders")
+	load.Mark()
+	testkit.Eventually(t, "the disk of a node has failed", func() bool { return !c.InSync("orders") })
+	elsewhere := slices.Concat(c.Led("orders", c.Nodes[0]), c.Led("orders", c.Nodes[1]))
+	load.AwaitProgressOf(elsewhere...)
+	t.Logf("partitions %v, led elsewhere, stood still for %v", elsewhere, load.Still(elsewhere...))
+	broken.Kill()
+	load.AwaitProgress()
+	t.Logf("all partitions are written to; they stood still for %v", load.Still(0, 1, 2, 3, 4, 5))
+	t.Log(broken.Log())
+	broken.Restart(testkit.Under())
+	c.AwaitInSync("orders")
+	finish(t, c, load, opsPartitions)
+}
