@@ -70,7 +70,7 @@ as partitions that move, is told but is no problem.`,
 				}
 				if check && !s.Health.OK {
 					return &failure{"the cluster is not well",
-						fmt.Sprintf("see the %s above", plural(int64(len(s.Health.Problems)), "problem")), nil}
+						fmt.Sprintf("%s, see above", plural(int64(len(s.Health.Problems)), "problem")), nil}
 				}
 				return nil
 			})

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -83,7 +84,7 @@ func clusterNodes(
 		}
 	}
 	slices.SortFunc(nodes, func(a, b nodeState) int { return int(a.ID) - int(b.ID) })
-	draining, _ := drainable(ctx, cl, nodes)
+	draining, _ := askDraining(ctx, cl, nodes)
 	for i := range nodes {
 		nodes[i].Disks = []disk{}
 		nodes[i].Draining = draining[nodes[i].ID]
@@ -114,15 +115,16 @@ func (n *nodeState) words() []string {
 	return state
 }
 
-// drainable asks a live node which nodes are being drained, and whether nodes of
-// this cluster can be: Kafka's cannot. Any node of Troupe knows of all.
-func drainable(
+// nodePatience is how long one node has to tell of itself: what a node that hangs
+// would say is not worth waiting for.
+const nodePatience = 3 * time.Second
+
+// askDraining asks live nodes, until one answers, which nodes are being drained.
+// via is the node that did; nil: nodes of this cluster cannot be drained, as those
+// of Kafka. Any node of Troupe knows of all.
+func askDraining(
 	ctx context.Context, cl *kgo.Client, nodes []nodeState,
-) (draining map[int32]bool, can bool) {
-	via := aliveNode(nodes)
-	if via == nil {
-		return nil, false
-	}
+) (draining map[int32]bool, via *nodeState) {
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for i := range nodes {
 		r := kmsg.NewDescribeConfigsRequestResource()
@@ -131,11 +133,26 @@ func drainable(
 		r.ConfigNames = []string{drainSetting}
 		req.Resources = append(req.Resources, r)
 	}
-	answer, err := cl.Broker(int(via.ID)).RetriableRequest(ctx, req)
-	resp, ok := answer.(*kmsg.DescribeConfigsResponse)
-	if err != nil || !ok {
-		return nil, false
+	for i := range nodes {
+		if !nodes[i].Alive {
+			continue
+		}
+		once, cancel := context.WithTimeout(ctx, nodePatience)
+		answer, err := cl.Broker(int(nodes[i].ID)).RetriableRequest(once, req)
+		cancel()
+		if resp, ok := answer.(*kmsg.DescribeConfigsResponse); ok && err == nil {
+			draining, known := drainSettings(resp)
+			if !known {
+				return nil, nil
+			}
+			return draining, &nodes[i]
+		}
 	}
+	return nil, nil
+}
+
+// drainSettings reads an answer. A node of Troupe shows its own setting, set or not.
+func drainSettings(resp *kmsg.DescribeConfigsResponse) (draining map[int32]bool, known bool) {
 	draining = map[int32]bool{}
 	for _, r := range resp.Resources {
 		id, err := strconv.ParseInt(r.ResourceName, 10, 32)
@@ -144,26 +161,19 @@ func drainable(
 		}
 		for _, c := range r.Configs {
 			if c.Name == drainSetting {
-				can = true // the node that answers shows its own, set or not
+				known = true
 				draining[int32(id)] = c.Value != nil && *c.Value == "true"
 			}
 		}
 	}
-	return draining, can
-}
-
-// aliveNode returns a live node, or nil.
-func aliveNode(nodes []nodeState) *nodeState {
-	at := slices.IndexFunc(nodes, func(n nodeState) bool { return n.Alive })
-	if at < 0 {
-		return nil
-	}
-	return &nodes[at]
+	return draining, known
 }
 
 // addDisks adds what the nodes say of their data directories. Those that do not
 // answer have none.
 func addDisks(ctx context.Context, adm *kadm.Client, nodes []nodeState) {
+	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
 	all, _ := adm.DescribeAllLogDirs(ctx, nil)
 	for i := range nodes {
 		dirs, ok := all[nodes[i].ID]

@@ -52,11 +52,11 @@ func TestClusterStatusSaysInWordsWhatIsNotWell(t *testing.T) {
 			"  2 partitions are below min.insync.replicas: writes with acks=all are refused\n" +
 			"  3 partitions are under-replicated: replicas lag or are dead\n" +
 			"  node 3 is dead\n",
-			err: "troupe: cluster status: the cluster is not well; see the 5 problems above"},
+			err: "troupe: cluster status: the cluster is not well; 5 problems, see above"},
 		{name: "failed disks", model: sick, code: ExitFailure,
 			out: "  node 0: /data has failed: Disk error when trying to access log file on the disk " +
 				"(KAFKA_STORAGE_ERROR)\n  node 1: /data has failed",
-			err: "troupe: cluster status: the cluster is not well; see the 8 problems above"},
+			err: "troupe: cluster status: the cluster is not well; 8 problems, see above"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := troupe(t, newModel(t, tt.model), "", "cluster", "status", "--check")

@@ -111,7 +111,7 @@ func (g *globals) admin(
 func (g *globals) connect(
 	cmd *cobra.Command, f func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error,
 ) error {
-	cl, err := g.client(cmd.ErrOrStderr())
+	cl, err := g.adminClient(cmd)
 	if err != nil {
 		return err
 	}
@@ -122,6 +122,16 @@ func (g *globals) connect(
 	adm.SetTimeoutMillis(int32(g.timeout.Milliseconds()))
 	return f(ctx, cl, adm)
 }
+
+// adminClient opens a client that asks another broker in time when one hangs,
+// which is when people look at their cluster.
+func (g *globals) adminClient(cmd *cobra.Command) (*kgo.Client, error) {
+	attempt := max(timeoutMin, g.timeout/attempts)
+	return g.client(cmd.ErrOrStderr(), kgo.DialTimeout(attempt), kgo.RequestTimeoutOverhead(attempt))
+}
+
+// attempts is how many brokers that hang, one after the other, a command outlives.
+const attempts = 10
 
 // splitList splits at commas and drops blanks.
 func splitList(s string) []string {

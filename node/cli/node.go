@@ -211,8 +211,8 @@ func setDrain(
 	if err != nil {
 		return nil, err
 	}
-	via := aliveNode(nodes)
-	if _, can := drainable(ctx, cl, nodes); !can || via == nil {
+	_, via := askDraining(ctx, cl, nodes)
+	if via == nil {
 		return nil, &failure{"the nodes of this cluster cannot be drained",
 			"move partitions with \"troupe partition reassign\"", nil}
 	}
@@ -240,7 +240,7 @@ func setDrain(
 
 // awaitDrained waits until the node has no replicas.
 func (g *globals) awaitDrained(cmd *cobra.Command, r *nodeResult) error {
-	cl, err := g.client(cmd.ErrOrStderr())
+	cl, err := g.adminClient(cmd)
 	if err != nil {
 		return err
 	}

@@ -302,7 +302,7 @@ const settlePolls = 10
 // awaitReassigned waits until what was begun is done, and checks that it is what
 // was asked for: somebody may have taken it back.
 func (g *globals) awaitReassigned(cmd *cobra.Command, results []partitionResult) error {
-	cl, err := g.client(cmd.ErrOrStderr())
+	cl, err := g.adminClient(cmd)
 	if err != nil {
 		return err
 	}
