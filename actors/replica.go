@@ -254,6 +254,8 @@ func (r *replica) become(p messages.Partition) {
 }
 
 // lead takes the leading role, or goes on in it under what changed.
+//
+// docs/flows/replication.md: leader 5.
 func (r *replica) lead(p *messages.Partition) {
 	now := r.env.Now()
 	if err := r.finishCut(); err != nil {
@@ -276,6 +278,8 @@ func (r *replica) lead(p *messages.Partition) {
 }
 
 // stopLeading answers everybody who counted on this leadership.
+//
+// docs/flows/replication.md: leader 5.
 func (r *replica) stopLeading() {
 	if r.leader == nil {
 		return

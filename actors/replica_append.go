@@ -166,6 +166,8 @@ func (r *replica) dropWritten() {
 }
 
 // parkWritten parks what was appended; publish answers what is safe at once.
+//
+// docs/flows/replication.md: 2.
 func (r *replica) parkWritten() {
 	durable := r.settings.FlushMessages == 1
 	for _, p := range r.written {
@@ -178,6 +180,8 @@ func (r *replica) parkWritten() {
 // answerParked answers the appends that are as safe as their producers asked
 // for: acks=all below the high watermark, the others at once; and with
 // flush.messages=1 only below what was flushed.
+//
+// docs/flows/replication.md: 9.
 func (r *replica) answerParked() {
 	hw, flushed := r.leader.HighWatermark(), r.store.Durable()
 	kept := r.parked[:0]

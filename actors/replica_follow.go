@@ -33,6 +33,8 @@ const (
 )
 
 // follow takes the following role, or goes on in it.
+//
+// docs/flows/replication.md: leader 5.
 func (r *replica) follow(p *messages.Partition) {
 	r.stopLeading()
 	if f := r.follower; f != nil && f.Epoch() == p.LeaderEpoch && f.Leader() == p.Leader {
@@ -46,6 +48,8 @@ func (r *replica) follow(p *messages.Partition) {
 
 // ask fetches what comes after the log, unless a fetch is under way: the one
 // that waits at the leader is the only thing an idle follower has.
+//
+// docs/flows/replication.md: 7.
 func (r *replica) ask() {
 	if r.follower == nil || r.store == nil || r.fetching || r.leaving {
 		return
@@ -108,6 +112,7 @@ func (r *replica) fetchDue(m fetchDue) {
 	}
 }
 
+// docs/flows/replication.md: 5.
 func (r *replica) fetchAnswered(m fetchAnswered) {
 	if m.r.Release != nil {
 		defer m.r.Release()
@@ -152,6 +157,8 @@ func (r *replica) take(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
 
 // finishCut drops the records that the leader does not have, if there are any to
 // be dropped. After an error, of a full disk say, it must be called again.
+//
+// docs/flows/replication.md: leader 7.
 func (r *replica) finishCut() error {
 	if r.unfinished == nil {
 		return nil
@@ -182,6 +189,8 @@ func (r *replica) finishCut() error {
 
 // copyRecords appends the leader's batches as they are, and takes over its
 // watermarks.
+//
+// docs/flows/replication.md: 6.
 func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 	batches, err := r.follower.Accept(r.store, res.Records, r.batches[:0])
 	if err != nil {

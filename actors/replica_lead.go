@@ -122,6 +122,8 @@ func (r *replica) describe(res *data.ReplicaFetched) {
 }
 
 // checkFetch says whether a follower's log is a part of ours.
+//
+// docs/flows/replication.md: 8.
 func (r *replica) checkFetch(q *data.ReplicaFetch, res *data.ReplicaFetched) error {
 	o := data.Offsets{LogEnd: r.leader.LogEnd(), Epoch: r.leader.Epoch()}
 	if res.Err = replicas.Fence(o.Epoch, q.LeaderEpoch); res.Err != nil {
@@ -143,6 +145,8 @@ func (r *replica) checkFetch(q *data.ReplicaFetch, res *data.ReplicaFetched) err
 }
 
 // serveFetches answers the parked fetches that there are records for.
+//
+// docs/flows/replication.md: 3.
 func (r *replica) serveFetches() {
 	waiting := r.fetches[:0]
 	for _, p := range r.fetches {
@@ -259,6 +263,7 @@ func (r *replica) send(a *messages.AlterPartition) {
 	})
 }
 
+// docs/flows/replication.md: set 4.
 func (r *replica) proposalAnswered(m proposalAnswered) {
 	if m.life != r.life || r.leader == nil || r.leader.Pending() != m.proposal {
 		return // of an earlier leadership, or overtaken by newer metadata

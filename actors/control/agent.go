@@ -293,6 +293,8 @@ func (a *Agent) beatAnswered(now time.Time, r *Answer) {
 
 // Delta is metadata that the controller pushed. A gap before it is filled by the
 // answer to a heartbeat.
+//
+// docs/flows/replication.md: leader 3.
 func (a *Agent) Delta(now time.Time, d *messages.Delta) {
 	if a.image == nil {
 		return // the snapshot that answers the registration will contain it

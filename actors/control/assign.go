@@ -115,6 +115,8 @@ func (a *Agent) retireUnknown() {
 }
 
 // tell tells a replica how its partition stands. On a fenced node nothing leads.
+//
+// docs/flows/replication.md: leader 4.
 func (a *Agent) tell(id messages.PartitionID, t *messages.Topic) {
 	p := t.Partitions[id.Partition]
 	if p.Leader == a.self() && !a.registered() {

@@ -115,6 +115,8 @@ func (c *Controller) createTopic(
 }
 
 // alterPartitions decides what leaders propose: all of it on one plan.
+//
+// docs/flows/replication.md: set 3.
 func (c *Controller) alterPartitions(now time.Time, m *AlterPartitions, a *Answer) {
 	if a.Err = c.checkEpoch(m.Node, m.Epoch); a.Err != nil {
 		return

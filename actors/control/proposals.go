@@ -32,6 +32,8 @@ func newProposals() proposals {
 // Propose asks the controller for another in-sync set of a partition that this
 // node leads. Reply is called once; its error may be messages.ErrUnavailable: ask
 // again.
+//
+// docs/flows/replication.md: set 2.
 func (a *Agent) Propose(now time.Time, q messages.AlterPartition,
 	reply func(messages.AlterPartitionResult)) {
 	p := &a.proposals

@@ -247,6 +247,8 @@ func (c *Controller) Probed(
 }
 
 // fence takes nodes out of every in-sync set and elects other leaders: one plan.
+//
+// docs/flows/replication.md: leader 1.
 func (c *Controller) fence(now time.Time, nodes []messages.NodeID, why string) error {
 	p := c.state.Plan()
 	for _, n := range nodes {

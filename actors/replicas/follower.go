@@ -49,6 +49,8 @@ func (f *Follower) Epoch() messages.LeaderEpoch { return f.epoch }
 func (f *Follower) HighWatermark() messages.Offset { return f.hw }
 
 // Next is the request for what comes after log.
+//
+// docs/flows/replication.md: leader 6.
 func (f *Follower) Next(
 	id messages.PartitionID, registered messages.NodeEpoch, log Log, maxBytes int,
 ) *data.ReplicaFetch {

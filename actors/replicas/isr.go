@@ -18,6 +18,8 @@ type Nodes interface {
 // Fetched records that a follower has everything below offset, its log end, and
 // asks for more. It fails with messages.ErrIneligibleReplica when the partition
 // has no replica on that node.
+//
+// docs/flows/replication.md: 8.
 func (l *Leader) Fetched(
 	follower messages.NodeID, epoch messages.NodeEpoch, offset messages.Offset, now time.Time,
 ) error {
@@ -80,6 +82,8 @@ func (l *Leader) Behind() bool {
 // Who did not have everything at any moment of the last lag leaves the set. Who
 // has everything that was acknowledged joins it, if it fetches under its node's
 // latest registration (KIP-903).
+//
+// docs/flows/replication.md: set 1.
 func (l *Leader) Propose(lag time.Duration, nodes Nodes, now time.Time) *messages.AlterPartition {
 	if l.pending != nil {
 		return nil

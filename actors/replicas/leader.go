@@ -94,6 +94,8 @@ func (l *Leader) Settled() bool { return l.hw >= l.begun }
 // CheckAppend says whether a write with these acks may be taken at all. With
 // acks=all it fails with messages.ErrNotEnoughReplicas when the in-sync set is
 // smaller than min.insync.replicas: then nothing is appended.
+//
+// docs/flows/replication.md: 1.
 func (l *Leader) CheckAppend(acks data.Acks) error {
 	if acks == data.AcksAll && len(l.part.ISR) < l.required() {
 		return fmt.Errorf("%d in sync, %d required: %w",
@@ -169,6 +171,8 @@ func (l *Leader) required() int { return min(l.min, len(l.part.Replicas)) }
 
 // advance raises the high watermark to what all in-sync replicas have. It does
 // not move while fewer than min.insync.replicas are in sync (KIP-966).
+//
+// docs/flows/replication.md: 9.
 func (l *Leader) advance() {
 	if len(l.part.ISR) < l.required() {
 		return

@@ -84,6 +84,8 @@ func (c *change) only(n messages.NodeID) bool {
 // Fence decides that a node is dead or not to be trusted: it is out of every
 // in-sync set, and what it led is led by others. Where no one can, the partition
 // is leaderless and the node stays eligible: it leads again when it is back.
+//
+// docs/flows/replication.md: leader 2.
 func (p *Plan) Fence(n messages.NodeID) {
 	node := p.node(n)
 	if node == nil || node.Fenced {

@@ -246,6 +246,8 @@ func (c *followerConn) take(empty []answer) (queue []answer, pong, more bool) {
 }
 
 // send sends answers and releases what has left. The rest is the caller's.
+//
+// docs/flows/replication.md: 4.
 func (c *followerConn) send(out *netio.Sender, batch []answer, head []byte) ([]byte, error) {
 	left := 0 // below it, all has left
 	for i := range batch {
