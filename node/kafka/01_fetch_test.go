@@ -179,6 +179,18 @@ func TestFetchTellsWhereTheLeaderIs(t *testing.T) {
 	}
 }
 
+func TestFetchNamesNoLeaderThatIsDead(t *testing.T) {
+	f := twoNodes()
+	f.addTopic("t", 1)
+	f.leadElsewhere("t")
+	f.fence(2)
+	resp := fetchOne(t, f, fetchFrom(16, time.Minute, 0))
+	p := resp.Topics[0].Partitions[0]
+	if p.ErrorCode != 6 || p.CurrentLeader.LeaderID != -1 || len(resp.Brokers) != 0 {
+		t.Fatalf("%+v, brokers %+v", p, resp.Brokers)
+	}
+}
+
 func TestFetchAnswersADivergingEpochAtOnce(t *testing.T) {
 	f := withTopic(1)
 	f.store(t, 0, batchOf(t, "a"))
