@@ -34,7 +34,7 @@ type clusterStatus struct {
 // clusterHealth counts what is not as it should be.
 type clusterHealth struct {
 	OK              bool     `json:"ok"`
-	DeadNodes       int      `json:"deadNodes"`
+	DeadNodes       int      `json:"deadNodes"` // or silent
 	FailedDisks     int      `json:"failedDisks"`
 	FullDisks       int      `json:"fullDisks"`
 	Offline         int      `json:"offline"`
@@ -103,7 +103,7 @@ const diskFullAt = 5
 func healthOf(nodes []nodeState, partitions []partitionState) clusterHealth {
 	var h clusterHealth
 	for i := range nodes {
-		if !nodes[i].Alive {
+		if !nodes[i].Alive || nodes[i].Silent {
 			h.DeadNodes++
 		}
 		for _, d := range nodes[i].Disks {
@@ -149,7 +149,10 @@ func (h *clusterHealth) words(nodes []nodeState) []string {
 		"partitions are under-replicated: replicas lag or are dead")
 	for i := range nodes {
 		n := &nodes[i]
-		if !n.Alive {
+		switch {
+		case n.Silent:
+			all = append(all, fmt.Sprintf("node %d does not answer", n.ID))
+		case !n.Alive:
 			all = append(all, fmt.Sprintf("node %d is dead", n.ID))
 		}
 		for _, d := range n.Disks {

@@ -2,11 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,7 +21,8 @@ type nodeState struct {
 	ID         int32    `json:"id"`
 	Address    string   `json:"address"` // for clients
 	Rack       string   `json:"rack"`
-	Alive      bool     `json:"alive"`
+	Alive      bool     `json:"alive"`  // as far as the cluster knows
+	Silent     bool     `json:"silent"` // but it did not answer us
 	Controller bool     `json:"controller"`
 	Draining   bool     `json:"draining"`
 	Replicas   int      `json:"replicas"`
@@ -100,7 +101,10 @@ func hostPort(host string, port int32) string {
 // words say what there is to say about the node.
 func (n *nodeState) words() []string {
 	state := []string{"dead"}
-	if n.Alive {
+	switch {
+	case n.Silent:
+		state[0] = "no answer"
+	case n.Alive:
 		state[0] = "alive"
 	}
 	if n.Controller {
@@ -115,40 +119,33 @@ func (n *nodeState) words() []string {
 	return state
 }
 
-// nodePatience is how long one node has to tell of itself: what a node that hangs
-// would say is not worth waiting for.
-const nodePatience = 3 * time.Second
-
 // askDraining asks live nodes, until one answers, which nodes are being drained.
-// via is the node that did; nil: nodes of this cluster cannot be drained, as those
+// via is the node that did; -1: nodes of this cluster cannot be drained, as those
 // of Kafka. Any node of Troupe knows of all.
 func askDraining(
 	ctx context.Context, cl *kgo.Client, nodes []nodeState,
-) (draining map[int32]bool, via *nodeState) {
+) (draining map[int32]bool, via int32) {
 	req := kmsg.NewPtrDescribeConfigsRequest()
+	var alive []int32
 	for i := range nodes {
 		r := kmsg.NewDescribeConfigsRequestResource()
 		r.ResourceType = kmsg.ConfigResourceTypeBroker
 		r.ResourceName = strconv.Itoa(int(nodes[i].ID))
 		r.ConfigNames = []string{drainSetting}
 		req.Resources = append(req.Resources, r)
-	}
-	for i := range nodes {
-		if !nodes[i].Alive {
-			continue
-		}
-		once, cancel := context.WithTimeout(ctx, nodePatience)
-		answer, err := cl.Broker(int(nodes[i].ID)).RetriableRequest(once, req)
-		cancel()
-		if resp, ok := answer.(*kmsg.DescribeConfigsResponse); ok && err == nil {
-			draining, known := drainSettings(resp)
-			if !known {
-				return nil, nil
-			}
-			return draining, &nodes[i]
+		if nodes[i].Alive {
+			alive = append(alive, nodes[i].ID)
 		}
 	}
-	return nil, nil
+	answer, via, err := askInTurn(ctx, cl, alive, req)
+	if err != nil {
+		return nil, -1
+	}
+	draining, known := drainSettings(answer.(*kmsg.DescribeConfigsResponse))
+	if !known {
+		return nil, -1
+	}
+	return draining, via
 }
 
 // drainSettings reads an answer. A node of Troupe shows its own setting, set or not.
@@ -174,10 +171,18 @@ func drainSettings(resp *kmsg.DescribeConfigsResponse) (draining map[int32]bool,
 func addDisks(ctx context.Context, adm *kadm.Client, nodes []nodeState) {
 	ctx, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
-	all, _ := adm.DescribeAllLogDirs(ctx, nil)
+	all, err := adm.DescribeAllLogDirs(ctx, nil)
+	silent := map[int32]bool{}
+	if failed := (*kadm.ShardErrors)(nil); errors.As(err, &failed) {
+		for _, s := range failed.Errs {
+			silent[s.Broker.NodeID] = !isKafka(s.Err)
+		}
+	}
 	for i := range nodes {
 		dirs, ok := all[nodes[i].ID]
 		if !ok {
+			nodes[i].Silent = nodes[i].Alive && silent[nodes[i].ID]
+			nodes[i].State = nodes[i].words()
 			continue
 		}
 		size := dirs.Size()

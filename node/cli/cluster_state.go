@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -83,7 +84,7 @@ func clusterPartitions(
 			return nil, topicError(t, err, "")
 		}
 	}
-	moving, err := reassignments(ctx, cl)
+	moving, err := reassignments(ctx, cl, meta.Brokers)
 	if err != nil {
 		return nil, err
 	}
@@ -113,19 +114,21 @@ func clusterPartitions(
 	return out, ctx.Err()
 }
 
-// reassignments returns what is being reassigned, by topic and partition. Kafka
-// below 2.4 cannot tell, and moves nothing this way.
-func reassignments(ctx context.Context, cl *kgo.Client) (
+// reassignments returns what is being reassigned, by topic and partition. Any broker
+// knows; the client would insist on the controller, which may be what is missing.
+// Kafka below 2.4 cannot tell, and moves nothing this way.
+func reassignments(ctx context.Context, cl *kgo.Client, brokers kadm.BrokerDetails) (
 	map[string]map[int32]kmsg.ListPartitionReassignmentsResponseTopicPartition, error,
 ) {
 	req := kmsg.NewPtrListPartitionReassignmentsRequest() // null topics: all
-	resp, err := req.RequestWith(ctx, cl)
+	answer, _, err := askInTurn(ctx, cl, brokers.NodeIDs(), req)
 	if err != nil {
 		if errors.Is(err, kerr.UnsupportedVersion) {
 			return nil, nil
 		}
 		return nil, err
 	}
+	resp := answer.(*kmsg.ListPartitionReassignmentsResponse)
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, refusal("", err, resp.ErrorMessage)
 	}
@@ -137,6 +140,26 @@ func reassignments(ctx context.Context, cl *kgo.Client) (
 		}
 	}
 	return all, nil
+}
+
+// nodePatience is how long one node has to tell of itself: what a node that hangs
+// would say is not worth waiting for.
+const nodePatience = 3 * time.Second
+
+// askInTurn asks nodes, one after the other, until one answers: via.
+func askInTurn(
+	ctx context.Context, cl *kgo.Client, ids []int32, req kmsg.Request,
+) (answer kmsg.Response, via int32, err error) {
+	err = kerr.BrokerNotAvailable
+	for _, id := range ids {
+		once, cancel := context.WithTimeout(ctx, nodePatience)
+		answer, err = cl.Broker(int(id)).Request(once, req)
+		cancel()
+		if err == nil || errors.Is(err, kerr.UnsupportedVersion) || ctx.Err() != nil {
+			return answer, id, err
+		}
+	}
+	return nil, -1, err
 }
 
 // minInsyncReplicas returns the setting of topics, as far as it is known.

@@ -24,6 +24,8 @@ func nodeRow(id, replicas, leaders, state string) string {
 const nodeHeading = "NODE  ADDRESS  RACK  STATE  REPLICAS  LEADERS  SIZE  DISK FREE\n"
 
 func TestClusterStatusSaysInWordsWhatIsNotWell(t *testing.T) {
+	mute := healthy()
+	mute.mute = 1
 	sick := ailing()
 	sick.badDisk = true
 	plain := healthy()
@@ -53,6 +55,11 @@ func TestClusterStatusSaysInWordsWhatIsNotWell(t *testing.T) {
 			"  3 partitions are under-replicated: replicas lag or are dead\n" +
 			"  node 3 is dead\n",
 			err: "troupe: cluster status: the cluster is not well; 5 problems, see above"},
+		{name: "a controller that does not answer", model: mute, code: ExitFailure,
+			out: "  1  <broker>  r1  no answer, controller  2  1  -  -\n" +
+				nodeRow("2", "3", "1", "alive") +
+				"\n3 partitions of 2 topics\n\nNot well:\n  node 1 does not answer\n",
+			err: "troupe: cluster status: the cluster is not well; 1 problem, see above"},
 		{name: "failed disks", model: sick, code: ExitFailure,
 			out: "  node 0: /data has failed: Disk error when trying to access log file on the disk " +
 				"(KAFKA_STORAGE_ERROR)\n  node 1: /data has failed",

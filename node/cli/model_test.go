@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"net"
 	"slices"
 	"strconv"
@@ -24,7 +25,8 @@ type model struct {
 	minISR     map[string]string
 	slow       int
 	badDisk    bool
-	reassigned int // requests
+	reassigned int   // requests
+	mute       int32 // the node that hangs up on whoever asks for more than metadata; 0: none
 }
 
 // newModel serves m through a real listener.
@@ -38,6 +40,13 @@ func newModel(t *testing.T, m *model) *kfake.Cluster {
 		c.KeepControl()
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		switch req.(type) {
+		case *kmsg.ApiVersionsRequest, *kmsg.MetadataRequest:
+		default:
+			if m.mute > 0 && m.mute == c.CurrentNode() {
+				return nil, errors.New("hung up"), true
+			}
+		}
 		resp := req.ResponseKind()
 		switch r := resp.(type) {
 		case *kmsg.ApiVersionsResponse:

@@ -212,7 +212,7 @@ func setDrain(
 		return nil, err
 	}
 	_, via := askDraining(ctx, cl, nodes)
-	if via == nil {
+	if via < 0 {
 		return nil, &failure{"the nodes of this cluster cannot be drained",
 			"move partitions with \"troupe partition reassign\"", nil}
 	}
@@ -226,7 +226,7 @@ func setDrain(
 	}
 	r.Configs = append(r.Configs, c)
 	req.Resources = append(req.Resources, r)
-	answer, err := cl.Broker(int(via.ID)).RetriableRequest(ctx, req)
+	answer, err := cl.Broker(int(via)).RetriableRequest(ctx, req)
 	if err != nil {
 		return nil, err
 	}
