@@ -29,7 +29,8 @@ run: build ## build and start one node, data in ./data (DATA=dir)
 	exec bin/troupe start --data-dir $(DATA)
 
 cluster: build ## build and start a Consul and three nodes on this machine, data in ./data-cluster
-	exec go run ./examples/cluster -troupe bin/troupe
+	go build -o bin/cluster ./examples/cluster
+	exec bin/cluster -troupe bin/troupe
 
 test: deps consul ## install what the tests need (kcat, two Python clients, consul) and run the whole suite
 	go test -timeout 20m ./...

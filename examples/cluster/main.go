@@ -169,6 +169,7 @@ func (o *options) nodeCommand(id int, consul string) command {
 		"--data-dir", filepath.Join(o.data, name),
 		"--kafka-addr", "127.0.0.1:" + strconv.Itoa(kafka),
 		"--http-addr", "127.0.0.1:" + strconv.Itoa(http),
+		// So that topics are on all nodes, and survive the loss of one.
 		"--set", "default.replication.factor=" + strconv.Itoa(min(3, o.nodes)),
 		"--set", "min.insync.replicas=" + strconv.Itoa(min(2, o.nodes)),
 	}}
