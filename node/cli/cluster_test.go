@@ -313,6 +313,10 @@ func TestANodeIsNotDrainedThatNoOtherCouldReplace(t *testing.T) {
 	follow(t, newModel(t, healthy()), []step{{args: "node drain 1",
 		out: "node 1 is being drained, it has 2 replicas still\n",
 		err: "troupe: 2 partitions have more replicas than there are other nodes (2) and will stay; "}})
+	follow(t, newModel(t, healthy()), []step{{args: "node drain 1 --wait", code: ExitFailure,
+		err: "troupe: 2 partitions have more replicas than there are other nodes (2) and will stay; " +
+			"start another node\nnode 1 has 2 replicas\ntroupe: node drain: node 1 keeps 2 replicas " +
+			"that no other node can take; start another node, or give"}})
 	kafka := healthy()
 	kafka.kafka = true
 	follow(t, newModel(t, kafka), []step{{args: "node drain 1", code: ExitFailure,

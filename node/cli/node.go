@@ -133,13 +133,13 @@ Only nodes of Troupe can be drained.`,
 			if err != nil {
 				return err
 			}
-			r := nodeResult{Node: id, Result: resultDraining}
+			stuck, r := 0, nodeResult{Node: id, Result: resultDraining}
 			err = g.connect(cmd, func(ctx context.Context, cl *kgo.Client, adm *kadm.Client) error {
 				nodes, partitions, err := theNodes(ctx, cl, adm)
 				if err != nil {
 					return err
 				}
-				if err := drainFits(cmd.ErrOrStderr(), nodes, partitions, id); err != nil {
+				if stuck, err = drainFits(cmd.ErrOrStderr(), nodes, partitions, id); err != nil {
 					return err
 				}
 				n, err := setDrain(ctx, cl, nodes, id, true)
@@ -149,7 +149,7 @@ Only nodes of Troupe can be drained.`,
 				return err
 			})
 			if err == nil && wait {
-				err = g.awaitDrained(cmd, &r)
+				err = g.awaitDrained(cmd, &r, stuck)
 			}
 			if err != nil {
 				return err
@@ -166,12 +166,12 @@ Only nodes of Troupe can be drained.`,
 }
 
 // drainFits refuses to drain the last node, and warns of partitions that have more
-// replicas than there are other nodes: those cannot go.
+// replicas than there are other nodes: those are stuck.
 func drainFits(
 	stderr io.Writer, nodes []nodeState, partitions []partitionState, id int32,
-) error {
+) (stuck int, err error) {
 	if _, err := knownNode(nodes, id); err != nil {
-		return err
+		return 0, err
 	}
 	others := 0
 	for i := range nodes {
@@ -180,10 +180,9 @@ func drainFits(
 		}
 	}
 	if others == 0 {
-		return &failure{fmt.Sprintf("no other node could take over from node %d", id),
+		return 0, &failure{fmt.Sprintf("no other node could take over from node %d", id),
 			"start one first", nil}
 	}
-	stuck := 0
 	for i := range partitions {
 		if target := partitions[i].target(); slices.Contains(target, id) && len(target) > others {
 			stuck++
@@ -193,7 +192,7 @@ func drainFits(
 		fmt.Fprintf(stderr, "troupe: %s more replicas than there are other nodes (%d) and will stay; "+
 			"start another node\n", has(stuck), others)
 	}
-	return nil
+	return stuck, nil
 }
 
 func has(partitions int) string {
@@ -238,8 +237,8 @@ func setDrain(
 	return n, nil
 }
 
-// awaitDrained waits until the node has no replicas.
-func (g *globals) awaitDrained(cmd *cobra.Command, r *nodeResult) error {
+// awaitDrained waits until the node has no replicas, or those alone that are stuck.
+func (g *globals) awaitDrained(cmd *cobra.Command, r *nodeResult, stuck int) error {
 	cl, err := g.adminClient(cmd)
 	if err != nil {
 		return err
@@ -264,6 +263,11 @@ func (g *globals) awaitDrained(cmd *cobra.Command, r *nodeResult) error {
 				plural(int64(r.Replicas), "replica"))
 		}
 		last = r.Replicas
+		if r.Replicas > 0 && r.Replicas <= stuck {
+			return false, &failure{fmt.Sprintf("node %d keeps %s that no other node can take", r.Node,
+				plural(int64(r.Replicas), "replica")),
+				"start another node, or give the topics fewer replicas", nil}
+		}
 		return r.Replicas == 0, nil
 	})
 }
