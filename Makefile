@@ -10,13 +10,14 @@ COMMIT   ?= $(shell git rev-parse --short HEAD 2>/dev/null)
 CLI      := github.com/troupelog/troupe/node/cli
 LDFLAGS  := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT)
 FUZZTIME ?= 20s
+KILLS    ?= 20
 DATA     ?= data
 
 # Build tools live in modfiles of their own, so they never touch go.mod.
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run cluster test deps consul race lint fmt proto proto-check fuzz bench \
+.PHONY: help build run cluster test deps consul race lint fmt proto proto-check fuzz chaos bench \
 	check clean
 
 help: ## list the targets
@@ -66,6 +67,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 sim: ## run random Worlds: COUNT=n of them (100), SEED=n the first; RUN=regexp for scenarios
 	SEED='$(SEED)' COUNT='$(or $(COUNT),$(if $(SEED),1,100))' \
 		go test -count=1 -timeout 2h -run '$(or $(RUN),RandomWorlds)' ./testkit/sim
+
+chaos: consul ## kill KILLS (20) leaders under load, stop Consul for 60 s, and print what it did to clients
+	CHAOS_KILLS=$(KILLS) CHAOS_CONSUL_AWAY=60s go test -count=1 -timeout 60m -v \
+		-run 'Death|Rolling|Paused|Consul' ./e2e/cluster | grep -v '^=== '
 
 bench: build ## measure the node beside an ideal broker, in one run
 	go run ./bench -troupe bin/troupe

@@ -15,6 +15,28 @@
 //		// ... consume and compare ...
 //	}
 //
+// StartCluster runs several nodes that find each other through Consul, and a Load
+// writes to them while the test harms them; what the clients were promised must
+// hold, and the replicas must be the same:
+//
+//	func TestOrdersSurviveTheDeathOfTheirLeader(t *testing.T) {
+//		c := testkit.StartCluster(t, 3)
+//		c.Create("orders", 6, 3, "min.insync.replicas", "2")
+//		load := testkit.StartLoad(t, c, "orders")
+//		load.AwaitAcks(5000)
+//		leader := c.Leader("orders", 0)
+//		leader.Kill()
+//		load.AwaitProgress()
+//		leader.Restart()
+//		c.AwaitInSync("orders")
+//		load.Finish()
+//		c.Stop()
+//		c.SameReplicas("orders", 6)
+//	}
+//
+// With WithNetwork links between nodes can be cut and slowed (Cluster.Cut,
+// Cluster.Slow, Cluster.Isolate); SmallDisk gives a node a disk that fills up.
+//
 // StartConsul runs a Consul agent with data of its own, which can be killed,
 // paused, emptied and restarted; SharedConsul one for all tests of a process.
 //

@@ -242,7 +242,7 @@ func (n *Node) Resume() {
 	n.signal(syscall.SIGCONT)
 }
 
-// Restart runs the node again on the same data and the same Kafka address, with
+// Restart runs the node again on the same data (unless another Dir is given) and
 // opts added to those it was started with. A node that runs is stopped first.
 func (n *Node) Restart(opts ...Option) {
 	n.tb.Helper()
@@ -252,6 +252,7 @@ func (n *Node) Restart(opts ...Option) {
 	for _, opt := range opts {
 		opt(&n.opts)
 	}
+	n.Dir = n.opts.dir
 	n.start()
 }
 
