@@ -30,7 +30,7 @@ func (s *Server) alterConfigs(ctx context.Context, c *call) kmsg.Response {
 	for i, err := range s.alterAll(ctx, changes, req.ValidateOnly) {
 		r := kmsg.NewAlterConfigsResponseResource()
 		r.ResourceType, r.ResourceName = changes[i].kind, changes[i].name
-		r.ErrorCode, r.ErrorMessage = errorCode(err), errorMessage(err)
+		r.ErrorCode, r.ErrorMessage = controllerErrorCode(err), errorMessage(err)
 		resp.Resources = append(resp.Resources, r)
 	}
 	return resp

@@ -33,7 +33,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, c *call) kmsg.Resp
 	for i, err := range s.alterAll(ctx, changes, req.ValidateOnly) {
 		r := kmsg.NewIncrementalAlterConfigsResponseResource()
 		r.ResourceType, r.ResourceName = changes[i].kind, changes[i].name
-		r.ErrorCode, r.ErrorMessage = errorCode(err), errorMessage(err)
+		r.ErrorCode, r.ErrorMessage = controllerErrorCode(err), errorMessage(err)
 		resp.Resources = append(resp.Resources, r)
 	}
 	return resp

@@ -123,12 +123,14 @@ func TestIncrementalAlterConfigsRefusesBeforeItAsks(t *testing.T) {
 }
 
 func TestIncrementalAlterConfigsPassesTheControllersFailureOn(t *testing.T) {
-	f := newFakeCluster()
-	f.failControl(messages.ErrNotController)
-	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	req.Resources = append(req.Resources, incremental(messages.ConfigTopic, "a"),
-		incremental(messages.ConfigTopic, "a b"))
-	resp := ask[*kmsg.IncrementalAlterConfigsResponse](t, f, req, 1)
-	equal(t, "asked", resp.Resources[0].ErrorCode, codeNotController)
-	equal(t, "refused before", resp.Resources[1].ErrorCode, codeInvalidTopic)
+	for _, err := range []error{messages.ErrNotController, messages.ErrUnavailable} {
+		f := newFakeCluster()
+		f.failControl(err)
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		req.Resources = append(req.Resources, incremental(messages.ConfigTopic, "a"),
+			incremental(messages.ConfigTopic, "a b"))
+		resp := ask[*kmsg.IncrementalAlterConfigsResponse](t, f, req, 1)
+		equal(t, "asked", resp.Resources[0].ErrorCode, codeNotController)
+		equal(t, "refused before", resp.Resources[1].ErrorCode, codeInvalidTopic)
+	}
 }
