@@ -35,7 +35,7 @@ func openPort(apart bool, addrs ...netip.Addr) (p *port, err error) {
 		runtime.UnlockOSThread()
 		return nil, err
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return nil, fmt.Errorf("unshare: %w", err)
@@ -68,7 +68,7 @@ func (p *port) begin(cmd *exec.Cmd) error {
 		runtime.UnlockOSThread()
 		return err
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Setns(int(p.ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("setns: %w", err)
@@ -114,7 +114,7 @@ func raise(name string, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(sock)
+	defer func() { _ = unix.Close(sock) }()
 	for i, a := range addrs {
 		label := name
 		if i > 0 {

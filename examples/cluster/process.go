@@ -84,7 +84,7 @@ func (p *process) runOnce() (stopped bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd := exec.Command(p.line[0], p.line[1:]...)
 	cmd.Stderr = log
 	// A group of its own: Ctrl-C in the terminal must not reach all at once.
@@ -99,24 +99,26 @@ func (p *process) runOnce() (stopped bool, err error) {
 	p.mu.Lock()
 	p.cmd = cmd
 	p.mu.Unlock()
-	ended := make(chan error, 1)
+	var end error // of the process, once ended is closed
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		p.read(stdout, log)
-		ended <- cmd.Wait()
+		end = cmd.Wait()
 	}()
 	select {
-	case err := <-ended:
-		if err == nil {
-			err = fmt.Errorf("it stopped by itself")
+	case <-ended:
+		if end == nil {
+			end = fmt.Errorf("it stopped by itself")
 		}
-		return false, err
+		return false, end
 	case <-p.stopping:
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM) // fails only when it has ended
 	select {
 	case <-ended:
 	case <-time.After(stopTimeout):
-		fmt.Fprintf(p.out, "%s did not stop within %s and is killed\n", p.name, stopTimeout)
+		_, _ = fmt.Fprintf(p.out, "%s did not stop within %s and is killed\n", p.name, stopTimeout)
 		_ = cmd.Process.Kill()
 		<-ended
 	}

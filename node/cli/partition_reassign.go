@@ -142,7 +142,7 @@ func (o *reassignOptions) plan(stdin io.Reader) ([]move, error) {
 		if err != nil {
 			return nil, &failure{err.Error(), "check --file", err}
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // it was only read
 		in = f
 	}
 	var doc struct {
