@@ -143,6 +143,9 @@ func (s *sockets) host() string {
 	if h := s.kafka[0].AdvertisedHost; h != "" {
 		return h
 	}
+	if s.bulk != nil {
+		return s.reachable() // names need not be known everywhere
+	}
 	if h, err := os.Hostname(); err == nil {
 		return h
 	}

@@ -73,7 +73,7 @@ var brokerTable = []Def{
 		KafkaDefault: "PLAINTEXT://:9092",
 		Doc: "Where the node listens to Kafka clients, as NAME://host:port. No host means every " +
 			"interface; port 0 takes any free one. Unlike Kafka's, the default serves this machine " +
-			"alone: clients do not prove who they are yet."},
+			"alone, unless the node is one of a cluster: clients do not prove who they are yet."},
 	{Name: "log.cleaner.delete.retention.ms", Type: Long, Default: "86400000", Range: atLeast(0),
 		Unit: "ms", Dynamic: true, Doc: "delete.retention.ms of topics that do not set it."},
 	{Name: "log.cleaner.max.compaction.lag.ms", Type: Long, Default: maxLong, Range: atLeast(1),

@@ -163,6 +163,25 @@ func TestAnEmptyHTTPListenerIsNone(t *testing.T) {
 	}
 }
 
+// Other machines must reach a node of a cluster; one on its own is this machine's.
+func TestANodeOfAClusterIsOpenToOtherMachines(t *testing.T) {
+	for name, c := range map[string]struct {
+		sources Sources
+		want    string
+	}{
+		"on its own":         {Sources{}, "127.0.0.1:9092"},
+		"of a cluster":       {Sources{Consul: "127.0.0.1:8500"}, ":9092"},
+		"that is told where": {Sources{Consul: "h:8500", KafkaAddr: "10.0.0.1:9192"}, "10.0.0.1:9192"},
+		"told in other words": {
+			Sources{Consul: "h:8500", Set: []string{"listeners=PLAINTEXT://:1"}}, ":1"},
+	} {
+		listeners := mustLoad(t, c.sources).Listeners()
+		if len(listeners) != 1 || listeners[0].Address() != c.want {
+			t.Errorf("%s: %+v, want %s", name, listeners, c.want)
+		}
+	}
+}
+
 // What is accepted means the same to the standard library.
 func FuzzParseListener(f *testing.F) {
 	for _, s := range []string{"PLAINTEXT://:9092", "A://[::1]:1", "A://h:0", "://", "A://[:1"} {

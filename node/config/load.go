@@ -204,7 +204,19 @@ func (l *loader) settle() {
 		l.copyTo("log.dirs", e)
 	}
 	l.settleNodeID()
+	l.settleListeners()
 	l.refuseDrain()
+}
+
+// settleListeners opens a node of a cluster to other machines, which clients come
+// to it from as other nodes do. One on its own serves its machine alone unless told
+// otherwise.
+func (l *loader) settleListeners() {
+	consul, clustered := l.set["consul.address"]
+	if _, given := l.set["listeners"]; clustered && !given {
+		l.set["listeners"] = entry{"listeners", "PLAINTEXT://:9092",
+			"default of a node of a cluster (" + consul.origin + ")", consul.strength}
+	}
 }
 
 // settlePair sets aside one of two settings for the same thing. Kafka always

@@ -83,10 +83,22 @@ func (s *Server) newConn(nc net.Conn, l Listener) *conn {
 		},
 		hurry: make(chan struct{}),
 	}
+	if c.info.AdvertisedHost == "" {
+		c.info.AdvertisedHost = hostOf(nc.LocalAddr())
+	}
 	c.log = s.config.Log.With("remote", c.info.Remote)
 	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
 	c.ctx, c.stop = context.WithCancelCause(s.ctx)
 	return c
+}
+
+// hostOf returns the host of an address, "" if it has none.
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // serve runs the connection until it is closed.

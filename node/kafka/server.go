@@ -114,7 +114,9 @@ func (c Config) withDefaults() Config {
 // Listener is a socket to serve and the address clients are told to use.
 type Listener struct {
 	net.Listener
-	Name           string // as in "listeners", e.g. "PLAINTEXT"
+	Name string // as in "listeners", e.g. "PLAINTEXT"
+	// AdvertisedHost is "" when each client is told the address that it came in on:
+	// a listener of every interface has no other name that works for all.
 	AdvertisedHost string
 	AdvertisedPort int32
 }

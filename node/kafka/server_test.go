@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -293,5 +294,30 @@ func (w *wire) readInto(b []byte) {
 	}
 	if _, err := io.ReadFull(w, b[:binary.BigEndian.Uint32(b)]); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// A listener of every interface has no address that is right for all clients; each
+// is told the one that it came in on. An empty host, which they were told before, is
+// no address at all.
+func TestAListenerOfEveryInterfaceAdvertisesWhereTheClientCameIn(t *testing.T) {
+	s := serveFake(t, newFakeCluster(), Config{})
+	ln, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(Listener{Listener: ln, AdvertisedPort: int32(port)}) }()
+	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
+		c := dial(t, &testServer{addr: net.JoinHostPort(host, strconv.Itoa(port))})
+		resp := request[*kmsg.MetadataResponse](c, versioned(kmsg.NewPtrMetadataRequest(), 12))
+		if b := resp.Brokers[0]; b.Host != host || b.Port != int32(port) {
+			t.Errorf("through %s the node advertises %s:%d", host, b.Host, b.Port)
+		}
+	}
+	s.stop(t)
+	if err := <-served; !errors.Is(err, ErrServerClosed) {
+		t.Error(err)
 	}
 }
