@@ -30,31 +30,6 @@ func TestALeaderThatIsCutOffIsReplacedAndRejoins(t *testing.T) {
 	finish(t, c, load, partitions)
 }
 
-// Two nodes cannot reach each other, all else is well: nobody dies, and what is
-// written is on as many replicas as was asked for.
-func TestACutLinkBetweenTwoNodesStopsNothing(t *testing.T) {
-	const partitions = 3
-	c := testkit.StartCluster(t, 3, testkit.WithNetwork(),
-		testkit.Set("replica.lag.time.max.ms", "2000"))
-	c.Create("orders", partitions, 3, "min.insync.replicas", "2")
-	load := testkit.StartLoad(t, c, "orders", gently)
-	load.AwaitAcks(1000)
-	load.Mark()
-	c.Cut(c.Nodes[0], c.Nodes[1])
-	load.AwaitProgress()
-	testkit.Eventually(t, "the followers that are cut off have left the in-sync sets", func() bool {
-		return !c.InSync("orders")
-	})
-	load.AwaitProgress()
-	t.Logf("a link was cut, writes stood still for %v at most", load.Still(0, 1, 2))
-	healed := time.Now()
-	c.Network.Heal()
-	c.AwaitMembers()
-	c.AwaitInSync("orders")
-	t.Logf("all replicas were in sync %v after the link was mended", time.Since(healed))
-	finish(t, c, load, partitions)
-}
-
 func TestASlowLinkSlowsAndLosesNothing(t *testing.T) {
 	const partitions = 3
 	const delay = 50 * time.Millisecond
