@@ -124,8 +124,8 @@ func (n *node) call(id uint64, c control.Command, done func(*control.Answer)) {
 		w.net.datagram(to, n.id, func() { once(control.DecodeAnswer(a)) })
 	}
 	w.net.datagram(n.id, to, deliver)
-	if w.net.loses(n.id, to) {
-		w.net.datagram(n.id, to, deliver) // a retry of the transport: the same twice
+	if w.net.loses(n.id, to) { // a retry of the transport: the same twice
+		n.do(w.between(0, agentWait), func() { w.net.datagram(n.id, to, deliver) })
 	}
 }
 
