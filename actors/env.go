@@ -105,7 +105,7 @@ type Env struct {
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses
 	leaderQuota sharedQuota
-	lost        sync.Map      // messages.PartitionID -> messages.NodeEpoch when it was found
+	lost        sync.Map      // of messages.PartitionID
 	opening     chan struct{} // slots of logs that are opened or closed
 	recovery    chan struct{} // and of those that have much to scan
 	lives       atomic.Int64  // replica actors made, to tell one instance from the next
@@ -186,28 +186,26 @@ func (e *Env) lose(id messages.PartitionID) {
 	if e.Peers == nil {
 		return
 	}
-	epoch := messages.NoNodeEpoch
-	if self := e.Client.Image().Node(e.Self); self != nil {
-		epoch = self.Epoch
-	}
-	e.lost.Store(id, epoch)
+	e.lost.Store(id, struct{}{})
 	e.tellNode(lapsed{e.pauses.count.Load()})
 }
 
 // Lost returns the replicas that lack records which were durable and that no
 // registration has named yet.
 func (e *Env) Lost() []messages.PartitionID {
-	self := e.Client.Image().Node(e.Self)
 	var ids []messages.PartitionID
-	e.lost.Range(func(id, epoch any) bool {
-		if self != nil && self.Epoch > epoch.(messages.NodeEpoch) {
-			e.lost.Delete(id)
-		} else {
-			ids = append(ids, id.(messages.PartitionID))
-		}
+	e.lost.Range(func(id, _ any) bool {
+		ids = append(ids, id.(messages.PartitionID))
 		return true
 	})
 	return ids
+}
+
+// told forgets what a registration that was taken in has named.
+func (e *Env) told(ids []messages.PartitionID) {
+	for _, id := range ids {
+		e.lost.Delete(id)
+	}
 }
 
 // Replica returns the published face of the replica of a partition on this

@@ -69,7 +69,7 @@ func NewNode(env *Env, cfg NodeConfig) *actor.Props {
 			}
 		}
 		n.body = control.NewAgent(control.AgentConfig{
-			Node: cfg.Node, Lost: cfg.Lost, Settings: env.Settings,
+			Node: cfg.Node, Lost: cfg.Lost, Told: env.told, Settings: env.Settings,
 			Incarnation: func() string {
 				life := incarnation()
 				env.Client.incarnation.Store(&life)

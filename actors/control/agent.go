@@ -65,7 +65,9 @@ type AgentConfig struct {
 	Incarnation func() string
 	// Lost says what became of the data since the last registration; see
 	// messages.Registration. Nil: nothing is lost.
-	Lost     func() (unclean bool, lost []messages.PartitionID)
+	Lost func() (unclean bool, lost []messages.PartitionID)
+	// Told hears which of the lost replicas the controller knows of by now. May be nil.
+	Told     func(lost []messages.PartitionID)
 	Settings func(name string) string
 	Log      zerolog.Logger
 }
@@ -86,7 +88,8 @@ type Agent struct {
 
 	asked       uint64 // the latest id
 	registering asking
-	lapsed      bool // the registration under way is out of date already
+	telling     []messages.PartitionID // what it says is lost
+	lapsed      bool                   // the registration under way is out of date already
 	beating     asking
 	registerAt  time.Time
 	beatAt      time.Time
@@ -141,6 +144,7 @@ func (a *Agent) register(now time.Time) {
 	if a.cfg.Lost != nil {
 		r.Unclean, r.Lost = a.cfg.Lost()
 	}
+	a.telling = r.Lost
 	a.registering = a.ask(now, &Register{r})
 	a.registerAt = now.Add(registerRetry)
 }
@@ -267,6 +271,9 @@ func (a *Agent) registrationAnswered(now time.Time, r *Answer) {
 	if !a.apply(now, r.Snapshot, patience) {
 		a.epoch = messages.NoNodeEpoch // of a controller that is none any more
 		return
+	}
+	if a.cfg.Told != nil {
+		a.cfg.Told(a.telling)
 	}
 	a.beatAt = now
 	if a.leaving == nil {

@@ -198,6 +198,9 @@ func TestLostRecordsAreToldByAnotherRegistration(t *testing.T) {
 			if in := s.image().Node(3).Incarnation; n.told != in || !n.agent.registered() {
 				t.Errorf("registered as %q, %q said what is lost", in, n.told)
 			}
+			if len(n.lost) > 0 {
+				t.Errorf("the controller does not know that it lost %v", n.lost)
+			}
 		})
 	}
 }

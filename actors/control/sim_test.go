@@ -114,6 +114,11 @@ func (n *simNode) boot() {
 		Node:     messages.Node{ID: n.id, Host: "h", Port: 9092, Directory: fmt.Sprint("dir", n.id)},
 		Settings: n.setting, Log: zerolog.Nop(),
 		Lost: func() (bool, []messages.PartitionID) { return false, n.lost },
+		Told: func(ids []messages.PartitionID) {
+			n.lost = slices.DeleteFunc(n.lost, func(id messages.PartitionID) bool {
+				return slices.Contains(ids, id)
+			})
+		},
 		Incarnation: func() string {
 			n.lives++
 			return fmt.Sprint("life", n.lives)
