@@ -18,6 +18,11 @@ func (n *node) newAgent() {
 		Node: messages.Node{ID: n.id, Host: "localhost", Port: 9092,
 			Directory: fmt.Sprintf("disk-%d", n.id)},
 		Settings: n.w.setting, Lost: n.lostData,
+		Told: func(ids []messages.PartitionID) {
+			for _, id := range ids {
+				delete(n.lost, id)
+			}
+		},
 		Incarnation: func() string {
 			n.incarnations++
 			return fmt.Sprintf("%s%d", n.prefix(), n.incarnations)
@@ -31,12 +36,8 @@ func (n *node) prefix() string { return fmt.Sprintf("%d.%d.", n.id, n.life) }
 
 // lostData says what became of the data since the last registration.
 func (n *node) lostData() (unclean bool, ids []messages.PartitionID) {
-	self := n.image.Node(n.id)
 	for _, r := range n.order {
-		epoch, ok := n.lost[r.id]
-		if ok && self != nil && self.Epoch > epoch {
-			delete(n.lost, r.id)
-		} else if ok {
+		if n.lost[r.id] {
 			ids = append(ids, r.id)
 		}
 	}

@@ -60,7 +60,7 @@ type node struct {
 	env      *actors.Env
 	replicas map[messages.PartitionID]*replica
 	order    []*replica // the same, the oldest first
-	lost     map[messages.PartitionID]messages.NodeEpoch
+	lost     map[messages.PartitionID]bool
 	recorded map[messages.PartitionID]actors.Recorded // checkpointed
 	clean    map[messages.PartitionID]bool            // logs that were closed in good order
 }
@@ -98,7 +98,7 @@ func (n *node) start() {
 	n.up, n.paused, n.stopping, n.joined = true, false, false, false
 	n.fsys = vfs.NewFaulty(n.disk, n.w.seed+uint64(n.life))
 	n.replicas, n.order = map[messages.PartitionID]*replica{}, nil
-	n.lost = map[messages.PartitionID]messages.NodeEpoch{}
+	n.lost = map[messages.PartitionID]bool{}
 	n.image = messages.NewImage()
 	n.holder, n.seen = registry.Holder{Node: messages.NoNode}, nil
 	n.controller, n.incarnations = nil, 0

@@ -102,12 +102,8 @@ func (r *replica) Opened(id messages.PartitionID) {
 // Lost implements actors.ReplicaOutbox.
 func (r *replica) Lost(id messages.PartitionID) {
 	n := r.n
-	epoch := messages.NoNodeEpoch
-	if self := n.image.Node(n.id); self != nil {
-		epoch = self.Epoch
-	}
 	n.w.note("node %d lost records of %d that were durable", n.id, id.Partition)
-	n.lost[id] = epoch
+	n.lost[id] = true
 	n.do(n.w.soon(), func() { n.agentDo(n.agent.Lapsed) })
 }
 

@@ -129,7 +129,7 @@ func (t *truth) checkInSync(p *partition) {
 	for _, id := range state.ISR {
 		n := t.w.node(id)
 		r := n.replicas[p.id]
-		if r == nil || r.body.Log() == nil || len(n.lost) > 0 || !n.registered() {
+		if r == nil || r.body.Log() == nil || n.lost[p.id] || !n.registered() {
 			continue
 		}
 		if end := r.body.Log().End(); end < p.end {
