@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,10 @@ func (w *World) addNode(id messages.NodeID) *node {
 	n := &node{w: w, id: id, disk: vfs.NewMem(), files: segment.NewCache(0),
 		recorded: map[messages.PartitionID]actors.Recorded{},
 		clean:    map[messages.PartitionID]bool{}}
+	// As datadir.Open leaves it: else a power cut would take all there is.
+	if err := errors.Join(n.disk.MkdirAll("data"), n.disk.SyncDir(".")); err != nil {
+		w.t.Fatal(err)
+	}
 	w.nodes = append(w.nodes, n)
 	n.start()
 	return n

@@ -209,6 +209,35 @@ func TestAPowerCutTakesAReplicaOutOfTheInSyncSets(t *testing.T) {
 	w.Verify()
 }
 
+// All machines lose power at once. Nobody can say whose log is whole, so nobody is
+// elected before an operator says that one may be; what was flushed is there.
+func TestAPowerCutOfAllMachines(t *testing.T) {
+	w := loaded(t, 3, 1)
+	w.stopped = true
+	w.RunUntil("producers have finished", func() bool {
+		return !slices.ContainsFunc(w.clients, func(p *producer) bool { return !p.done })
+	})
+	w.RunFor(10 * time.Second) // log.flush.interval.ms is one second
+	for _, n := range w.nodes {
+		w.Crash(n.id, LosingUnsynced)
+	}
+	for _, n := range w.nodes {
+		w.Start(n.id)
+	}
+	w.RunUntil("all are registered", func() bool {
+		return !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.registered() })
+	})
+	w.RunFor(10 * time.Second)
+	topic := w.meta().Topic("orders")
+	if p := topic.Partitions[0]; p.Leader != messages.NoNode {
+		t.Errorf("%+v has a leader that may lack records", p)
+	}
+	w.command(&control.ElectLeaders{Type: messages.ElectUnclean,
+		Partitions: []messages.PartitionID{{Topic: topic.ID}}})
+	w.Rest()
+	w.Verify()
+}
+
 // Nodes are stopped and started one by one: their leaderships move before they go,
 // so that no producer waits for long.
 func TestARollingRestart(t *testing.T) {
