@@ -148,19 +148,28 @@ func (w *Network) carry(p *port) {
 }
 
 func (w *Network) forward(l link, packet []byte) {
+	if to := w.route(l, packet); to != nil {
+		_, _ = to.dev.Write(packet) // a full or closed port loses packets
+	}
+}
+
+// route returns the port that a packet goes to now, nil if it is lost or comes
+// later. A slow link's queue is closed under the same lock that it is filled under.
+func (w *Network) route(l link, packet []byte) *port {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	to, on := w.ports[l.to], w.links[l]
-	w.mu.Unlock()
 	switch {
 	case to == nil || on != nil && on.cut:
+		return nil
 	case on == nil || on.queue == nil:
-		_, _ = to.dev.Write(packet) // a full or closed port loses packets
-	default:
-		select {
-		case on.queue <- parcel{append([]byte(nil), packet...), time.Now().Add(on.delay)}:
-		default:
-		}
+		return to
 	}
+	select {
+	case on.queue <- parcel{append([]byte(nil), packet...), time.Now().Add(on.delay)}:
+	default: // a full queue loses packets
+	}
+	return nil
 }
 
 // Cut makes a link silent, in both directions.
