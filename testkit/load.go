@@ -22,12 +22,14 @@ type Load struct {
 	*History
 	Topic string
 
-	tb         testing.TB
-	partitions int32
-	client     *kgo.Client
-	reader     *kgo.Client
-	cancel     context.CancelFunc
-	running    sync.WaitGroup
+	tb testing.TB
+	// room bounds what is under way, for each partition: one that stands still must
+	// not use up what the client holds, and so stop the others.
+	room    []chan struct{}
+	client  *kgo.Client
+	reader  *kgo.Client
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 
 	mu    sync.Mutex
 	sent  int             // number of the next record
@@ -51,7 +53,7 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 		tb.Fatalf("testkit: metadata of %s: %v", topic, err)
 	}
 	n := len(m.Topics[topic].Partitions)
-	l := &Load{History: NewHistory(), Topic: topic, tb: tb, partitions: int32(n),
+	l := &Load{History: NewHistory(), Topic: topic, tb: tb, room: make([]chan struct{}, n),
 		acked: make([]int, n), last: make([]time.Time, n), still: make([]time.Duration, n)}
 	l.client = c.Client(append([]kgo.Opt{
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -65,7 +67,10 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.Mark()
-	l.running.Go(func() { l.produce(ctx) })
+	for p := range l.room {
+		l.room[p] = make(chan struct{}, max(1, loadBuffered/n))
+		l.running.Go(func() { l.produce(ctx, int32(p)) })
+	}
 	l.running.Go(func() { l.consume(ctx) })
 	tb.Cleanup(func() { // before the clients are closed
 		cancel()
@@ -75,15 +80,19 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	return l
 }
 
-func (l *Load) produce(ctx context.Context) {
+func (l *Load) produce(ctx context.Context, partition int32) {
 	value := bytes.Repeat([]byte("troupe! "), loadValue/8)
-	for i := 0; ctx.Err() == nil; i++ {
-		name := strconv.Itoa(i)
+	for {
+		select {
+		case l.room[partition] <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		l.mu.Lock()
-		l.sent = i + 1
+		name := strconv.Itoa(l.sent)
+		l.sent++
 		l.mu.Unlock()
-		r := &kgo.Record{Topic: l.Topic, Partition: int32(i) % l.partitions,
-			Key: []byte(name), Value: value}
+		r := &kgo.Record{Topic: l.Topic, Partition: partition, Key: []byte(name), Value: value}
 		l.Send(l.Topic, r.Partition, name)
 		// Not ctx: a record that is under way shall be finished.
 		l.client.Produce(context.Background(), r, l.answered)
@@ -91,6 +100,7 @@ func (l *Load) produce(ctx context.Context) {
 }
 
 func (l *Load) answered(r *kgo.Record, err error) {
+	<-l.room[r.Partition]
 	if err != nil {
 		if !errors.Is(err, kgo.ErrClientClosed) { // then the test has failed already
 			l.failed(err)
@@ -183,7 +193,7 @@ func (l *Load) AwaitProgressOf(partitions ...int32) {
 }
 
 func (l *Load) all() []int32 {
-	ps := make([]int32, l.partitions)
+	ps := make([]int32, len(l.room))
 	for i := range ps {
 		ps[i] = int32(i)
 	}
