@@ -41,12 +41,26 @@ type Load struct {
 }
 
 const (
-	loadBuffered = 4000
+	loadBuffered = 4000 // records under way, of all partitions
+	slowBuffered = 10   // of each, in a slow load
 	loadValue    = 1024 // bytes; the record's name in the history is its key
 )
 
 // StartLoad writes to and reads from a topic that exists until Finish.
 func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
+	tb.Helper()
+	return startLoad(tb, c, topic, 0, opts)
+}
+
+// StartSlowLoad is StartLoad with so few records under way that small disks last.
+func StartSlowLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
+	tb.Helper()
+	return startLoad(tb, c, topic, slowBuffered, opts)
+}
+
+// startLoad begins with room records under way for each partition, or a share of
+// loadBuffered for 0.
+func startLoad(tb testing.TB, c *Cluster, topic string, room int, opts []kgo.Opt) *Load {
 	tb.Helper()
 	m, err := c.Metadata(topic)
 	if err != nil {
@@ -67,8 +81,11 @@ func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.Mark()
+	if room == 0 {
+		room = max(1, loadBuffered/n)
+	}
 	for p := range l.room {
-		l.room[p] = make(chan struct{}, max(1, loadBuffered/n))
+		l.room[p] = make(chan struct{}, room)
 		l.running.Go(func() { l.produce(ctx, int32(p)) })
 	}
 	l.running.Go(func() { l.consume(ctx) })
