@@ -1,18 +1,15 @@
 package bulk
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -179,148 +176,6 @@ func TestManySmallAnswersLeaveInFewWrites(t *testing.T) {
 	}
 }
 
-func TestABrokenConnectionAnswersEverythingAtOnce(t *testing.T) {
-	log := newLog(t, 1<<20)
-	h := &leader{}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, quick(), on)
-	r := relayTo(t, on.Addr().String())
-	p := follow(t, PoolConfig{}, quick(), r.Addr().String())
-	var answers []<-chan *data.ReplicaFetched
-	for i := range 100 {
-		answers = append(answers, p.ask(fetchOf(int32(i), 0, 1000)))
-	}
-	parked := h.take(t, 100)
-	r.cut()
-	for _, a := range answers {
-		if f := receive(t, a); !errors.Is(f.Err, messages.ErrUnavailable) || f.Release != nil {
-			t.Fatalf("%+v", f)
-		}
-	}
-	eventually(t, "the handler is told", func() bool { return h.disconnected() == 1 })
-	for _, r := range parked { // too late: nobody gets it
-		r.reply(&data.ReplicaFetched{View: log.inFile(0, 1000)})
-	}
-	if n := log.open.Load(); n != 0 {
-		t.Fatalf("%d views are not released", n)
-	}
-	eventually(t, "the pool suspects the node", func() bool { return len(p.suspicions()) == 1 })
-	again := p.ask(fetchOf(1, 0, 0))
-	h.take(t, 1)[0].reply(&data.ReplicaFetched{})
-	if f := receive(t, again); f.Err != nil {
-		t.Fatalf("after a reconnect: %v", f.Err)
-	}
-}
-
-func TestALeaderThatIsNotThereIsCalledOnlyWhenSomebodyWaits(t *testing.T) {
-	dead := listen(t)
-	_ = dead.Close()
-	p := follow(t, PoolConfig{}, quick(), dead.Addr().String())
-	for range 3 {
-		if f := receive(t, p.ask(fetchOf(0, 0, 0))); !errors.Is(f.Err, messages.ErrUnavailable) {
-			t.Fatalf("%+v", f)
-		}
-	}
-	eventually(t, "nothing runs for the peer", func() bool {
-		peer := p.peer(leaderNode)
-		peer.mu.Lock()
-		defer peer.mu.Unlock()
-		return !peer.running
-	})
-	if s := p.suspicions(); len(s) != 0 {
-		t.Errorf("a connection that never stood broke: %v", s)
-	}
-	p.mu.Lock()
-	delete(p.addrs, leaderNode)
-	p.mu.Unlock()
-	f := receive(t, p.ask(fetchOf(0, 0, 0)))
-	if !errors.Is(f.Err, messages.ErrUnavailable) || !errors.Is(f.Err, errNoAddr) {
-		t.Fatalf("without an address: %v", f.Err)
-	}
-}
-
-func TestAttemptsToConnectSlowDown(t *testing.T) {
-	p := &peer{pool: &Pool{limits: defaultLimits}}
-	for failures, ms := range []int{0, 50, 100, 200, 400, 800, 1000, 1000} {
-		most := time.Duration(ms) * time.Millisecond
-		if p.failures = failures; failures == 0 {
-			continue
-		}
-		for range 100 {
-			if d := p.backoff(); d < most/2 || d > most {
-				t.Fatalf("after %d failures: %v, expected at most %v", failures, d, most)
-			}
-		}
-	}
-	p.failures = 1 << 20
-	if d := p.backoff(); d > time.Second {
-		t.Fatalf("after very many failures: %v", d)
-	}
-}
-
-// Neither side hears anything, and no error either.
-func TestABlackHoleIsNoticedOnBothSides(t *testing.T) {
-	t.Parallel()
-	h := &leader{}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, defaultLimits, on)
-	r := relayTo(t, on.Addr().String())
-	p := follow(t, PoolConfig{}, defaultLimits, r.Addr().String())
-	answer := p.ask(fetchOf(0, 0, 0))
-	h.take(t, 1)
-	began := time.Now()
-	close(r.frozen)
-	f := receive(t, answer)
-	took := time.Since(began)
-	if !errors.Is(f.Err, messages.ErrUnavailable) || !errors.Is(f.Err, errSilent) {
-		t.Fatalf("%v", f.Err)
-	}
-	if took < 2*time.Second || took > 5*time.Second {
-		t.Errorf("it took %v to notice", took)
-	}
-	eventually(t, "the leader notices", func() bool { return h.disconnected() == 1 })
-}
-
-func TestAnIdleConnectionStaysAndParkedFetchesWithIt(t *testing.T) {
-	l := quick()
-	h := &leader{}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, l, on)
-	p := follow(t, PoolConfig{}, l, on.Addr().String())
-	answer := p.ask(fetchOf(0, 0, 0))
-	parked := h.take(t, 1)[0]
-	peer := p.peer(leaderNode)
-	eventually(t, "the limit of silence has passed twice", func() bool {
-		peer.mu.Lock()
-		defer peer.mu.Unlock()
-		return peer.link != nil && peer.link.checks > 2*l.silent
-	})
-	parked.reply(&data.ReplicaFetched{LogEnd: 8})
-	if f := receive(t, answer); f.Err != nil || f.LogEnd != 8 {
-		t.Fatalf("%+v", f)
-	}
-}
-
-func TestAConnectionNobodyUsesIsClosedWithoutSuspicion(t *testing.T) {
-	l := quick()
-	l.idle = 5
-	h := &leader{answer: func(*data.ReplicaFetch) *data.ReplicaFetched {
-		return &data.ReplicaFetched{}
-	}}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, l, on)
-	p := follow(t, PoolConfig{}, l, on.Addr().String())
-	for n := 1; n <= 3; n++ {
-		if f := receive(t, p.ask(fetchOf(0, 0, 0))); f.Err != nil {
-			t.Fatal(f.Err)
-		}
-		eventually(t, "the connection is closed", func() bool { return h.disconnected() == n })
-	}
-	if s := p.suspicions(); len(s) != 0 {
-		t.Fatalf("suspected: %v", s)
-	}
-}
-
 func TestTheReceiveBudgetHoldsTheLeaderBackUntilRecordsAreReleased(t *testing.T) {
 	const size, limit = 64 << 10, 4 * 64 << 10
 	log := newLog(t, 1<<20)
@@ -395,33 +250,6 @@ func TestRecordsThatFitNoAnswerAreAnError(t *testing.T) {
 	}
 }
 
-// The handler voids what is parked for a follower: it must not void what a later
-// connection brought.
-func TestANewConnectionOfAFollowerTakesThePlaceOfTheOldOne(t *testing.T) {
-	h := &leader{}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, defaultLimits, on)
-	r := relayTo(t, on.Addr().String())
-	first := follow(t, PoolConfig{}, defaultLimits, r.Addr().String())
-	old := first.ask(fetchOf(1, 0, 0))
-	h.take(t, 1)
-	close(r.frozen) // the old one looks alive to the leader
-	second := follow(t, PoolConfig{}, defaultLimits, on.Addr().String())
-	answer := second.ask(fetchOf(2, 0, 0))
-	parked := h.take(t, 1)[0]
-	if n := h.disconnected(); n != 1 {
-		t.Fatalf("a fetch of the new connection came before %d of 1 old ones was gone", n)
-	}
-	parked.reply(&data.ReplicaFetched{})
-	if f := receive(t, answer); f.Err != nil {
-		t.Fatal(f.Err)
-	}
-	first.Close()
-	if f := receive(t, old); !errors.Is(f.Err, messages.ErrUnavailable) {
-		t.Fatalf("%+v", f)
-	}
-}
-
 func TestClosingAnswersEverything(t *testing.T) {
 	h := &leader{}
 	on := listen(t)
@@ -460,153 +288,6 @@ func TestClosingAnswersEverything(t *testing.T) {
 	}
 }
 
-func TestWhoIsRefusedIsToldWhy(t *testing.T) {
-	on := listen(t)
-	serve(t, ServerConfig{}, &leader{}, quick(), on)
-	foreign := listen(t)
-	defer foreign.Close()
-	go func() {
-		for {
-			nc, err := foreign.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = nc.Write([]byte("SSH-2.0-OpenSSH_9.9\r\n"))
-			_ = nc.Close()
-		}
-	}()
-	for name, c := range map[string]struct {
-		me   Identity
-		node messages.NodeID
-		addr string
-		want string
-	}{
-		"another cluster": {Identity{Node: 2, Cluster: "prod"}, 1, on.Addr().String(),
-			`node 1 belongs to cluster "test", the caller to "prod": is the address right?`},
-		"another node": {Identity{Node: 2, Cluster: "test"}, 3, on.Addr().String(),
-			"another node has this address"},
-		"no node": {Identity{Node: -1, Cluster: "test"}, 1, on.Addr().String(),
-			"there is no node -1"},
-		"another program": {Identity{Node: 2, Cluster: "test"}, 1, foreign.Addr().String(),
-			"is the address that of another program?"},
-	} {
-		p := follow(t, PoolConfig{Identity: c.me}, quick(), c.addr)
-		p.mu.Lock()
-		p.addrs[c.node] = c.addr
-		p.mu.Unlock()
-		q := fetchOf(0, 0, 0)
-		q.Follower = c.me.Node
-		a := make(chan *data.ReplicaFetched, 1)
-		p.Fetch(c.node, q, func(f *data.ReplicaFetched) { put(t, a, f) })
-		f := receive(t, a)
-		if !errors.Is(f.Err, messages.ErrUnavailable) || !strings.Contains(f.Err.Error(), c.want) {
-			t.Errorf("%s: %v", name, f.Err)
-		}
-	}
-	h := hello{min: 2, max: 3, purpose: toProbe, node: 5, cluster: "test"}
-	me := Identity{Node: 1, Cluster: "test"}
-	_, w := me.judge(h.encode()[helloHead:])
-	want := "node 1 speaks versions 1 to 1 of the bulk protocol, node 5 versions 2 to 3: " +
-		"upgrade the older one"
-	if w.status != statusVersion || w.text != want {
-		t.Errorf("another version: %+v", w)
-	}
-}
-
-func TestWhoSaysNothingOrNonsenseIsHungUpOn(t *testing.T) {
-	l := quick()
-	l.handshake = 50 * time.Millisecond
-	on := listen(t)
-	serve(t, ServerConfig{}, &leader{}, l, on)
-	good := hello{min: 1, max: 1, purpose: toFetch, node: 9, cluster: "test"}
-	for name, say := range map[string][]byte{
-		"nothing":        nil,
-		"half a hello":   good.encode()[:9],
-		"another magic":  []byte("GET / HTTP/1.1\r\n\r\n"),
-		"no frames":      append(good.encode(), 0, 0, 0, 0, 1),
-		"a leader's":     append(good.encode(), appendEmpty(nil, typePong)...),
-		"a huge frame":   append(good.encode(), 0x7f, 0xff, 0xff, 0xff, typeFetch),
-		"silence at all": good.encode(),
-	} {
-		nc, err := net.Dial("tcp", on.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
-		if _, err := nc.Write(say); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 1024)
-		for err == nil {
-			_, err = nc.Read(b)
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: the connection stays open", name)
-		}
-		_ = nc.Close()
-	}
-}
-
-// stranger is a follower that keeps to the handshake only.
-func stranger(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
-	me := Identity{Node: 9, Cluster: "test"}
-	if _, err := me.introduce(nc, toFetch); err != nil {
-		t.Fatal(err)
-	}
-	return nc
-}
-
-func TestAFollowerThatAsksForTooMuchIsHungUpOn(t *testing.T) {
-	l := quick()
-	l.pending = 10
-	h := &leader{}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, l, on)
-	nc := stranger(t, on.Addr().String())
-	var b []byte
-	for i := range uint64(11) {
-		b = appendFetch(b, i, fetchOf(0, 0, 0))
-	}
-	if _, err := nc.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is hung up on", func() bool { return h.disconnected() == 1 })
-	h.take(t, 10)
-}
-
-// It pings, so it lives; but it holds on to a view for as long as it likes.
-func TestAFollowerThatTakesNothingIsHungUpOn(t *testing.T) {
-	log := newLog(t, 8<<20)
-	l := quick()
-	l.write = 100 * time.Millisecond
-	h := &leader{answer: func(q *data.ReplicaFetch) *data.ReplicaFetched {
-		return &data.ReplicaFetched{View: log.inFile(0, 8<<20)}
-	}}
-	on := listen(t)
-	serve(t, ServerConfig{}, h, l, on)
-	nc := stranger(t, on.Addr().String())
-	var b []byte
-	for i := range uint64(5) {
-		b = appendFetch(b, i, fetchOf(0, 0, 8<<20))
-	}
-	if _, err := nc.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	ping := appendEmpty(nil, typePing)
-	eventually(t, "it is hung up on", func() bool {
-		_, _ = nc.Write(ping)
-		return h.disconnected() == 1
-	})
-	eventually(t, "the views are released", func() bool { return log.open.Load() == 0 })
-}
-
 func TestAnsweringOrReleasingTwiceIsABug(t *testing.T) {
 	log := newLog(t, 1000)
 	h := &leader{}
@@ -630,33 +311,5 @@ func TestAnsweringOrReleasingTwiceIsABug(t *testing.T) {
 			}()
 			again()
 		}()
-	}
-}
-
-func TestAProbeOfAFreshConnection(t *testing.T) {
-	on := listen(t)
-	s := serve(t, ServerConfig{}, &leader{}, defaultLimits, on)
-	p := follow(t, PoolConfig{}, defaultLimits, "")
-	pong, err := p.Ping(t.Context(), on.Addr().String())
-	if err != nil || pong != (Pong{Node: leaderNode, Incarnation: "first"}) {
-		t.Fatalf("%+v, %v", pong, err)
-	}
-	s.Close()
-	began := time.Now()
-	if _, err := p.Ping(t.Context(), on.Addr().String()); err == nil {
-		t.Fatal("a closed port answers")
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it took %v to be refused", took)
-	}
-	mute := listen(t) // the kernel accepts, nobody answers: a process that is stopped
-	defer mute.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := p.Ping(ctx, mute.Addr().String()); err == nil {
-		t.Fatal("a process that does nothing answers")
-	}
-	if ctx.Err() == nil {
-		t.Error("the probe ended before its time")
 	}
 }
