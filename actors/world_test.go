@@ -1,7 +1,6 @@
 package actors
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ import (
 	"github.com/troupelog/troupe/persistence/registry"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +65,7 @@ type world struct {
 	settings sync.Map // name -> value; the table's default otherwise
 	clockMs  atomic.Int64
 	metrics  *counts
-	log      *lockedBuffer
+	log      *testkit.LogBuffer
 	ended    bool
 }
 
@@ -80,7 +80,7 @@ func start(t testing.TB, p plan) *world {
 // begin is start without the wait.
 func begin(t testing.TB, p plan) *world {
 	t.Helper()
-	w := &world{t: t, disk: p.disk, store: p.store, metrics: &counts{}, log: &lockedBuffer{}}
+	w := &world{t: t, disk: p.disk, store: p.store, metrics: &counts{}, log: &testkit.LogBuffer{}}
 	if w.disk == nil {
 		w.disk = vfs.NewMem()
 	}
@@ -345,17 +345,7 @@ func (w *world) consume(topic string) []string {
 // eventually waits for a condition.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-end.C:
-			w.t.Fatalf("waited in vain: %s", what)
-		}
-	}
+	testkit.Eventually(w.t, what, ok)
 }
 
 // receive waits for what a channel brings.
@@ -426,22 +416,4 @@ func (c *counts) ISRChanged(by int) {
 	} else {
 		c.grown.Add(1)
 	}
-}
-
-// lockedBuffer keeps the log of a node for when its test fails.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

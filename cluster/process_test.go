@@ -32,7 +32,7 @@ type process struct {
 	node messages.NodeID
 	cmd  *exec.Cmd
 	in   io.WriteCloser
-	log  lockedBuffer
+	log  testkit.LogBuffer
 	done chan struct{}
 
 	mu      sync.Mutex
@@ -41,24 +41,6 @@ type process struct {
 	answers map[int]note
 	ids     int
 	ended   bool
-}
-
-// lockedBuffer takes what a process writes to standard error.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // launch starts a member process and does not wait for it.

@@ -33,7 +33,7 @@ type Consul struct {
 	tb    testing.TB
 	args  []string
 	ports [3]int // HTTP, server RPC, gossip
-	log   *logBuffer
+	log   *LogBuffer
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
 }
@@ -112,7 +112,7 @@ func newConsul(what Consul) (*Consul, error) {
 	var err error
 	for range 3 {
 		c := &what
-		c.log = &logBuffer{}
+		c.log = &LogBuffer{}
 		if c.ports, err = freePorts(); err != nil {
 			return nil, err
 		}

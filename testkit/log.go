@@ -11,15 +11,15 @@ const (
 	logMaxBytes = 16 << 20
 )
 
-// logBuffer keeps the newest part of what a process writes. It is safe for
-// concurrent use.
-type logBuffer struct {
+// LogBuffer keeps what a process or a logger writes, the newest 8 to 16 MiB of it.
+// The zero value is empty. It is safe for concurrent use.
+type LogBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
 // Write never fails, so that the process is never blocked by its log.
-func (l *logBuffer) Write(p []byte) (int, error) {
+func (l *LogBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.buf.Len()+len(p) > logMaxBytes {
@@ -29,14 +29,14 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (l *logBuffer) String() string {
+func (l *LogBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
 // tail returns the last n lines.
-func (l *logBuffer) tail(n int) string {
+func (l *LogBuffer) tail(n int) string {
 	lines := strings.SplitAfter(strings.TrimRight(l.String(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }

@@ -27,7 +27,7 @@ type Node struct {
 
 	tb    testing.TB
 	opts  options
-	log   *logBuffer
+	log   *LogBuffer
 	cmd   *exec.Cmd
 	began time.Time
 	done  chan struct{} // closed when the process has ended
@@ -57,7 +57,7 @@ func StartNode(tb testing.TB, opts ...Option) *Node {
 
 // newNode makes a node that does not run yet.
 func newNode(tb testing.TB, o options) *Node {
-	n := &Node{tb: tb, opts: o, Dir: o.dir, log: &logBuffer{}}
+	n := &Node{tb: tb, opts: o, Dir: o.dir, log: &LogBuffer{}}
 	tb.Cleanup(func() {
 		n.kill()
 		if tb.Failed() {
@@ -72,7 +72,7 @@ func newNode(tb testing.TB, o options) *Node {
 func Refused(tb testing.TB, opts ...Option) (exitCode int, stderr string) {
 	tb.Helper()
 	o := newOptions(tb, opts)
-	log := &logBuffer{}
+	log := &LogBuffer{}
 	cmd := o.command(tb)
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
@@ -328,7 +328,9 @@ func Command(tb testing.TB, stdin, name string, args ...string) string {
 	return out
 }
 
-// Eventually waits until condition is true and fails the test after a minute.
+// Eventually waits until condition is true and fails the test after a minute. It
+// looks often at first, so that what takes a moment is seen after a moment, and
+// then every 10 ms at most, for conditions that ask a node.
 func Eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	eventually(tb, what, condition, func() string { return "" })
@@ -340,13 +342,16 @@ func eventually(tb testing.TB, what string, condition func() bool, instead func(
 	const patience = time.Minute
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
+	pause := time.Millisecond
+	again := time.NewTimer(pause)
+	defer again.Stop()
 	for !condition() {
 		select {
 		case <-deadline.C:
 			tb.Fatalf("testkit: not within %v: %s; %s", patience, what, instead())
-		case <-tick.C:
+		case <-again.C:
 		}
+		pause = min(2*pause, 10*time.Millisecond)
+		again.Reset(pause)
 	}
 }

@@ -141,7 +141,7 @@ func TestTheUsageOfAProcessIsKnown(t *testing.T) {
 }
 
 func TestTheLogKeepsItsEnd(t *testing.T) {
-	var l logBuffer
+	var l LogBuffer
 	line := strings.Repeat("x", 1<<20) + "\n"
 	for range 40 {
 		fmt.Fprint(&l, line)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestAFetchIsAnsweredWithTheRecordsOfTheView(t *testing.T) {
@@ -42,7 +43,7 @@ func TestAFetchIsAnsweredWithTheRecordsOfTheView(t *testing.T) {
 			if f.Release != nil {
 				f.Release()
 			}
-			eventually(t, "the view is released", func() bool { return log.open.Load() == 0 })
+			testkit.Eventually(t, "the view is released", func() bool { return log.open.Load() == 0 })
 		})
 	}
 }
@@ -200,7 +201,7 @@ func TestTheReceiveBudgetHoldsTheLeaderBackUntilRecordsAreReleased(t *testing.T)
 		return peer.link.checks
 	}
 	// The peer cannot be heard while the reader waits: it is not given up for that.
-	eventually(t, "the reader waits for long", func() bool { return silence() > 2*l.silent })
+	testkit.Eventually(t, "the reader waits for long", func() bool { return silence() > 2*l.silent })
 	if n := len(answers); n != limit/size {
 		t.Fatalf("%d answers of %d bytes came under a budget of %d", n, size, limit)
 	}
@@ -230,7 +231,7 @@ func TestAFileThatIsTooShortBreaksTheConnection(t *testing.T) {
 		if !errors.Is(f.Err, messages.ErrUnavailable) {
 			t.Fatalf("%d bytes: %v", size, f.Err)
 		}
-		eventually(t, "the view is released", func() bool { return log.open.Load() == 0 })
+		testkit.Eventually(t, "the view is released", func() bool { return log.open.Load() == 0 })
 	}
 }
 

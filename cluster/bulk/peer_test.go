@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestABrokenConnectionAnswersEverythingAtOnce(t *testing.T) {
@@ -28,14 +29,14 @@ func TestABrokenConnectionAnswersEverythingAtOnce(t *testing.T) {
 			t.Fatalf("%+v", f)
 		}
 	}
-	eventually(t, "the handler is told", func() bool { return h.disconnected() == 1 })
+	testkit.Eventually(t, "the handler is told", func() bool { return h.disconnected() == 1 })
 	for _, r := range parked { // too late: nobody gets it
 		r.reply(&data.ReplicaFetched{View: log.inFile(0, 1000)})
 	}
 	if n := log.open.Load(); n != 0 {
 		t.Fatalf("%d views are not released", n)
 	}
-	eventually(t, "the pool suspects the node", func() bool { return len(p.suspicions()) == 1 })
+	testkit.Eventually(t, "the pool suspects the node", func() bool { return len(p.suspicions()) == 1 })
 	again := p.ask(fetchOf(1, 0, 0))
 	h.take(t, 1)[0].reply(&data.ReplicaFetched{})
 	if f := receive(t, again); f.Err != nil {
@@ -52,7 +53,7 @@ func TestALeaderThatIsNotThereIsCalledOnlyWhenSomebodyWaits(t *testing.T) {
 			t.Fatalf("%+v", f)
 		}
 	}
-	eventually(t, "nothing runs for the peer", func() bool {
+	testkit.Eventually(t, "nothing runs for the peer", func() bool {
 		peer := p.peer(leaderNode)
 		peer.mu.Lock()
 		defer peer.mu.Unlock()
@@ -109,7 +110,7 @@ func TestABlackHoleIsNoticedOnBothSides(t *testing.T) {
 	if took < 2*time.Second || took > 5*time.Second {
 		t.Errorf("it took %v to notice", took)
 	}
-	eventually(t, "the leader notices", func() bool { return h.disconnected() == 1 })
+	testkit.Eventually(t, "the leader notices", func() bool { return h.disconnected() == 1 })
 }
 
 func TestAnIdleConnectionStaysAndParkedFetchesWithIt(t *testing.T) {
@@ -121,7 +122,7 @@ func TestAnIdleConnectionStaysAndParkedFetchesWithIt(t *testing.T) {
 	answer := p.ask(fetchOf(0, 0, 0))
 	parked := h.take(t, 1)[0]
 	peer := p.peer(leaderNode)
-	eventually(t, "the limit of silence has passed twice", func() bool {
+	testkit.Eventually(t, "the limit of silence has passed twice", func() bool {
 		peer.mu.Lock()
 		defer peer.mu.Unlock()
 		return peer.link != nil && peer.link.checks > 2*l.silent
@@ -145,7 +146,7 @@ func TestAConnectionNobodyUsesIsClosedWithoutSuspicion(t *testing.T) {
 		if f := receive(t, p.ask(fetchOf(0, 0, 0))); f.Err != nil {
 			t.Fatal(f.Err)
 		}
-		eventually(t, "the connection is closed", func() bool { return h.disconnected() == n })
+		testkit.Eventually(t, "the connection is closed", func() bool { return h.disconnected() == n })
 	}
 	if s := p.suspicions(); len(s) != 0 {
 		t.Fatalf("suspected: %v", s)

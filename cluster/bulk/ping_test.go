@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // childCommand makes the test binary a leader's node of its own.
@@ -91,7 +92,7 @@ func TestAProcessThatIsStoppedOrKilledDoesNotAnswer(t *testing.T) {
 		t.Fatalf("%+v, %v", pong, err)
 	}
 	answer := p.ask(fetchOf(0, 0, 0))
-	eventually(t, "a connection stands", func() bool {
+	testkit.Eventually(t, "a connection stands", func() bool {
 		peer := p.peer(leaderNode)
 		peer.mu.Lock()
 		defer peer.mu.Unlock()
@@ -121,7 +122,7 @@ func TestAProcessThatIsStoppedOrKilledDoesNotAnswer(t *testing.T) {
 		t.Fatalf("after SIGCONT: %+v, %v", pong, err)
 	}
 	answer = p.ask(fetchOf(0, 0, 0))
-	eventually(t, "a connection stands again", func() bool {
+	testkit.Eventually(t, "a connection stands again", func() bool {
 		peer := p.peer(leaderNode)
 		peer.mu.Lock()
 		defer peer.mu.Unlock()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // slowLeader parks every fetch; goroutines of the test answer them in random order
@@ -142,7 +143,7 @@ func TestEveryFetchIsAnsweredOnceWhateverHappens(t *testing.T) {
 			}
 			for range 1 + r.IntN(6) {
 				at := done.Load() + int64(r.IntN(100))
-				eventually(t, "some more is answered", func() bool {
+				testkit.Eventually(t, "some more is answered", func() bool {
 					return done.Load() >= min(at, partitions*each)
 				})
 				via.cut()

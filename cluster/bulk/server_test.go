@@ -10,6 +10,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // The handler voids what is parked for a follower: it must not void what a later
@@ -156,7 +157,7 @@ func TestAFollowerThatAsksForTooMuchIsHungUpOn(t *testing.T) {
 	if _, err := nc.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is hung up on", func() bool { return h.disconnected() == 1 })
+	testkit.Eventually(t, "it is hung up on", func() bool { return h.disconnected() == 1 })
 	h.take(t, 10)
 }
 
@@ -179,9 +180,9 @@ func TestAFollowerThatTakesNothingIsHungUpOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	ping := appendEmpty(nil, typePing)
-	eventually(t, "it is hung up on", func() bool {
+	testkit.Eventually(t, "it is hung up on", func() bool {
 		_, _ = nc.Write(ping)
 		return h.disconnected() == 1
 	})
-	eventually(t, "the views are released", func() bool { return log.open.Load() == 0 })
+	testkit.Eventually(t, "the views are released", func() bool { return log.open.Load() == 0 })
 }

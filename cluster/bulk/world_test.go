@@ -17,6 +17,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -147,7 +148,7 @@ func (l *leader) Disconnected(_ messages.NodeID, conn uint64) {
 func (l *leader) take(t testing.TB, n int) []parkedFetch {
 	t.Helper()
 	var taken []parkedFetch
-	eventually(t, "fetches are parked", func() bool {
+	testkit.Eventually(t, "fetches are parked", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.parked) < n {
@@ -163,22 +164,6 @@ func (l *leader) disconnected() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.gone)
-}
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("it never came true that %s", what)
-		}
-	}
 }
 
 func listen(t testing.TB) net.Listener {

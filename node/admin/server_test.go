@@ -8,11 +8,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -203,7 +204,7 @@ func TestShutdownCutsOffAnAnswerThatOutlivesItsContext(t *testing.T) {
 }
 
 func TestAPanicOfAHandlerIsLoggedAndTheServerLives(t *testing.T) {
-	var log lockedBuffer
+	var log testkit.LogBuffer
 	_, url := start(t, Options{
 		Health:  reasons{},
 		Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("told to") }),
@@ -266,21 +267,4 @@ func TestConnectionsBeyondTheLimitWait(t *testing.T) {
 	_ = ln.Close()
 	<-accepted
 	_ = second.Close()
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/testkit"
 )
 
 func buildBatch(t testing.TB, c record.Compression, values ...string) []byte {
@@ -265,7 +266,7 @@ func TestProduceTimesOutWhatItsLeaderHasNotAnswered(t *testing.T) {
 		t.Fatal("the batch was given back while its leader still had it")
 	}
 	slow.resume()
-	eventually(t, "the batch is given back", func() bool { return s.Stats().QueuedBytes == 0 })
+	testkit.Eventually(t, "the batch is given back", func() bool { return s.Stats().QueuedBytes == 0 })
 	if end := slow.Offsets().LogEnd; end != 1 {
 		t.Fatalf("what timed out was not appended: log ends at %d", end)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // store appends a batch to a partition of "t" as if a client had sent it.
@@ -329,7 +330,7 @@ func TestFetchWaits(t *testing.T) {
 		w.send(req)
 		parked := func() bool { return f.replica("t", 0).waiting()+f.replica("t", 1).waiting() == 2 }
 		for _, index := range []int32{0, 1, 0} {
-			eventually(t, "it is parked on both", parked)
+			testkit.Eventually(t, "it is parked on both", parked)
 			f.store(t, index, batchOf(t, "a"))
 		}
 		p := receive[*kmsg.FetchResponse](w, 0, req).Topics[0].Partitions
@@ -343,7 +344,7 @@ func TestFetchWaits(t *testing.T) {
 		req := fetchFrom(11, time.Minute, 0, 1)
 		req.MinBytes = 1000
 		w.send(req)
-		eventually(t, "it is parked", func() bool { return f.replica("t", 1).waiting() == 1 })
+		testkit.Eventually(t, "it is parked", func() bool { return f.replica("t", 1).waiting() == 1 })
 		f.replica("t", 1).edit(func(p *fakePartition) { p.err = messages.ErrNotLeader })
 		p := receive[*kmsg.FetchResponse](w, 0, req).Topics[0].Partitions
 		if p[0].ErrorCode != 0 || p[1].ErrorCode != 6 {
@@ -357,10 +358,10 @@ func TestFetchWaits(t *testing.T) {
 		w.send(req)
 		p := f.replica("t", 0)
 		for range 3 {
-			eventually(t, "it is parked", func() bool { return p.waiting() == 1 })
+			testkit.Eventually(t, "it is parked", func() bool { return p.waiting() == 1 })
 			p.edit(func(*fakePartition) {})
 		}
-		eventually(t, "it is parked", func() bool { return p.waiting() == 1 })
+		testkit.Eventually(t, "it is parked", func() bool { return p.waiting() == 1 })
 		f.store(t, 0, batchOf(t, "a"))
 		resp := receive[*kmsg.FetchResponse](w, 0, req)
 		if len(resp.Topics[0].Partitions[0].RecordBatches) == 0 {
@@ -379,9 +380,9 @@ func TestFetchWaits(t *testing.T) {
 		s := serveFake(t, f, Config{})
 		w := dial(t, s)
 		w.send(fetchFrom(11, time.Minute, 0))
-		eventually(t, "it is parked", func() bool { return f.replica("t", 0).waiting() == 1 })
+		testkit.Eventually(t, "it is parked", func() bool { return f.replica("t", 0).waiting() == 1 })
 		_ = w.Close()
-		eventually(t, "nothing waits any more", func() bool {
+		testkit.Eventually(t, "nothing waits any more", func() bool {
 			return f.replica("t", 0).waiting() == 0 && s.Stats().Connections == 0
 		})
 	})

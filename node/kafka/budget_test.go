@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/troupelog/troupe/testkit"
 )
 
 func (c *claim) waits() bool {
@@ -34,9 +36,9 @@ func TestABudgetMakesNewcomersWaitTheirTurn(t *testing.T) {
 	first, second, third := &claim{from: b}, &claim{from: b}, &claim{from: b}
 	granted(t, grow(t, first, 80))
 	big := grow(t, second, 50)
-	eventually(t, "the second waits", second.waits)
+	testkit.Eventually(t, "the second waits", second.waits)
 	small := grow(t, third, 10) // would fit, but would overtake
-	eventually(t, "the third waits", third.waits)
+	testkit.Eventually(t, "the third waits", third.waits)
 	first.release()
 	granted(t, big)
 	granted(t, small)
@@ -54,7 +56,7 @@ func TestOneFrameUnderWayMayExceedTheBudgetSoThatNoneWaitsForEver(t *testing.T) 
 	granted(t, grow(t, two, 50))
 	granted(t, grow(t, one, 40)) // exceeds
 	waits := grow(t, two, 40)
-	eventually(t, "the other waits", two.waits)
+	testkit.Eventually(t, "the other waits", two.waits)
 	granted(t, grow(t, one, 40)) // the same may go on, past those that wait
 	if used, _ := b.stats(); used != 180 {
 		t.Fatalf("%d bytes are used", used)
@@ -72,9 +74,9 @@ func TestAWaitForTheBudgetEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- two.grow(ctx, 90) }()
-	eventually(t, "it waits", two.waits)
+	testkit.Eventually(t, "it waits", two.waits)
 	behind := grow(t, three, 20)
-	eventually(t, "another waits behind", three.waits)
+	testkit.Eventually(t, "another waits behind", three.waits)
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatalf("err = %v", err)
@@ -93,7 +95,7 @@ func TestResponsesAreChargedWithoutWaitingAndHoldBackRequests(t *testing.T) {
 	b.charge(500)
 	c := &claim{from: b}
 	waits := grow(t, c, 10)
-	eventually(t, "the request waits", c.waits)
+	testkit.Eventually(t, "the request waits", c.waits)
 	b.charge(-500)
 	granted(t, waits)
 	c.release()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // batchOf builds a batch with one record for each value.
@@ -66,7 +67,7 @@ func TestAnswersLeaveInTheOrderOfTheRequests(t *testing.T) {
 	first := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")})
 	second := produceTo(9, -1, map[int32][]byte{1: batchOf(t, "b")})
 	w.send(first, second)
-	eventually(t, "the second is appended", func() bool {
+	testkit.Eventually(t, "the second is appended", func() bool {
 		return f.replica("t", 1).Offsets().LogEnd == 1
 	})
 	slow.resume()
@@ -85,7 +86,7 @@ func TestARequestBehindAProduceSeesItsEffects(t *testing.T) {
 	list.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "t",
 		Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}}}}
 	w.send(produce, list)
-	eventually(t, "the batch is with the leader", func() bool { return p.pending() == 1 })
+	testkit.Eventually(t, "the batch is with the leader", func() bool { return p.pending() == 1 })
 	p.resume()
 	receive[*kmsg.ProduceResponse](w, 0, produce)
 	resp := receive[*kmsg.ListOffsetsResponse](w, 1, list)
@@ -101,7 +102,7 @@ func TestAParkedFetchHoldsUpNothingButAnswers(t *testing.T) {
 	fetch := fetchFrom(11, time.Minute, 0)
 	produce := produceTo(9, 1, map[int32][]byte{0: batchOf(t, "a")})
 	w.send(fetch)
-	eventually(t, "the fetch is parked", func() bool { return f.replica("t", 0).waiting() == 1 })
+	testkit.Eventually(t, "the fetch is parked", func() bool { return f.replica("t", 0).waiting() == 1 })
 	w.send(produce) // wakes the fetch that is before it on the same connection
 	resp := receive[*kmsg.FetchResponse](w, 0, fetch)
 	if len(resp.Topics[0].Partitions[0].RecordBatches) == 0 {
@@ -191,16 +192,16 @@ func TestASizeCostsNothingUntilBytesArrive(t *testing.T) {
 	w := dial(t, s)
 	w.send(anyAPIVersions())
 	receive[*kmsg.ApiVersionsResponse](w, 0, anyAPIVersions())
-	eventually(t, "the answer is let go of", func() bool { return s.Stats().QueuedBytes == 0 })
+	testkit.Eventually(t, "the answer is let go of", func() bool { return s.Stats().QueuedBytes == 0 })
 
 	w.raw([]byte{0x06, 0x40, 0, 0}) // 100 MiB
 	w.raw([]byte{0})
-	eventually(t, "memory is taken", func() bool { return s.Stats().QueuedBytes > 0 })
+	testkit.Eventually(t, "memory is taken", func() bool { return s.Stats().QueuedBytes > 0 })
 	if used := s.Stats().QueuedBytes; used > firstStep {
 		t.Fatalf("5 bytes took %d bytes of memory", used)
 	}
 	_ = w.Close()
-	eventually(t, "memory is given back", func() bool { return s.Stats().QueuedBytes == 0 })
+	testkit.Eventually(t, "memory is given back", func() bool { return s.Stats().QueuedBytes == 0 })
 }
 
 func TestAClientThatStopsInARequestIsGivenUp(t *testing.T) {
@@ -208,7 +209,7 @@ func TestAClientThatStopsInARequestIsGivenUp(t *testing.T) {
 	w := dial(t, s)
 	w.raw([]byte{0, 0, 1, 0, 0})
 	w.expectClosed()
-	eventually(t, "memory is given back", func() bool { return s.Stats().QueuedBytes == 0 })
+	testkit.Eventually(t, "memory is given back", func() bool { return s.Stats().QueuedBytes == 0 })
 }
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
@@ -235,7 +236,7 @@ func TestAClientThatReadsNothingIsHeldBackAndGivenUp(t *testing.T) {
 	for range 60 { // more than the sockets hold
 		w.send(fetchFrom(11, 0, 0))
 	}
-	eventually(t, "the server gave up", func() bool {
+	testkit.Eventually(t, "the server gave up", func() bool {
 		_, err := w.Write([]byte{0})
 		return err != nil
 	})
@@ -252,7 +253,7 @@ func TestShutdownAnswersWhatIsUnderWay(t *testing.T) {
 	produce := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")})
 	fetcher.send(fetch)
 	producer.send(produce)
-	eventually(t, "both are under way", func() bool {
+	testkit.Eventually(t, "both are under way", func() bool {
 		return p.pending() == 1 && f.replica("t", 1).waiting() == 1
 	})
 	stopped := make(chan struct{})
@@ -276,7 +277,7 @@ func TestShutdownDoesNotWaitLongerThanItMay(t *testing.T) {
 	p.edit(func(p *fakePartition) { p.pause = true })
 	w := dial(t, s)
 	w.send(produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")}))
-	eventually(t, "the batch is with the leader", func() bool { return p.pending() == 1 })
+	testkit.Eventually(t, "the batch is with the leader", func() bool { return p.pending() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -287,7 +288,7 @@ func TestShutdownDoesNotWaitLongerThanItMay(t *testing.T) {
 		t.Fatal("the batch was given back while its leader still had it")
 	}
 	p.resume()
-	eventually(t, "the batch is given back", func() bool { return s.Stats().QueuedBytes == 0 })
+	testkit.Eventually(t, "the batch is given back", func() bool { return s.Stats().QueuedBytes == 0 })
 }
 
 func TestABugInAHandlerEndsItsConnectionAlone(t *testing.T) {

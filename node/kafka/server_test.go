@@ -15,6 +15,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+
+	"github.com/troupelog/troupe/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -75,24 +77,8 @@ func (f *fakeCluster) checkViews(t testing.TB) {
 	replicas := maps.Clone(f.replicas)
 	f.mu.Unlock()
 	for id, p := range replicas {
-		eventually(t, fmt.Sprintf("the views of partition %d are released", id.Partition),
+		testkit.Eventually(t, fmt.Sprintf("the views of partition %d are released", id.Partition),
 			func() bool { return p.views.Load() == 0 })
-	}
-}
-
-// eventually waits until ok is true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited 10 s until %s", what)
-		}
 	}
 }
 
