@@ -23,8 +23,10 @@ type ControllerLock interface {
 // CandidateConfig says how a node takes part in the election of controllers.
 type CandidateConfig struct {
 	Lock ControllerLock
-	// Dead reports whether a member is certainly dead, by asking its process
-	// itself. Nil: nobody is found dead before Consul says so.
+	// Dead reports whether a member does not answer when its process itself is
+	// asked: it is dead, stands still, or is cut off from here. A controller that is
+	// deposed wrongly costs a change of controllers, and no data. Nil: nobody is
+	// found dead before Consul says so.
 	Dead func(ctx context.Context, m Member) bool
 	// Elected is called when this node becomes controller, after the view says
 	// so: the controller's actor must run now.

@@ -33,6 +33,7 @@ type JoinConfig struct {
 	Bind      string // HOST:PORT on which the actor system listens; port 0: any
 	Advertise string // HOST or HOST:PORT under which others reach it; "": as Bind
 	Bulk      string // HOST:PORT of the replication listener, for the others
+	Directory string // the data of the node, as messages.Node has it
 	// TLS between actor systems; nil: none.
 	ServerTLS, ClientTLS *tls.Config
 
@@ -59,9 +60,9 @@ type JoinConfig struct {
 const suspectsMax = 64
 
 // Joined is a node of a cluster whose members find each other through Consul.
-// The callbacks of its JoinConfig are called by Join and by its goroutines, one call
-// of each kind at a time. They must be quick, may come before Join has returned,
-// and must not call Leave or Stop.
+// Open makes it, Join makes it a member. The callbacks of its JoinConfig are called
+// by Join and by its goroutines, one call of each kind at a time. They must be
+// quick, may come before Join has returned, and must not call Leave or Stop.
 type Joined struct {
 	*Core
 
@@ -74,12 +75,9 @@ type Joined struct {
 	leaving  sync.Once
 }
 
-// Join makes the actor system a member of the cluster: it listens, registers with
-// Consul and reads who else is there. lookup places its virtual actors. The node
-// stays a member while Consul does not answer, but it cannot join without.
-func Join(
-	ctx context.Context, system *actor.ActorSystem, lookup *Lookup, cfg JoinConfig,
-) (*Joined, error) {
+// Open has the actor system listen, with lookup to place its virtual actors. Nobody
+// knows of it before Join; Stop ends it in any case. It does not ask Consul.
+func Open(system *actor.ActorSystem, lookup *Lookup, cfg JoinConfig) (*Joined, error) {
 	if err := cfg.settle(); err != nil {
 		return nil, err
 	}
@@ -96,17 +94,23 @@ func Join(
 	j := &Joined{Core: core, cfg: cfg, suspects: make(chan messages.NodeID, suspectsMax)}
 	j.members = newMembership(client, cfg, lookup.Self(), system, j.show)
 	j.events = system.EventStream.Subscribe(j.suspect)
+	return j, nil
+}
+
+// Join makes the node a member: it registers with Consul and reads who else is
+// there. The node stays a member while Consul does not answer, but it cannot join
+// without. After an error it may be called again, after success not. It fails with
+// messages.ErrDuplicateNode while a member of other data has the node's id.
+func (j *Joined) Join(ctx context.Context) error {
 	if err := j.members.join(ctx); err != nil {
-		j.leave()
-		lookup.Shutdown()
-		return nil, err
+		return err
 	}
 	running, cancel := context.WithCancel(context.Background())
 	j.cancel = cancel
 	j.running.Go(func() { j.members.heartbeat(running) })
 	j.running.Go(func() { j.members.watch(running) })
 	j.running.Go(func() { j.tellSuspicions(running) })
-	return j, nil
+	return nil
 }
 
 // settle puts in the defaults and refuses what cannot work.

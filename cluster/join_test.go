@@ -134,7 +134,7 @@ func TestJoinRefusesWhatCannotWork(t *testing.T) {
 			system := NewSystem(slog.New(slog.DiscardHandler))
 			defer system.Shutdown()
 			lookup := NewLookup(1, actor.RestartingSupervisorStrategy())
-			_, err := Join(t.Context(), system, lookup, cfg)
+			_, err := Open(system, lookup, cfg)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want one with %q", err, tt.want)
 			}
@@ -148,4 +148,42 @@ func TestWithoutConsulANodeDoesNotJoin(t *testing.T) {
 	if log := p.log.String(); !strings.Contains(log, "Consul at 127.0.0.1:1") {
 		t.Errorf("a member that found no Consul said %q", log)
 	}
+}
+
+func TestJoiningCanBeTriedAgain(t *testing.T) {
+	consul := testkit.StartConsul(t)
+	consul.Stop()
+	system := NewSystem(slog.New(slog.DiscardHandler))
+	j, err := Open(system, NewLookup(1, actor.RestartingSupervisorStrategy()), JoinConfig{
+		Cluster: "again", Consul: registry.ConsulAPI(consul.Addr), Bind: "127.0.0.1:0",
+		TTL: longTTL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Stop()
+	if err := j.Join(t.Context()); err == nil {
+		t.Fatal("it joined without Consul")
+	}
+	consul.Restart()
+	testkit.Eventually(t, "the node joins", func() bool { return j.Join(t.Context()) == nil })
+	if m := j.Lookup.View().Member(1); m == nil || m.Incarnation != j.Incarnation() {
+		t.Errorf("the view has %v for the node itself", m)
+	}
+}
+
+// It would stand in the place of the other in every view, as controller too.
+func TestTheIDOfALiveMemberWithOtherDataIsRefused(t *testing.T) {
+	cfg := memberConfig{Cluster: "twins", Consul: testkit.SharedConsul(t), Node: 1,
+		TTL: shortTTL, Directory: "a,b"}
+	first := start(t, cfg)
+	cfg.Directory = "c"
+	other := launch(t, cfg)
+	<-other.done
+	if log := other.log.String(); !strings.Contains(log, "node 1 is alive at") {
+		t.Errorf("a second node 1 said %q", log)
+	}
+	first.expectMembers(first.members())
+	first.kill()          // Consul lists it until the TTL has passed
+	cfg.Directory = "b,d" // the same machine, after a disk was replaced
+	start(t, cfg)
 }

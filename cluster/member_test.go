@@ -34,6 +34,8 @@ type memberConfig struct {
 	Consul  string
 	Node    messages.NodeID
 	TTL     time.Duration
+	// Directory is the data the member has; "": nobody knows.
+	Directory string
 	// PEM of a certificate, its own authority, and its key; nil: no TLS.
 	Cert, Key []byte
 }
@@ -122,9 +124,10 @@ func (m *member) run() error {
 	}
 	lookup := NewLookup(m.cfg.Node, actor.RestartingSupervisorStrategy(), m.kinds()...)
 	quiet := slog.New(slog.DiscardHandler)
-	m.joined, err = Join(context.Background(), NewSystem(quiet), lookup, JoinConfig{
+	m.joined, err = Open(NewSystem(quiet), lookup, JoinConfig{
 		Cluster: m.cfg.Cluster, Consul: registry.ConsulAPI(m.cfg.Consul), Log: log,
 		Bind: "127.0.0.1:0", Bulk: bulk.Addr().String(), TTL: m.cfg.TTL, Refresh: m.cfg.TTL / 3,
+		Directory: m.cfg.Directory,
 		ServerTLS: secured, ClientTLS: secured,
 		OnLapse: func(i string) { m.write(note{Event: "lapse", Text: i, Node: m.cfg.Node}) },
 		OnSuspect: func(n messages.NodeID) {
@@ -143,6 +146,9 @@ func (m *member) run() error {
 		},
 	})
 	if err != nil {
+		return err
+	}
+	if err := m.joined.Join(context.Background()); err != nil {
 		return err
 	}
 	m.end = StartCandidate(lookup, CandidateConfig{Lock: m.store, Dead: isDead, Log: log,

@@ -41,6 +41,7 @@ const (
 	metaNode        = "troupe-node"
 	metaIncarnation = "troupe-incarnation"
 	metaBulk        = "troupe-bulk"
+	metaDirectory   = "troupe-directory"
 )
 
 // listed is a member under an id for Proto.Actor, which takes nobody back whose
@@ -109,20 +110,45 @@ func (m *membership) service() string {
 	return m.registered
 }
 
-// join registers the node and reads the list once. Members that cannot be read
-// now are seen by the watch.
+// join registers the node and reads the list, which the watch follows from then on.
 func (m *membership) join(ctx context.Context) error {
+	entries, _, err := m.list(ctx, 0, 0)
+	if err != nil {
+		return err
+	}
+	if err := m.unique(entries); err != nil {
+		return err
+	}
 	m.pulse = pulse{ttl: m.cfg.TTL}
 	m.pulse.tried(time.Now(), true)
 	if err := m.register(ctx); err != nil {
 		return err
 	}
 	m.apply(nil)
-	entries, _, err := m.list(ctx, 0, 0)
-	if err != nil {
+	if entries, _, err = m.list(ctx, 0, 0); err != nil {
 		return err
 	}
 	m.apply(entries)
+	return nil
+}
+
+// unique refuses the id of a member that lives with other data. Once registered,
+// this node would stand in its place: others would fetch here, and ask here for the
+// controller. An earlier life of this node has directories in common with it.
+func (m *membership) unique(entries []*api.ServiceEntry) error {
+	me := m.me()
+	for _, e := range entries {
+		other, err := readMember(e)
+		if err != nil || other.Node != me.Node || e.Checks.AggregatedStatus() != api.HealthPassing {
+			continue
+		}
+		theirs := e.Service.Meta[metaDirectory]
+		if theirs != "" && m.cfg.Directory != "" &&
+			!messages.SharesData(theirs, m.cfg.Directory) {
+			return fmt.Errorf("node %d is alive at %s with other data: stop it, or give this "+
+				"node an id of its own: %w", me.Node, other.Address, messages.ErrDuplicateNode)
+		}
+	}
 	return nil
 }
 
@@ -140,7 +166,8 @@ func (m *membership) register(ctx context.Context) error {
 	err = m.client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID: id, Name: m.name, Address: host, Port: port,
 		Meta: map[string]string{metaNode: strconv.Itoa(int(me.Node)),
-			metaIncarnation: me.Incarnation, metaBulk: me.Bulk},
+			metaIncarnation: me.Incarnation, metaBulk: me.Bulk,
+			metaDirectory: m.cfg.Directory},
 		Check: &api.AgentServiceCheck{TTL: m.cfg.TTL.String(), Status: api.HealthPassing,
 			DeregisterCriticalServiceAfter: forgetAfter.String()},
 	}, api.ServiceRegisterOpts{}.WithContext(ctx))

@@ -17,8 +17,8 @@ type Node struct {
 	Epoch NodeEpoch
 	// Incarnation is the process life that registered.
 	Incarnation string
-	// Directory is the id of its data: another one means that the disk was
-	// replaced and what the node once had is gone.
+	// Directory is the ids of its data directories, separated by commas, in any
+	// order; see LacksData.
 	Directory string
 	// Fenced: not alive, or not known to be. It leads nothing, is in no in-sync
 	// set, and clients do not see it.
@@ -34,6 +34,23 @@ func (n *Node) Usable() bool { return !n.Fenced && !n.Leaving && !n.Draining }
 
 // MayLead reports whether the node may lead what it is in sync with.
 func (n *Node) MayLead() bool { return !n.Fenced && !n.Leaving }
+
+// SharesData reports whether two values of Node.Directory name a data directory in
+// common: they are of the same node, if maybe not of the same time.
+func SharesData(a, b string) bool {
+	return slices.ContainsFunc(strings.Split(a, ","), func(id string) bool {
+		return slices.Contains(strings.Split(b, ","), id)
+	})
+}
+
+// LacksData reports whether a data directory that a node had is not one of those it
+// has now: what was in it is gone.
+func LacksData(had, has string) bool {
+	now := strings.Split(has, ",")
+	return slices.ContainsFunc(strings.Split(had, ","), func(id string) bool {
+		return !slices.Contains(now, id)
+	})
+}
 
 // Partition is the state of one partition that the controller decides.
 type Partition struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"path"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/consul/api"
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/actors"
@@ -45,23 +47,23 @@ const (
 // member is what a node of a cluster has that one on its own has not: Consul, the
 // election of controllers, and the connections for replication.
 type member struct {
-	name      string // of the cluster
-	consul    string // for people
-	cfg       *config.Config
-	log       zerolog.Logger
-	store     *registry.Consul
-	lookup    *cluster.Lookup
-	candidate *cluster.Candidate
-	pool      *bulk.Pool
-	server    *bulk.Server
-	client    *actors.Client
+	name   string // of the cluster
+	consul string // for people
+	cfg    *config.Config
+	log    zerolog.Logger
+	store  *registry.Consul
+	lookup *cluster.Lookup
+	client *actors.Client
+	pool   *bulk.Pool
+	server *bulk.Server
 
 	watching sync.WaitGroup // of pauses
 	unwatch  context.CancelFunc
 
-	mu     sync.Mutex
-	joined *cluster.Joined // nil before join
-	last   string          // the incarnation that was handed out last
+	mu        sync.Mutex
+	joined    *cluster.Joined    // nil before it is a member
+	candidate *cluster.Candidate // nil before serve
+	last      string             // the incarnation that was handed out last
 }
 
 // openMember returns nil for a node on its own. It does not ask Consul yet.
@@ -96,6 +98,16 @@ func (m *member) membership() *cluster.Joined {
 	return m.joined
 }
 
+// hopeless reports whether asking Consul again would bring the same answer: it
+// refuses the request, or has what this version must not touch.
+func hopeless(err error) bool {
+	var status api.StatusError
+	if errors.As(err, &status) {
+		return status.Code/100 == 4 && status.Code != http.StatusTooManyRequests
+	}
+	return errors.Is(err, registry.ErrCorrupt) || errors.Is(err, registry.ErrNewerFormat)
+}
+
 // insist repeats f, which asks Consul, for as long as a start is worth waiting.
 func (m *member) insist(ctx context.Context, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, consulPatience)
@@ -109,12 +121,18 @@ func (m *member) insist(ctx context.Context, what string, f func(context.Context
 		if last == nil || ctx.Err() == nil {
 			last = err
 		}
+		if hopeless(err) {
+			return fmt.Errorf("%s through Consul at %s: %w", what, m.consul, err)
+		}
 		if !said {
-			m.log.Warn().Err(err).Str("consul", m.consul).Msg("Consul does not answer, trying on")
+			m.log.Warn().Err(err).Str("consul", m.consul).Msg(what + " does not succeed, trying on")
 		}
 		select {
 		case <-time.After(consulRetry):
 		case <-ctx.Done():
+			if errors.Is(last, messages.ErrDuplicateNode) { // it says what to do
+				return fmt.Errorf("%s: %w", what, last)
+			}
 			return fmt.Errorf("%s through Consul at %s: %w; start Consul, or name another with --consul",
 				what, m.consul, last)
 		}
@@ -203,22 +221,24 @@ func (m *member) join(
 	n.env.Peers = m.pool
 	m.server = bulk.NewServer(bulk.ServerConfig{
 		Identity: identity, MaxRecords: maxRecords, Log: log}, followers{n.env})
-	return m.insist(ctx, "joining the cluster", func(ctx context.Context) error {
-		joined, err := cluster.Join(ctx, system, lookup, cluster.JoinConfig{
-			Cluster: m.name, Consul: registry.ConsulAPI(m.consul), Bind: address,
-			Bulk: n.sockets.bulk.Addr().String(), TTL: ttl, Refresh: refresh, Log: log,
-			OnLapse:   func(string) { n.client.Lapsed() },
-			OnSuspect: m.suspect,
-		})
-		if err != nil {
-			return err
-		}
-		m.mu.Lock()
-		m.joined = joined
-		m.mu.Unlock()
-		n.cluster, n.end = joined.Core, joined.Stop
-		return nil
+	joined, err := cluster.Open(system, lookup, cluster.JoinConfig{
+		Cluster: m.name, Consul: registry.ConsulAPI(m.consul), Bind: address,
+		Bulk: n.sockets.bulk.Addr().String(), Directory: n.directories(),
+		TTL: ttl, Refresh: refresh, Log: log,
+		OnLapse:   func(string) { n.client.Lapsed() },
+		OnSuspect: m.suspect,
 	})
+	if err != nil {
+		return err
+	}
+	n.cluster, n.end = joined.Core, joined.Stop
+	if err := m.insist(ctx, "joining the cluster", joined.Join); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.joined = joined
+	return nil
 }
 
 // watchPauses has the node registered anew when its process stood still for as
@@ -242,6 +262,8 @@ func (m *member) serve(n *Node) {
 			n.faults <- fmt.Errorf("bulk listener %s ended: %w", ln.Addr(), err)
 		}
 	}()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.candidate = cluster.StartCandidate(m.lookup, cluster.CandidateConfig{
 		Lock: m.store, Dead: m.dead, Log: logging.Slog(m.log, slog.LevelInfo),
 		Elected: func() {
@@ -262,8 +284,10 @@ func (f followers) Disconnected(follower messages.NodeID, _ uint64) { f.env.Foll
 // suspect has a node looked at, because a connection to it broke.
 func (m *member) suspect(node messages.NodeID) {
 	m.client.Suspect(node)
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.candidate != nil {
-		m.candidate.Suspect(node)
+		m.candidate.Suspect(node) // returns at once
 	}
 }
 
@@ -329,8 +353,11 @@ func (m *member) stop() {
 		m.unwatch()
 		m.watching.Wait()
 	}
-	if m.candidate != nil {
-		m.candidate.Stop()
+	m.mu.Lock()
+	candidate := m.candidate
+	m.mu.Unlock()
+	if candidate != nil {
+		candidate.Stop() // waits for who may be asking for the lock above
 	}
 	if m.pool != nil {
 		m.pool.Close()
@@ -340,7 +367,7 @@ func (m *member) stop() {
 
 // handOver moves what the node leads to others, so that clients notice nothing.
 func (n *Node) handOver() {
-	if n.cluster == nil || !n.cfg.Bool("controlled.shutdown.enable") {
+	if n.member.membership() == nil || !n.cfg.Bool("controlled.shutdown.enable") {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
@@ -350,8 +377,7 @@ func (n *Node) handOver() {
 	}
 }
 
-// directories identifies the node's data as a whole: one disk replaced, and it is
-// another's.
+// directories identifies the node's data, as messages.Node has it.
 func (n *Node) directories() string {
 	ids := make([]string, len(n.dirs))
 	for i, d := range n.dirs {

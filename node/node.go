@@ -223,7 +223,7 @@ func (n *Node) stop() error {
 			n.log.Warn().Err(err).Msg("clients were cut off")
 		}
 	}
-	if n.cluster != nil {
+	if n.env != nil {
 		errs = append(errs, n.stopActors())
 	}
 	if n.store != nil {
@@ -250,7 +250,9 @@ func (n *Node) stopActors() error {
 	if n.member != nil {
 		n.member.stop()
 	}
-	n.cluster.Lookup.Shutdown()
+	if n.cluster != nil {
+		n.cluster.Lookup.Shutdown()
+	}
 	var err error
 	if n.storage != nil {
 		done := make(chan error, 1)
@@ -261,7 +263,9 @@ func (n *Node) stopActors() error {
 			err = fmt.Errorf("logs were not closed within %s; the next start recovers them", drainActors)
 		}
 	}
-	n.end()
+	if n.cluster != nil {
+		n.end()
+	}
 	n.env.Close()
 	n.files.Close()
 	return err

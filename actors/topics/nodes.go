@@ -31,11 +31,12 @@ func (p *Plan) Register(r messages.Registration, epoch messages.NodeEpoch) error
 	n.Epoch, n.Fenced, n.Leaving, n.Draining = epoch, false, false, false
 	unclean := r.Unclean
 	if old := p.node(n.ID); old != nil {
-		replaced := old.Directory != "" && n.Directory != "" && old.Directory != n.Directory
+		known := old.Directory != "" && n.Directory != ""
+		other := known && !messages.SharesData(old.Directory, n.Directory)
 		again := n.Incarnation != "" && old.Incarnation == n.Incarnation
 		n.Draining = old.Draining
 		switch {
-		case !old.Fenced && replaced && !again:
+		case !old.Fenced && other && !again:
 			return fmt.Errorf("node %d is alive at %s:%d with other data: stop it, or give this "+
 				"node an id of its own: %w", n.ID, old.Host, old.Port, messages.ErrDuplicateNode)
 		case !old.Fenced && !old.Leaving && again:
@@ -43,7 +44,7 @@ func (p *Plan) Register(r messages.Registration, epoch messages.NodeEpoch) error
 			p.putNode(n)
 			return nil
 		}
-		unclean = unclean || replaced
+		unclean = unclean || known && messages.LacksData(old.Directory, n.Directory)
 	}
 	p.putNode(n)
 	p.rejoin(n.ID, func(id messages.PartitionID) bool {

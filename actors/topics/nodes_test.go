@@ -71,7 +71,9 @@ func TestRegistering(t *testing.T) {
 	all := partitionOf(1, nodeIDs{1, 2, 3}, nodeIDs{1, 2, 3}, nil)
 	lost := func(r *messages.Registration) { r.Lost = []messages.PartitionID{scenePartition} }
 	dirty := func(r *messages.Registration) { r.Unclean = true }
-	disk := func(r *messages.Registration) { r.Node.Directory = "new disk" }
+	disks := func(ids string) func(*messages.Registration) {
+		return func(r *messages.Registration) { r.Node.Directory = ids }
+	}
 	for _, tt := range []struct {
 		name  string
 		given scene
@@ -115,9 +117,16 @@ func TestRegistering(t *testing.T) {
 		{"one short log: that partition alone",
 			scene{fenced: nodeIDs{1, 2}, part: sole}, lost, "-1@5.8 r[1 2] i[]", nil},
 		{"a fenced node with a new disk is unclean",
-			scene{fenced: nodeIDs{1, 2}, part: sole}, disk, "-1@5.8 r[1 2] i[]", nil},
+			scene{fenced: nodeIDs{1, 2}, part: sole}, disks("new disk"), "-1@5.8 r[1 2] i[]", nil},
 		{"a new disk under the id of a live node",
-			scene{part: all}, disk, "1@5.7 r[1 2 3] i[1 2 3]", messages.ErrDuplicateNode},
+			scene{part: all}, disks("new disk"), "1@5.7 r[1 2 3] i[1 2 3]", messages.ErrDuplicateNode},
+		{"one disk more and another order of them: nothing is lost",
+			scene{fenced: nodeIDs{1, 2}, part: sole}, disks("disk c,disk b,disk a"),
+			"1@6.8 r[1 2] i[1]", nil},
+		{"one disk of two is new: unclean",
+			scene{fenced: nodeIDs{1, 2}, part: sole}, disks("disk a,disk c"), "-1@5.8 r[1 2] i[]", nil},
+		{"a quick restart with one new disk of two: the same node",
+			scene{part: all}, disks("disk a,disk c"), "2@6.8 r[1 2 3] i[2 3]", nil},
 		{"the same life again changes nothing",
 			scene{part: all}, func(r *messages.Registration) { r.Node.Incarnation = "first life" },
 			"1@5.7 r[1 2 3] i[1 2 3]", nil},

@@ -29,7 +29,7 @@ var sceneTopic = messages.TopicID{1}
 var scenePartition = messages.PartitionID{Topic: sceneTopic}
 
 // oldDisk is the directory of every node of a scene; its epoch is 10 times its id.
-const oldDisk = "old disk"
+const oldDisk = "disk a,disk b"
 
 func (s scene) state() *State {
 	d := &messages.Delta{To: 100, Snapshot: true, Controller: 1}
