@@ -77,6 +77,12 @@ func Assigned(t *messages.Topic, p messages.Partition) any {
 // of a follower's node broke.
 func FollowerLost(n messages.NodeID) any { return fetcherGone{n} }
 
+// DeleteRecords is the message that asks a leading replica to drop what is before an
+// offset; reply hears the log's new start.
+func DeleteRecords(before messages.Offset, reply func(messages.Offset, error)) any {
+	return &deleteRecords{before, reply}
+}
+
 // Receive handles one message.
 func (b *ReplicaBody) Receive(m any) { b.r.receive(m) }
 

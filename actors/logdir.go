@@ -276,6 +276,9 @@ func (l *logDir) bounds() map[messages.TopicPartition]logBounds {
 func (l *logDir) armRetention(ctx actor.Context) {
 	every := l.env.retentionInterval()
 	self, root := ctx.Self(), l.env.Root
+	if l.retain != nil {
+		l.retain.Stop() // of before a restart of the actor
+	}
 	l.retain = time.AfterFunc(every, func() { root.Send(self, retentionDue{}) })
 }
 

@@ -12,8 +12,10 @@ import (
 // Those with acks=all are safe by the high watermark; this keeps the promise for
 // the others, and spares clients what would be truncated.
 //
-// A replica acknowledges only while it has heard from the node's agent since the
-// last pause; the agent registers the node anew first.
+// A replica takes appends only while it has heard from the node's agent since the
+// last pause; the agent registers the node anew first. What was appended before the
+// pause and waits for a flush (flush.messages=1) is acknowledged after it; with
+// acks=1 another leader may lack it, as always.
 type pauses struct {
 	limit  time.Duration // 0: nobody watches
 	begun  time.Time

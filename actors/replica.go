@@ -231,12 +231,15 @@ func (r *replica) assign(t *messages.Topic, p messages.Partition) {
 // become takes the role that p gives this replica. A decision that is older than
 // one heard of before changes nothing.
 func (r *replica) become(p messages.Partition) {
-	if p.LeaderEpoch < r.partition.LeaderEpoch {
+	before := r.partition
+	if p.LeaderEpoch < before.LeaderEpoch ||
+		p.LeaderEpoch == before.LeaderEpoch && p.PartitionEpoch < before.PartitionEpoch {
 		return
 	}
-	before := r.partition
 	r.partition = p
-	r.face.leaderEnd.Store(int64(messages.NoOffset)) // until a leader tells
+	if p.LeaderEpoch != before.LeaderEpoch {
+		r.face.leaderEnd.Store(int64(messages.NoOffset)) // until the leader tells
+	}
 	if by := len(p.ISR) - len(before.ISR); by != 0 && r.leader != nil &&
 		before.Leader == r.env.Self && p.LeaderEpoch == before.LeaderEpoch {
 		r.env.Metrics.ISRChanged(by)

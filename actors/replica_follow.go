@@ -192,6 +192,11 @@ func (r *replica) finishCut() error {
 //
 // docs/flows/replication.md: 6.
 func (r *replica) copyRecords(res *data.ReplicaFetched) error {
+	if base, ok := r.follower.Begins(r.store, res.Records); ok {
+		if err := r.store.TruncateFullyAndStartAt(base); err != nil {
+			return err
+		}
+	}
 	batches, err := r.follower.Accept(r.store, res.Records, r.batches[:0])
 	if err != nil {
 		return err

@@ -163,7 +163,9 @@ func (r *replica) serveFetches() {
 		r.leader.Unpark(p.q.Follower, r.env.Now())
 		r.env.Metrics.ReplicatedOut(res.View.Bytes)
 		p.reply(res)
-		if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
+		if isFault(res.Err) {
+			r.out.Self(logFaulted{r.store, res.Err})
+		} else if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
 			r.log.Error().Err(res.Err).Msg("log cannot be read for a follower")
 		}
 	}
@@ -193,7 +195,8 @@ func (r *replica) serveDue() {
 	}
 }
 
-// dropFetch answers a parked fetch that another one replaces.
+// dropFetch answers a parked fetch that another one replaces, or whose connection
+// broke.
 func (r *replica) dropFetch(follower messages.NodeID) {
 	i := slices.IndexFunc(r.fetches, func(p parkedFetch) bool { return p.q.Follower == follower })
 	if i < 0 {
@@ -218,10 +221,12 @@ func (r *replica) refuseFetches(err error) {
 }
 
 // fetcherGone keeps a follower whose connection broke from counting as one that
-// waits for records. Its fetch stays: the follower may have come back already.
+// waits for records, and drops its fetch: nobody takes the answer. It comes before
+// what the follower asks on another connection.
 func (r *replica) fetcherGone(m fetcherGone) {
 	if r.leader != nil {
 		r.leader.Unpark(m.follower, r.env.Now())
+		r.dropFetch(m.follower)
 	}
 }
 

@@ -50,11 +50,12 @@ func (s *Sender) flushMore() error {
 	if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}
+	pieces := s.gather // which keeps its room for the next
 	for s.size > 0 {
 		var n int
 		var sendErr error
 		err := s.raw.Write(func(fd uintptr) bool {
-			n, sendErr = unix.SendmsgBuffers(int(fd), s.gather, nil, nil,
+			n, sendErr = unix.SendmsgBuffers(int(fd), pieces, nil, nil,
 				unix.MSG_MORE|unix.MSG_NOSIGNAL)
 			return !again(sendErr)
 		})
@@ -64,25 +65,24 @@ func (s *Sender) flushMore() error {
 		if err != nil {
 			return err
 		}
-		s.consume(max(n, 0))
+		pieces = s.consume(pieces, max(n, 0))
 	}
 	s.reset()
 	return nil
 }
 
-// consume drops the first n bytes of what was gathered.
-func (s *Sender) consume(n int) {
+// consume returns pieces without their first n bytes, which have left.
+func (s *Sender) consume(pieces [][]byte, n int) [][]byte {
 	s.bytes += int64(n)
 	s.size -= n
-	for n > 0 {
-		first := s.gather[0]
-		if n < len(first) {
-			s.gather[0] = first[n:]
-			return
-		}
-		n -= len(first)
-		s.gather = s.gather[1:]
+	for n > 0 && n >= len(pieces[0]) {
+		n -= len(pieces[0])
+		pieces = pieces[1:]
 	}
+	if n > 0 {
+		pieces[0] = pieces[0][n:]
+	}
+	return pieces
 }
 
 // sendfile sends size bytes of a file from pos. The position is explicit: many

@@ -134,6 +134,20 @@ func (f *Follower) Accept(log Log, records []byte, batches []record.Batch) ([]re
 	return batches, nil
 }
 
+// Begins returns where an empty log must begin so that the leader's first batch
+// fits: the leader's log may start inside a batch, after DeleteRecords, and batches
+// are copied whole. The caller moves the start up again once it has the batch.
+func (f *Follower) Begins(log Log, records []byte) (messages.Offset, bool) {
+	if len(records) == 0 || log.Start() != log.End() {
+		return 0, false
+	}
+	b, _, err := record.Parse(records)
+	if err != nil || b.BaseOffset >= log.Start() || b.NextOffset() <= log.Start() {
+		return 0, false // Accept says what is wrong, if anything is
+	}
+	return b.BaseOffset, true
+}
+
 // Appended takes over the leader's high watermark, as far as the own log goes.
 func (f *Follower) Appended(leaderHW, end messages.Offset) {
 	f.hw = max(f.hw, min(leaderHW, end))

@@ -171,6 +171,38 @@ func TestAFollowerTakesOnlyWhatFollowsItsLog(t *testing.T) {
 	}
 }
 
+// After DeleteRecords the leader's log may begin inside a batch.
+func TestAnEmptyLogBeginsWhereTheLeadersBatchDoes(t *testing.T) {
+	b := record.NewBuilder(record.Compression{})
+	for range 3 {
+		b.Append(1, nil, []byte("v"))
+	}
+	built, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	built.Stamp(4, 1) // 4, 5, 6
+	for _, tt := range []struct {
+		name    string
+		log     epochLog
+		records []byte
+		want    bool
+	}{
+		{"inside the batch", epochLog{start: 5}, built.Bytes, true},
+		{"at its last record", epochLog{start: 6}, built.Bytes, true},
+		{"at its first", epochLog{start: 4}, built.Bytes, false},
+		{"behind it", epochLog{start: 7}, built.Bytes, false},
+		{"a log that has records", epochLog{4, []messages.LeaderEpoch{1}}, built.Bytes, false},
+		{"no records", epochLog{start: 5}, nil, false},
+		{"half a batch", epochLog{start: 5}, built.Bytes[:40], false},
+	} {
+		base, ok := following(3).Begins(tt.log, tt.records)
+		if ok != tt.want || ok && base != 4 {
+			t.Errorf("%s: %d, %v", tt.name, base, ok)
+		}
+	}
+}
+
 func TestTheFollowersHighWatermark(t *testing.T) {
 	f := following(3)
 	f.Appended(10, 8)

@@ -88,18 +88,20 @@ func (l *Leader) Propose(lag time.Duration, nodes Nodes, now time.Time) *message
 	if l.pending != nil {
 		return nil
 	}
-	changed := false
+	changed := func(n messages.NodeID) bool {
+		had := slices.Contains(l.part.ISR, n)
+		stays, _ := l.belongs(n, had, lag, nodes, now)
+		return stays != had
+	}
+	if !slices.ContainsFunc(l.part.Replicas, changed) {
+		return nil // nearly always, and this is asked at each fetch
+	}
 	var isr []messages.ISRMember
 	for _, n := range l.part.Replicas {
-		had := slices.Contains(l.part.ISR, n)
-		stays, epoch := l.belongs(n, had, lag, nodes, now)
+		stays, epoch := l.belongs(n, slices.Contains(l.part.ISR, n), lag, nodes, now)
 		if stays {
 			isr = append(isr, messages.ISRMember{Node: n, Epoch: epoch})
 		}
-		changed = changed || stays != had
-	}
-	if !changed {
-		return nil
 	}
 	l.pending = &messages.AlterPartition{
 		LeaderEpoch: l.part.LeaderEpoch, PartitionEpoch: l.part.PartitionEpoch, ISR: isr,

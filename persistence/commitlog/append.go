@@ -20,11 +20,14 @@ const gapsFile = "offset-gaps"
 // Append stores batches at the log end with one gathered write (more when they
 // are many), all or nothing: after an error the log is as before. The batches
 // are stamped; the first begins at End, or above it in a follower of a log with
-// gaps. The bytes may be reused when Append returns.
+// gaps. The bytes may be reused when Append returns. A batch larger than
+// SegmentBytes gets a segment to itself: it may have been acknowledged, elsewhere
+// or before the setting was lowered. Whether a producer's is taken is for the
+// caller to say.
 //
-// It fails with messages.ErrBatchLargerThanSegment, messages.ErrFencedLeaderEpoch
-// (a batch of an epoch before the latest), an *segment.IOError, and after a
-// failed sync always with messages.ErrStorage.
+// It fails with messages.ErrFencedLeaderEpoch (a batch of an epoch before the
+// latest), an *segment.IOError, and after a failed sync always with
+// messages.ErrStorage.
 func (l *Log) Append(now time.Time, batches []record.Batch) error {
 	if len(batches) == 0 {
 		return nil
@@ -68,10 +71,6 @@ func (l *Log) admit(batches []record.Batch) error {
 			invariant.That(false, "%s: append of offsets %d to %d in %d bytes of %d, log ends at %d",
 				l.name, b.BaseOffset, b.LastOffset(), len(b.Bytes), b.Size(), end)
 		}
-		if int64(len(b.Bytes)) > l.cfg.SegmentBytes {
-			return fmt.Errorf("%s: batch of %d bytes, segment.bytes is %d: %w", l.name,
-				len(b.Bytes), l.cfg.SegmentBytes, messages.ErrBatchLargerThanSegment)
-		}
 		if latest := epochs.latest(); b.LeaderEpoch > latest {
 			epochs = epochs.assign(EpochStart{b.LeaderEpoch, b.BaseOffset})
 		} else if b.LeaderEpoch < latest {
@@ -108,8 +107,9 @@ func (l *Log) fitting(s *segment.Segment, batches []record.Batch) int {
 	first := s.FirstTimestamp()
 	for i := range batches {
 		b := &batches[i]
+		alone := size == 0
 		size += int64(len(b.Bytes))
-		if size > l.cfg.SegmentBytes || !s.Fits(b) {
+		if size > l.cfg.SegmentBytes && !alone || !s.Fits(b) {
 			return i
 		}
 		if size > int64(len(b.Bytes)) && l.tooOld(first, b.MaxTimestamp) {

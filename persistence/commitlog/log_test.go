@@ -187,10 +187,6 @@ func TestAppendRefusesWhatCannotBeStored(t *testing.T) {
 	if err := l.Append(noon, nil); err != nil {
 		t.Errorf("nothing: %v", err)
 	}
-	big := batch(t, 10, 0, 1, 5000, noon)
-	if err := l.Append(noon, batchesOf(big)); !errors.Is(err, messages.ErrBatchLargerThanSegment) {
-		t.Errorf("large batch: %v", err)
-	}
 	if err := l.AssignEpoch(5, 10); err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +199,27 @@ func TestAppendRefusesWhatCannotBeStored(t *testing.T) {
 	}
 	if l.End() != 10 {
 		t.Errorf("end %d", l.End())
+	}
+}
+
+// It was acknowledged when segment.bytes was larger, and is copied now.
+func TestABatchLargerThanSegmentBytesHasASegmentToItself(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 10, 5, 30)
+	before := l.Segments()
+	small, big, next := batch(t, 10, 0, 1, 5, noon), batch(t, 11, 0, 1, 5000, noon),
+		batch(t, 12, 0, 1, 5, noon)
+	if err := l.Append(noon, batchesOf(small, big, next)); err != nil {
+		t.Fatal(err)
+	}
+	if l.End() != 13 || l.Segments() != before+2 {
+		t.Errorf("the log ends at %d and has %d segments after %d", l.End(), l.Segments(), before)
+	}
+	want := readAll(t, l, 0)
+	again, _ := mustOpen(t, m.CrashClone(1, vfs.KeepAll), testOptions())
+	if got := readAll(t, again, 0); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of %d", len(got), len(want))
 	}
 }
 

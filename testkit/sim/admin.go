@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/troupelog/troupe/actors"
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 )
@@ -84,10 +85,25 @@ func (w *World) CreateTopic(name string, t Topic) {
 // DeleteTopic deletes a topic.
 func (w *World) DeleteTopic(name string) {
 	w.t.Helper()
+	w.deleted[name] = true
 	a := w.command(&control.DeleteTopics{Topics: []messages.TopicRef{{Name: name}}})
 	if err := a.Topics[0].Err; err != nil {
 		w.t.Fatalf("deleting %s: %v", name, err)
 	}
+}
+
+// DeleteRecords asks whoever leads a partition to drop what is before an offset,
+// and reports whether anybody could be asked. It does not wait.
+func (w *World) DeleteRecords(id messages.PartitionID, before messages.Offset) bool {
+	r := w.guess(id)
+	if r == nil {
+		return false
+	}
+	w.note("records of %d before %d are deleted", id.Partition, before)
+	p := w.truth.parts[id]
+	p.dropped = max(p.dropped, before)
+	r.send(actors.DeleteRecords(before, func(messages.Offset, error) {}))
+	return true
 }
 
 // Drain has a node emptied, or ends that.

@@ -13,7 +13,7 @@ import (
 // come back, with or without what was not synced; pause and go on; stop in good
 // order; links are cut, swallow packets or are slow; clocks jump; disks are full or
 // fail; the registry is away, and controllers lose their lock without knowing;
-// operators move, drain, elect and delete. It leaves them broken; see Rest.
+// operators move, drain, elect, and delete topics and records. It leaves them broken; see Rest.
 func (w *World) Chaos(d time.Duration) {
 	w.t.Helper()
 	until := w.now.Add(d)
@@ -193,7 +193,7 @@ func (w *World) operate() {
 	t := w.meta().Topics()[w.rng.IntN(w.meta().TopicCount())]
 	id := messages.PartitionID{Topic: t.ID, Partition: int32(w.rng.IntN(len(t.Partitions)))}
 	var c control.Command
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(8) {
 	case 0, 1:
 		c = &control.Reassign{Reqs: []messages.Reassign{{ID: id, Replicas: w.someNodes()}}}
 	case 2:
@@ -209,6 +209,9 @@ func (w *World) operate() {
 		c = minInSync(t.Name, 1+w.rng.IntN(2))
 	case 6:
 		w.churn()
+		return
+	case 7:
+		w.DeleteRecords(id, messages.Offset(w.rng.Int64N(int64(w.truth.of(t, id.Partition).end)+1)))
 		return
 	}
 	w.note("an operator asks for %T %+v", c, c)
@@ -228,6 +231,7 @@ func (w *World) someNodes() []messages.NodeID {
 func (w *World) churn() {
 	const name = "churn"
 	w.note("topic %s is made anew", name)
+	w.deleted[name] = true
 	create := w.createTopic(name, Topic{Partitions: 1, Replicas: 3, MinInSync: 2})
 	w.ask(&control.DeleteTopics{Topics: []messages.TopicRef{{Name: name}}}, 3,
 		func(*control.Answer) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
 )
 
 // loaded is a World of n nodes with a topic that is written to without end.
@@ -315,6 +316,37 @@ func TestALeaderDiesWhileItsPartitionMoves(t *testing.T) {
 		return slices.Equal(now.Replicas, target) && len(now.ISR) == 3
 	})
 	w.flows(time.Second)
+	w.Rest()
+	w.Verify()
+}
+
+// Records are deleted up to the middle of a batch. A node that has nothing of the
+// partition gets the batch as a whole, and begins where the leader does.
+func TestANewReplicaOfALogThatBeginsInsideABatch(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	w.CreateTopic("orders", Topic{Partitions: 1, Replicas: 2, MinInSync: 1})
+	id := messages.PartitionID{Topic: w.meta().Topic("orders").ID}
+	w.Produce("orders", 0, 20)
+	w.RunUntil("producers have finished", func() bool { return w.clients[0].done })
+	leader := w.node(w.Leader("orders", 0)).replicas[id]
+	_, batches := w.truth.stored(leader)
+	i := slices.IndexFunc(batches, func(b record.Batch) bool { return b.LastOffsetDelta > 0 })
+	inside := batches[i].BaseOffset + 1
+	w.RunUntil("the leader deletes records", func() bool {
+		w.DeleteRecords(id, inside)
+		return leader.body.Log().Start() == inside
+	})
+	replicas := w.meta().Partition(id).Replicas
+	other := messages.NodeID(6) - replicas[0] - replicas[1]
+	w.command(&control.Reassign{Reqs: []messages.Reassign{{
+		ID: id, Replicas: []messages.NodeID{w.Leader("orders", 0), other}}}})
+	w.RunUntil("the new replica is in sync", func() bool {
+		p := w.meta().Partition(id)
+		return slices.Contains(p.ISR, other) && !p.Reassigning()
+	})
+	if log := w.node(other).replicas[id].body.Log(); log.Start() != inside {
+		t.Errorf("the copy begins at %d, the leader's log at %d", log.Start(), inside)
+	}
 	w.Rest()
 	w.Verify()
 }

@@ -25,6 +25,7 @@ type partition struct {
 	acked   map[messages.Offset][]byte               // values that were acknowledged
 	end     messages.Offset                          // after the last of them
 	seen    map[messages.Offset][]byte               // values that readers saw
+	dropped messages.Offset                          // deletion was asked of what is before it
 	epoch   messages.PartitionEpoch
 	marks   map[mark]messages.Offset // the last high watermark of a leadership
 }
@@ -188,6 +189,9 @@ func (t *truth) read(p *partition, r *replica) {
 	face := r.body.Face
 	// From a little before the end of what was seen: there it is decided.
 	at := max(0, messages.Offset(len(p.seen)-readAgain))
+	if log := r.body.Log(); log != nil {
+		at = max(at, log.Start())
+	}
 	for {
 		res := face.Read(data.Read{From: at, MaxBytes: 1 << 20, MinOne: true,
 			CurrentEpoch: messages.NoEpoch, LastEpoch: messages.NoEpoch})

@@ -41,8 +41,9 @@ type World struct {
 	service *service
 	clients []*producer
 	truth   *truth
-	ids     uint64 // of topics
-	stopped bool   // clients begin nothing new
+	ids     uint64          // of topics
+	stopped bool            // clients begin nothing new
+	deleted map[string]bool // topics whose deletion was asked for, by name
 }
 
 // start is the virtual time at which every World begins.
@@ -76,6 +77,7 @@ func New(t testing.TB, seed uint64, n int) *World {
 	w := &World{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x77)), began: start, now: start}
 	w.net = newNetwork(w)
 	w.truth = newTruth(w)
+	w.deleted = map[string]bool{}
 	w.service = newService(w)
 	for i := range n {
 		w.addNode(messages.NodeID(i + 1))
