@@ -71,6 +71,10 @@ type Partition struct {
 // Reassigning reports whether a reassignment is in progress.
 func (p *Partition) Reassigning() bool { return len(p.Adding)+len(p.Removing) > 0 }
 
+// LeastISR returns how many replicas must be in sync for acks=all, given
+// min.insync.replicas: as in Kafka no more than there are.
+func (p *Partition) LeastISR(minInSync int) int { return min(minInSync, len(p.Replicas)) }
+
 // Target returns the replicas once the reassignment in progress is done.
 func (p *Partition) Target() []NodeID {
 	return slices.DeleteFunc(slices.Clone(p.Replicas), func(n NodeID) bool {

@@ -67,18 +67,15 @@ func (n *Node) snapshot() metrics.Snapshot {
 	return s
 }
 
-// rateISR says how the in-sync set of a partition compares to what it should be.
-// Replicas that a reassignment adds do not count before they are in sync.
+// rateISR says how the in-sync set of a partition compares to what it should be. As
+// in Kafka, replicas that a reassignment adds are not missed before they are in
+// sync, but do count among those of which min.insync.replicas must be.
 func rateISR(m *metrics.Replica, p *messages.Partition, minISR int) {
-	settled := len(p.Replicas)
 	for _, r := range p.Replicas {
 		in, added := slices.Contains(p.ISR, r), slices.Contains(p.Adding, r)
-		if added {
-			settled--
-		}
 		m.UnderReplicated = m.UnderReplicated || !in && !added
 	}
-	least := min(minISR, settled)
+	least := p.LeastISR(minISR)
 	m.UnderMinISR, m.AtMinISR = len(p.ISR) < least, len(p.ISR) == least
 	m.Reassigning = p.Reassigning()
 }

@@ -25,6 +25,8 @@ func TestPartitionsAreRatedByTheirInSyncSet(t *testing.T) {
 			metrics.Replica{AtMinISR: true}},
 		{"an added one has yet to catch up", messages.Partition{Replicas: ids{1, 4, 2}, ISR: ids{1, 2},
 			Adding: ids{4}, Removing: ids{2}}, 1, metrics.Replica{Reassigning: true}},
+		{"one is added to reach the minimum", messages.Partition{Replicas: ids{1, 4}, ISR: ids{1},
+			Adding: ids{4}}, 2, metrics.Replica{Reassigning: true, UnderMinISR: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got metrics.Replica

@@ -20,6 +20,9 @@ const (
 const (
 	// registerRetry is how often a node registers until the controller took it in.
 	registerRetry = 250 * time.Millisecond
+	// patienceRefusals is how many answers that do not take the node in are nothing
+	// to speak of: a controller loads, or is being elected.
+	patienceRefusals = 12
 	// askLost is when a command without an answer is believed to get none.
 	askLost = 3 * time.Second
 	// leaveBeat is how often a node that wants to stop asks whether it may.
@@ -88,6 +91,7 @@ type Agent struct {
 
 	asked       uint64 // the latest id
 	registering asking
+	refusals    int                    // since it was registered last
 	telling     []messages.PartitionID // what it says is lost
 	lapsed      bool                   // the registration under way is out of date already
 	beating     asking
@@ -247,6 +251,9 @@ func (a *Agent) registrationAnswered(now time.Time, r *Answer) {
 	a.registerAt = now.Add(registerRetry)
 	if r.Err != nil || r.Snapshot == nil {
 		level := zerolog.DebugLevel
+		if a.refusals++; a.refusals == patienceRefusals {
+			level = zerolog.WarnLevel
+		}
 		if errors.Is(r.Err, messages.ErrDuplicateNode) || errors.Is(r.Err, messages.ErrInvalidRequest) {
 			level = zerolog.ErrorLevel
 			a.registerAt = now.Add(10 * registerRetry) // only an operator can help
@@ -267,6 +274,7 @@ func (a *Agent) registrationAnswered(now time.Time, r *Answer) {
 	if a.image == nil {
 		patience = startPatience
 	}
+	a.refusals = 0
 	a.epoch = epoch
 	if !a.apply(now, r.Snapshot, patience) {
 		a.epoch = messages.NoNodeEpoch // of a controller that is none any more

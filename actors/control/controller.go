@@ -17,10 +17,11 @@ import (
 )
 
 // How long a controller waits before it tries again to become one: after a
-// failure, and while another node is.
+// failure, twice as long each time, and while another node is.
 const (
-	loadRetry = 200 * time.Millisecond
-	heldRetry = time.Second
+	loadRetry    = 200 * time.Millisecond
+	loadRetryMax = 2 * time.Second
+	heldRetry    = time.Second
 )
 
 // registryTimeout bounds one registry operation.
@@ -70,6 +71,7 @@ type Controller struct {
 	id    string // of the cluster
 	past  history
 
+	failures  int       // to load, one after the other
 	loadAt    time.Time // when to try to become controller; zero: it is, or never was told to
 	ticked    time.Time // the last look at the sessions
 	balanceAt time.Time
@@ -139,11 +141,16 @@ func (c *Controller) Load(now time.Time) {
 			c.log.Info().Err(err).Msg("another node is controller")
 			return
 		}
-		c.loadAt = now.Add(loadRetry)
-		c.log.Error().Err(err).Msg("controller cannot load the registry, retrying")
+		c.loadAt = now.Add(min(loadRetryMax, loadRetry<<min(c.failures, 10)))
+		level := zerolog.ErrorLevel
+		if c.failures > 0 { // said already
+			level = zerolog.DebugLevel
+		}
+		c.failures++
+		c.log.WithLevel(level).Err(err).Msg("controller cannot load the registry, retrying")
 		return
 	}
-	c.loadAt = time.Time{}
+	c.loadAt, c.failures = time.Time{}, 0
 	im := c.state.Image()
 	c.log.Info().Int64("epoch", int64(c.lease.Epoch)).Int("topics", im.TopicCount()).
 		Int64("version", int64(im.Version)).Msg("controller is active")

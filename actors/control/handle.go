@@ -2,7 +2,6 @@ package control
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/actors/topics"
@@ -168,13 +167,12 @@ func (c *Controller) balanceSoon(now time.Time) {
 func (c *Controller) balance(now time.Time) {
 	c.balanceAt = now.Add(time.Duration(c.number("leader.imbalance.check.interval.seconds")) *
 		time.Second)
-	draining := slices.ContainsFunc(c.state.Image().Nodes,
-		func(n messages.Node) bool { return n.Draining })
-	if c.cfg.Settings("auto.leader.rebalance.enable") != "true" && !draining {
-		return
-	}
 	p := c.state.Plan()
-	moved := p.Balance(int(c.number("rebalance.max.partitions")))
+	step := p.Balance
+	if c.cfg.Settings("auto.leader.rebalance.enable") != "true" {
+		step = p.Drain
+	}
+	moved := step(int(c.number("rebalance.max.partitions")))
 	if moved == 0 || p.Empty() {
 		return
 	}

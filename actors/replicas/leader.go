@@ -165,9 +165,8 @@ func (l *Leader) inSync(n messages.NodeID) bool {
 		func(m messages.ISRMember) bool { return m.Node == n })
 }
 
-// required is how many replicas must be in sync. As in Kafka a partition cannot
-// be asked for more than it has.
-func (l *Leader) required() int { return min(l.min, len(l.part.Replicas)) }
+// required is how many replicas must be in sync.
+func (l *Leader) required() int { return l.part.LeastISR(l.min) }
 
 // advance raises the high watermark to what all in-sync replicas have. It does
 // not move while fewer than min.insync.replicas are in sync (KIP-966).

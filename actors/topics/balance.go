@@ -17,6 +17,20 @@ import (
 // A partition is left alone while it is being reassigned, has no leader, or has a
 // replica on a live node that is not in sync.
 func (p *Plan) Balance(limit int) (moved int) {
+	return p.move(limit, placement.Balance, func(messages.NodeID) bool { return true })
+}
+
+// Drain is Balance for draining nodes alone: what they have goes to others, and all
+// else stays where it is, for those who place replicas and leaders themselves.
+func (p *Plan) Drain(limit int) (moved int) {
+	return p.move(limit, placement.Drain, func(leader messages.NodeID) bool {
+		n := p.node(leader)
+		return n != nil && n.Draining
+	})
+}
+
+// move makes the moves that choose says, and takes leaderships from those leaders.
+func (p *Plan) move(limit int, choose mover, from func(messages.NodeID) bool) (moved int) {
 	topics := p.all()
 	var parts []placement.Partition
 	var ids []messages.PartitionID
@@ -33,23 +47,28 @@ func (p *Plan) Balance(limit int) (moved int) {
 			}
 		}
 	}
-	for _, m := range placement.Balance(p.nodeSet(), parts, max(copies, 0), limit) {
+	for _, m := range choose(p.nodeSet(), parts, max(copies, 0), limit) {
 		if p.Reassign(messages.Reassign{ID: ids[m.Partition], Replicas: m.Replicas}) == nil {
 			moved++
 		}
 	}
-	return moved + p.restore(ids, limit)
+	return moved + p.restore(ids, limit, from)
 }
 
-// restore gives partitions their preferred leaders back.
-func (p *Plan) restore(ids []messages.PartitionID, limit int) (moved int) {
+// mover chooses moves; package placement has some.
+type mover func(nodes []messages.Node, parts []placement.Partition, copies, orders int) []placement.Move
+
+// restore gives partitions their preferred leaders back, from some leaders.
+func (p *Plan) restore(
+	ids []messages.PartitionID, limit int, from func(messages.NodeID) bool,
+) (moved int) {
 	for _, id := range ids {
 		if moved == limit {
 			break
 		}
 		part := p.partition(id)
 		if part.Leader == messages.NoNode || part.Leader == part.Replicas[0] ||
-			part.Reassigning() {
+			part.Reassigning() || !from(part.Leader) {
 			continue
 		}
 		if n := p.node(part.Replicas[0]); n == nil || !n.Usable() {

@@ -48,6 +48,18 @@ func Balance(nodes []messages.Node, parts []Partition, copies, orders int) []Mov
 	return b.result()
 }
 
+// Drain returns only those moves of Balance that empty draining nodes: everything
+// else stays where somebody put it.
+func Drain(nodes []messages.Node, parts []Partition, copies, orders int) []Move {
+	b := newBalancer(nodes, parts)
+	if len(b.usable) == 0 {
+		return nil
+	}
+	b.copies, b.orders = copies, orders
+	b.drain()
+	return b.result()
+}
+
 // balancer holds the assignment as the moves so far leave it. Usable nodes are
 // known by their index in usable.
 type balancer struct {

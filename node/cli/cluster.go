@@ -89,9 +89,12 @@ func statusOf(ctx context.Context, cl *kgo.Client, adm *kadm.Client) (*clusterSt
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := clusterNodes(ctx, cl, meta, partitions)
+	if err != nil {
+		return nil, err
+	}
 	s := &clusterStatus{ClusterID: meta.Cluster, Controller: meta.Controller,
-		Topics: len(meta.Topics), Partitions: len(partitions),
-		Nodes: clusterNodes(ctx, cl, meta, partitions)}
+		Topics: len(meta.Topics), Partitions: len(partitions), Nodes: nodes}
 	addDisks(ctx, adm, s.Nodes)
 	s.Health = healthOf(s.Nodes, partitions)
 	return s, ctx.Err()

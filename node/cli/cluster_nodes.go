@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -44,7 +45,7 @@ type disk struct {
 // clusterNodes returns the nodes by id, alive or not, without their disks.
 func clusterNodes(
 	ctx context.Context, cl *kgo.Client, meta kadm.Metadata, partitions []partitionState,
-) []nodeState {
+) ([]nodeState, error) {
 	nodes := []nodeState{}
 	for _, b := range meta.Brokers {
 		n := nodeState{ID: b.NodeID, Address: hostPort(b.Host, b.Port), Alive: true,
@@ -61,17 +62,26 @@ func clusterNodes(
 	// partitions name are known all the same.
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeFencedBrokers = true
-	if resp, err := req.RequestWith(ctx, cl); err == nil {
-		for _, b := range resp.Brokers {
-			if at := find(b.NodeID); at >= 0 {
-				continue
-			}
-			n := nodeState{ID: b.NodeID, Address: hostPort(b.Host, b.Port), Alive: !b.IsFenced}
-			if b.Rack != nil {
-				n.Rack = *b.Rack
-			}
-			nodes = append(nodes, n)
+	resp := &kmsg.DescribeClusterResponse{}
+	answer, _, err := askInTurn(ctx, cl, meta.Brokers.NodeIDs(), req)
+	switch {
+	case err == nil:
+		resp = answer.(*kmsg.DescribeClusterResponse)
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return nil, refusal("", err, resp.ErrorMessage)
 		}
+	case !tooOld(err):
+		return nil, err
+	}
+	for _, b := range resp.Brokers {
+		if at := find(b.NodeID); at >= 0 {
+			continue
+		}
+		n := nodeState{ID: b.NodeID, Address: hostPort(b.Host, b.Port), Alive: !b.IsFenced}
+		if b.Rack != nil {
+			n.Rack = *b.Rack
+		}
+		nodes = append(nodes, n)
 	}
 	for i := range partitions {
 		for _, id := range partitions[i].Replicas {
@@ -91,7 +101,7 @@ func clusterNodes(
 		nodes[i].Draining = draining[nodes[i].ID]
 		nodes[i].State = nodes[i].words()
 	}
-	return nodes
+	return nodes, nil
 }
 
 func hostPort(host string, port int32) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -50,7 +51,8 @@ func (p *partitionState) target() []int32 {
 	})
 }
 
-// settle finds the state of the partition; minISR is 0 if nobody knows it.
+// settle finds the state of the partition by the same rules as the metrics of its
+// leader; minISR is 0 if it has all its replicas in sync.
 func (p *partitionState) settle(minISR int) {
 	settled := slices.DeleteFunc(slices.Clone(p.Replicas), func(n int32) bool {
 		return slices.Contains(p.Adding, n)
@@ -66,9 +68,9 @@ func (p *partitionState) settle(minISR int) {
 	})
 	has(stateOffline, p.Leader < 0 && dead)
 	has(stateLeaderless, p.Leader < 0 && !dead)
-	has(stateUnderMinISR, len(p.ISR) < min(minISR, len(settled)))
+	has(stateUnderMinISR, len(p.ISR) < min(minISR, len(p.Replicas)))
 	has(stateUnderReplicated, slices.ContainsFunc(settled, func(n int32) bool {
-		return !slices.Contains(p.ISR, n) && !slices.Contains(p.Removing, n)
+		return !slices.Contains(p.ISR, n)
 	}))
 	has(stateReassigning, p.moving())
 	has(stateNotPreferred, p.Leader >= 0 && len(p.Replicas) > 0 && p.Leader != p.Replicas[0])
@@ -107,7 +109,10 @@ func clusterPartitions(
 			suspects = append(suspects, t.Topic)
 		}
 	}
-	minISR := minInsyncReplicas(ctx, cl, suspects)
+	minISR, err := minInsyncReplicas(ctx, cl, suspects)
+	if err != nil {
+		return nil, err
+	}
 	for i := range out {
 		out[i].settle(minISR[out[i].Topic])
 	}
@@ -123,7 +128,7 @@ func reassignments(ctx context.Context, cl *kgo.Client, brokers kadm.BrokerDetai
 	req := kmsg.NewPtrListPartitionReassignmentsRequest() // null topics: all
 	answer, _, err := askInTurn(ctx, cl, brokers.NodeIDs(), req)
 	if err != nil {
-		if errors.Is(err, kerr.UnsupportedVersion) {
+		if tooOld(err) {
 			return nil, nil
 		}
 		return nil, err
@@ -155,18 +160,28 @@ func askInTurn(
 		once, cancel := context.WithTimeout(ctx, nodePatience)
 		answer, err = cl.Broker(int(id)).Request(once, req)
 		cancel()
-		if err == nil || errors.Is(err, kerr.UnsupportedVersion) || ctx.Err() != nil {
+		if err == nil || tooOld(err) || ctx.Err() != nil {
 			return answer, id, err
 		}
 	}
 	return nil, -1, err
 }
 
-// minInsyncReplicas returns the setting of topics, as far as it is known.
-func minInsyncReplicas(ctx context.Context, cl *kgo.Client, topics []string) map[string]int {
+// tooOld reports whether a cluster does not know a request. The client finds out
+// before it asks, and has no name for that error.
+func tooOld(err error) bool {
+	return errors.Is(err, kerr.UnsupportedVersion) ||
+		strings.Contains(err.Error(), "broker is too old") ||
+		strings.Contains(err.Error(), "request key is unknown")
+}
+
+// minInsyncReplicas returns the setting of topics.
+func minInsyncReplicas(
+	ctx context.Context, cl *kgo.Client, topics []string,
+) (map[string]int, error) {
 	const name = "min.insync.replicas"
 	if len(topics) == 0 {
-		return nil
+		return nil, nil
 	}
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, t := range topics {
@@ -177,17 +192,21 @@ func minInsyncReplicas(ctx context.Context, cl *kgo.Client, topics []string) map
 	}
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	out := map[string]int{}
 	for _, r := range resp.Resources {
+		err := kerr.ErrorForCode(r.ErrorCode)
+		if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) { // deleted meanwhile
+			return nil, refusal(r.ResourceName, err, r.ErrorMessage)
+		}
 		for _, c := range r.Configs {
 			if c.Name == name && c.Value != nil {
 				out[r.ResourceName], _ = strconv.Atoi(*c.Value)
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 // refusal is an error of the cluster about what, with what it said.

@@ -39,7 +39,8 @@ func theNodes(
 	if err != nil {
 		return nil, nil, err
 	}
-	return clusterNodes(ctx, cl, meta, partitions), partitions, ctx.Err()
+	nodes, err := clusterNodes(ctx, cl, meta, partitions)
+	return nodes, partitions, err
 }
 
 func newNodeList(g *globals) *cobra.Command {
