@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"path"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/hashicorp/consul/api"
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/actors"
@@ -98,16 +96,6 @@ func (m *member) membership() *cluster.Joined {
 	return m.joined
 }
 
-// hopeless reports whether asking Consul again would bring the same answer: it
-// refuses the request, or has what this version must not touch.
-func hopeless(err error) bool {
-	var status api.StatusError
-	if errors.As(err, &status) {
-		return status.Code/100 == 4 && status.Code != http.StatusTooManyRequests
-	}
-	return errors.Is(err, registry.ErrCorrupt) || errors.Is(err, registry.ErrNewerFormat)
-}
-
 // insist repeats f, which asks Consul, for as long as a start is worth waiting.
 func (m *member) insist(ctx context.Context, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, consulPatience)
@@ -121,7 +109,7 @@ func (m *member) insist(ctx context.Context, what string, f func(context.Context
 		if last == nil || ctx.Err() == nil {
 			last = err
 		}
-		if hopeless(err) {
+		if registry.Hopeless(err) {
 			return fmt.Errorf("%s through Consul at %s: %w", what, m.consul, err)
 		}
 		if !said {

@@ -56,7 +56,9 @@ func (p *Plan) move(limit int, choose mover, from func(messages.NodeID) bool) (m
 }
 
 // mover chooses moves; package placement has some.
-type mover func(nodes []messages.Node, parts []placement.Partition, copies, orders int) []placement.Move
+type mover func(
+	nodes []messages.Node, parts []placement.Partition, copies, orders int,
+) []placement.Move
 
 // restore gives partitions their preferred leaders back, from some leaders.
 func (p *Plan) restore(

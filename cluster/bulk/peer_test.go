@@ -36,7 +36,8 @@ func TestABrokenConnectionAnswersEverythingAtOnce(t *testing.T) {
 	if n := log.open.Load(); n != 0 {
 		t.Fatalf("%d views are not released", n)
 	}
-	testkit.Eventually(t, "the pool suspects the node", func() bool { return len(p.suspicions()) == 1 })
+	testkit.Eventually(t, "the pool suspects the node",
+		func() bool { return len(p.suspicions()) == 1 })
 	again := p.ask(fetchOf(1, 0, 0))
 	h.take(t, 1)[0].reply(&data.ReplicaFetched{})
 	if f := receive(t, again); f.Err != nil {

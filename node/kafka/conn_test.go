@@ -102,7 +102,8 @@ func TestAParkedFetchHoldsUpNothingButAnswers(t *testing.T) {
 	fetch := fetchFrom(11, time.Minute, 0)
 	produce := produceTo(9, 1, map[int32][]byte{0: batchOf(t, "a")})
 	w.send(fetch)
-	testkit.Eventually(t, "the fetch is parked", func() bool { return f.replica("t", 0).waiting() == 1 })
+	testkit.Eventually(t, "the fetch is parked",
+		func() bool { return f.replica("t", 0).waiting() == 1 })
 	w.send(produce) // wakes the fetch that is before it on the same connection
 	resp := receive[*kmsg.FetchResponse](w, 0, fetch)
 	if len(resp.Topics[0].Partitions[0].RecordBatches) == 0 {

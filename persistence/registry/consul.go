@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"sync"
 	"time"
@@ -18,6 +19,16 @@ import (
 // back without its data, or with an old copy. Nothing is read from it or written
 // to it until it has caught up.
 var ErrRegressed = errors.New("metadata store went back in time")
+
+// Hopeless reports whether asking the store again would bring the same answer:
+// Consul refuses the request, or what is stored this version must not touch.
+func Hopeless(err error) bool {
+	var status api.StatusError
+	if errors.As(err, &status) {
+		return status.Code/100 == 4 && status.Code != http.StatusTooManyRequests
+	}
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNewerFormat)
+}
 
 // Bounds of the calls to Consul.
 const (
