@@ -255,20 +255,6 @@ func (c *Client) Reassign(ctx context.Context, reqs []messages.Reassign) ([]erro
 	return a.Errs, err
 }
 
-// MoveLeaders moves leaderships to the replicas named; the errors stand in the
-// order of the moves.
-func (c *Client) MoveLeaders(ctx context.Context, moves []messages.MoveLeader) ([]error, error) {
-	a, err := c.admin(ctx, &control.MoveLeaders{Moves: moves})
-	return a.Errs, err
-}
-
-// Drain has a node emptied of its replicas, or ends that. It returns when that
-// has begun.
-func (c *Client) Drain(ctx context.Context, n messages.NodeID, on bool) error {
-	_, err := c.admin(ctx, &control.Drain{Node: n, On: on})
-	return err
-}
-
 // Unregister forgets a node that is gone for good and has no replicas.
 func (c *Client) Unregister(ctx context.Context, n messages.NodeID) error {
 	_, err := c.admin(ctx, &control.Unregister{Node: n})

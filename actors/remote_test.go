@@ -134,11 +134,10 @@ func TestEveryNodeServesWhatIsTheControllersToDecide(t *testing.T) {
 	if err != nil || !errors.Is(errs[0], messages.ErrElectionNotNeeded) {
 		t.Errorf("an election: %v, %v", err, errs)
 	}
-	if err := two.client.Drain(t.Context(), 9, true); !errors.Is(err, messages.ErrUnknownNode) {
-		t.Errorf("draining nobody: %v", err)
-	}
-	if err := two.client.Drain(t.Context(), 2, true); err != nil ||
-		!two.client.Image().Node(2).Draining {
+	errs, err = two.client.AlterConfigs(t.Context(), []messages.AlterConfigs{{
+		Resource: messages.ConfigResource{Type: messages.ConfigBroker, Name: "2"},
+		Changes:  []messages.ConfigChange{{Key: "node.drain", Value: "true"}}}}, false)
+	if err := errors.Join(append(errs, err)...); err != nil || !two.client.Image().Node(2).Draining {
 		t.Errorf("draining node 2: %v", err)
 	}
 	results, err = two.client.DeleteTopics(t.Context(), []messages.TopicRef{{Name: "orders"}})
@@ -178,7 +177,7 @@ func TestCallsEndAtOnceWhenTheControllersNodeDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := make(chan *control.Answer, 1)
-	two.client.calls().send(pid, &control.FetchMetadata{}, patience,
+	two.client.calls().send(pid, &control.AllocateProducerIDs{}, patience,
 		func(a *control.Answer) { answers <- a })
 	receive(t, "the command", reached)
 	one.stop()
@@ -194,7 +193,7 @@ func TestACallToAnActorThatIsGoneEndsAtOnce(t *testing.T) {
 		"away": actor.NewPID(one.system.Address(), "nobody"),
 	} {
 		answers := make(chan *control.Answer, 1)
-		two.client.calls().send(to, &control.FetchMetadata{}, patience,
+		two.client.calls().send(to, &control.AllocateProducerIDs{}, patience,
 			func(a *control.Answer) { answers <- a })
 		if a := receive(t, name, answers); !errors.Is(a.Err, messages.ErrUnavailable) {
 			t.Errorf("%s: answered %v", name, a.Err)
@@ -206,7 +205,7 @@ func TestACallThatIsNotAnsweredEndsAtItsDeadline(t *testing.T) {
 	one := startPeer(t, 1)
 	mute := one.system.Root.Spawn(actor.PropsFromFunc(func(actor.Context) {}))
 	answers := make(chan *control.Answer, 1)
-	one.client.calls().send(mute, &control.FetchMetadata{}, time.Millisecond,
+	one.client.calls().send(mute, &control.AllocateProducerIDs{}, time.Millisecond,
 		func(a *control.Answer) { answers <- a })
 	if a := receive(t, "the end", answers); !errors.Is(a.Err, messages.ErrUnavailable) {
 		t.Errorf("answered %v", a.Err)

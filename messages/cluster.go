@@ -80,10 +80,3 @@ type Reassign struct {
 	Topic    string // instead of ID.Topic, when not empty
 	Replicas []NodeID
 }
-
-// MoveLeader makes an in-sync replica the leader of a partition.
-type MoveLeader struct {
-	ID    PartitionID
-	Topic string // instead of ID.Topic, when not empty
-	To    NodeID
-}

@@ -46,9 +46,6 @@ func encodeClusterCommand(w *wire.ControllerRequest, c Command) {
 	case *Register:
 		w.Command = &wire.ControllerRequest_RegisterNode{
 			RegisterNode: wire.FromRegistration(&c.Registration)}
-	case *FetchMetadata:
-		w.Command = &wire.ControllerRequest_FetchMetadata{
-			FetchMetadata: &wire.FetchMetadata{NodeId: int32(c.Node)}}
 	case *Heartbeat:
 		w.Command = &wire.ControllerRequest_Heartbeat{Heartbeat: wire.FromHeartbeat(&c.Heartbeat)}
 	case *Suspect:
@@ -61,12 +58,6 @@ func encodeClusterCommand(w *wire.ControllerRequest, c Command) {
 			ElectLeaders: wire.FromElectLeaders(c.Type, c.Partitions)}
 	case *Reassign:
 		w.Command = &wire.ControllerRequest_Reassign{Reassign: wire.FromReassign(c.Reqs)}
-	case *MoveLeaders:
-		w.Command = &wire.ControllerRequest_MoveLeadership{
-			MoveLeadership: wire.FromMoveLeadership(c.Moves)}
-	case *Drain:
-		w.Command = &wire.ControllerRequest_DrainNode{
-			DrainNode: &wire.DrainNode{NodeId: int32(c.Node), Draining: c.On}}
 	case *Unregister:
 		w.Command = &wire.ControllerRequest_UnregisterNode{
 			UnregisterNode: &wire.UnregisterNode{NodeId: int32(c.Node)}}
@@ -112,8 +103,6 @@ func decodeClusterCommand(w *wire.ControllerRequest) (Command, error) {
 			return nil, err
 		}
 		return &Register{*r}, nil
-	case *wire.ControllerRequest_FetchMetadata:
-		return &FetchMetadata{messages.NodeID(q.FetchMetadata.GetNodeId())}, nil
 	case *wire.ControllerRequest_Heartbeat:
 		return &Heartbeat{*wire.ToHeartbeat(q.Heartbeat)}, nil
 	case *wire.ControllerRequest_Suspicion:
@@ -131,12 +120,6 @@ func decodeClusterCommand(w *wire.ControllerRequest) (Command, error) {
 		c := &Reassign{}
 		c.Reqs, err = wire.ToReassign(q.Reassign)
 		return c, err
-	case *wire.ControllerRequest_MoveLeadership:
-		c := &MoveLeaders{}
-		c.Moves, err = wire.ToMoveLeadership(q.MoveLeadership)
-		return c, err
-	case *wire.ControllerRequest_DrainNode:
-		return &Drain{messages.NodeID(q.DrainNode.GetNodeId()), q.DrainNode.GetDraining()}, nil
 	case *wire.ControllerRequest_UnregisterNode:
 		return &Unregister{messages.NodeID(q.UnregisterNode.GetNodeId())}, nil
 	}

@@ -30,7 +30,6 @@ func commands() []Command {
 		&AllocateProducerIDs{Node: 3},
 		&Register{messages.Registration{Node: messages.Node{ID: 1, Host: "h", Port: 9,
 			Incarnation: "i"}, Unclean: true, Lost: []messages.PartitionID{partition}}},
-		&FetchMetadata{Node: 3},
 		&Heartbeat{messages.Heartbeat{Node: 1, Epoch: 2, Version: 3, Incarnation: "i", Leave: true}},
 		&Suspect{messages.Suspicion{By: 1, Suspect: 2, Epoch: messages.NoNodeEpoch}},
 		&AlterPartitions{Node: 1, Epoch: 2, Proposals: []messages.AlterPartition{{ID: partition,
@@ -38,8 +37,6 @@ func commands() []Command {
 		&ElectLeaders{Type: messages.ElectUnclean, Partitions: []messages.PartitionID{partition}},
 		&Reassign{Reqs: []messages.Reassign{{ID: partition, Replicas: []messages.NodeID{1}},
 			{Topic: "a"}}},
-		&MoveLeaders{Moves: []messages.MoveLeader{{ID: partition, To: 3}}},
-		&Drain{Node: 3, On: true},
 		&Unregister{Node: 3},
 	}
 }

@@ -46,9 +46,6 @@ type AllocateProducerIDs struct{ Node messages.NodeID }
 // node in it.
 type Register struct{ messages.Registration }
 
-// FetchMetadata asks for all metadata. Answered with Snapshot.
-type FetchMetadata struct{ Node messages.NodeID }
-
 // Heartbeat says that a node is alive. Answered with Heartbeat.
 type Heartbeat struct{ messages.Heartbeat }
 
@@ -72,15 +69,6 @@ type ElectLeaders struct {
 // Reassign places replicas. Answered with Errs.
 type Reassign struct{ Reqs []messages.Reassign }
 
-// MoveLeaders moves leaderships by hand. Answered with Errs.
-type MoveLeaders struct{ Moves []messages.MoveLeader }
-
-// Drain has a node emptied, or ends that.
-type Drain struct {
-	Node messages.NodeID
-	On   bool
-}
-
 // Unregister forgets a node that is gone for good.
 type Unregister struct{ Node messages.NodeID }
 
@@ -90,14 +78,11 @@ func (*CreatePartitions) command()    {}
 func (*AlterConfigs) command()        {}
 func (*AllocateProducerIDs) command() {}
 func (*Register) command()            {}
-func (*FetchMetadata) command()       {}
 func (*Heartbeat) command()           {}
 func (*Suspect) command()             {}
 func (*AlterPartitions) command()     {}
 func (*ElectLeaders) command()        {}
 func (*Reassign) command()            {}
-func (*MoveLeaders) command()         {}
-func (*Drain) command()               {}
 func (*Unregister) command()          {}
 
 // Answer is the outcome of a Command. With Err the command as a whole failed;

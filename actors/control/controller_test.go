@@ -62,7 +62,7 @@ func TestOfTwoControllersTheStaleOneIsRefused(t *testing.T) {
 	for name, c := range map[string]Command{
 		"a topic": &CreateTopics{IDs: []messages.TopicID{{7}}, Topics: []messages.CreateTopic{
 			{Name: "x", Partitions: 1, ReplicationFactor: 1}}},
-		"a command after it": &Drain{Node: 3, On: true},
+		"a command after it": drain(3, true),
 	} {
 		a := stale.Handle(s.now, c)
 		if !errors.Is(a.Err, messages.ErrFencedController) &&
@@ -86,7 +86,7 @@ func TestAStaleControllerStepsDownWhenANodeKnowsMore(t *testing.T) {
 	s := newSim(t, 3)
 	stale := s.node(1).controller
 	s.elect(2)
-	s.tell(&Drain{Node: 3, On: true})
+	s.tell(drain(3, true))
 	s.run(delay)
 	n := s.image().Node(3)
 	a := stale.Handle(s.now, &Heartbeat{messages.Heartbeat{
@@ -104,12 +104,12 @@ func TestACommandThatIsSentAgainFindsWhatItDid(t *testing.T) {
 	for _, c := range []Command{
 		create,
 		&CreatePartitions{Topics: []messages.CreatePartitions{{Topic: "x", Count: 5}}},
-		&MoveLeaders{Moves: []messages.MoveLeader{{Topic: "x", To: 1}}},
+		&ElectLeaders{Type: messages.ElectPreferred,
+			Partitions: []messages.PartitionID{{Topic: messages.TopicID{7}}}},
 		&DeleteTopics{Topics: []messages.TopicRef{topic}},
 	} {
-		if m, ok := c.(*MoveLeaders); ok {
-			m.Moves[0].To = s.image().Topic("x").Partitions[0].Leader
-		} else if a := s.tell(c); a.Err != nil || a.Topics[0].Err != nil {
+		_, electing := c.(*ElectLeaders) // the preferred one leads from the start
+		if a := s.tell(c); a.Err != nil || !electing && a.Topics[0].Err != nil {
 			t.Fatalf("%T: %v, %+v", c, a.Err, a.Topics)
 		}
 		version := s.image().Version
@@ -187,7 +187,7 @@ func TestMergedDeltasEqualTheirSteps(t *testing.T) {
 	s.tell(&DeleteTopics{Topics: []messages.TopicRef{{Name: "gone"}}})
 	s.tell(&CreateTopics{IDs: []messages.TopicID{{9}}, Topics: []messages.CreateTopic{
 		{Name: "gone", Partitions: 3, ReplicationFactor: 1}}})
-	s.tell(&Drain{Node: 2, On: true})
+	s.tell(drain(2, true))
 	got, ok := before.Apply(s.node(1).controller.past.since(before.Version))
 	if !ok {
 		t.Fatal("the merged delta does not follow")
@@ -249,22 +249,19 @@ func TestAClusterBalancesItselfAfterAChange(t *testing.T) {
 	s := newSim(t, 3)
 	topic := s.create("orders", 1, 1, 2, 3)
 	id := messages.PartitionID{Topic: topic.ID}
-	if a := s.tell(&MoveLeaders{Moves: []messages.MoveLeader{{ID: id, To: 2}}}); a.Errs[0] != nil {
+	s.settings["auto.leader.rebalance.enable"] = "false"
+	prefer := &Reassign{Reqs: []messages.Reassign{{ID: id, Replicas: []messages.NodeID{2, 1, 3}}}}
+	if a := s.tell(prefer); a.Errs[0] != nil {
 		t.Fatal(a.Errs)
 	}
-	s.run(time.Second)
-	if s.image().Partition(id).Leader != 2 {
-		t.Fatal("the leadership was not moved")
-	}
-	s.settings["auto.leader.rebalance.enable"] = "false"
 	s.run(time.Hour)
-	if s.image().Partition(id).Leader != 2 {
-		t.Error("it was moved back although that is switched off")
+	if p := s.image().Partition(id); p.Leader != 1 || p.Replicas[0] != 2 || p.Reassigning() {
+		t.Errorf("%+v although balancing is switched off", p)
 	}
 	s.settings["auto.leader.rebalance.enable"] = "true"
 	s.run(301 * time.Second)
-	if s.image().Partition(id).Leader != 1 {
-		t.Error("it was not given back to the preferred replica")
+	if s.image().Partition(id).Leader != 2 {
+		t.Error("it was not given to the preferred replica")
 	}
 }
 
@@ -272,7 +269,7 @@ func TestADrainedNodeIsEmptiedWhateverTheSettings(t *testing.T) {
 	s := newSim(t, 4)
 	s.settings["auto.leader.rebalance.enable"] = "false"
 	topic := s.create("orders", 4, 1, 2, 3)
-	if a := s.tell(&Drain{Node: 1, On: true}); a.Err != nil {
+	if a := s.tell(drain(1, true)); a.Err != nil {
 		t.Fatal(a.Err)
 	}
 	s.run(10 * time.Second)

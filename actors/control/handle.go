@@ -21,8 +21,6 @@ func (c *Controller) Handle(now time.Time, command Command) *Answer {
 		c.heartbeat(now, &m.Heartbeat, a)
 	case *Register:
 		c.register(now, &m.Registration, a)
-	case *FetchMetadata:
-		a.Snapshot = snapshot(c.state.Image())
 	case *Suspect:
 		c.suspect(now, &m.Suspicion)
 	case *AlterPartitions:
@@ -72,10 +70,6 @@ func (c *Controller) admin(now time.Time, command Command, a *Answer) {
 		a.Errs = each(m.Partitions, func(id messages.PartitionID) error { return p.Elect(m.Type, id) })
 	case *Reassign:
 		a.Errs = each(m.Reqs, p.Reassign)
-	case *MoveLeaders:
-		a.Errs = each(m.Moves, p.MoveLeader)
-	case *Drain:
-		a.Err = p.SetDraining(m.Node, m.On)
 	case *Unregister:
 		a.Err = p.Unregister(m.Node)
 	default:
@@ -86,7 +80,7 @@ func (c *Controller) admin(now time.Time, command Command, a *Answer) {
 	}
 	a.Err = c.commit(now, p)
 	switch command.(type) {
-	case *Drain, *Reassign, *AlterConfigs: // node.drain is a setting, too
+	case *Reassign, *AlterConfigs: // node.drain is a setting, too
 		c.balanceSoon(now)
 	}
 }

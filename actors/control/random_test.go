@@ -116,7 +116,7 @@ func (s *sim) disturb(n *simNode) {
 		n.agent.Lapsed(s.now)
 	case 6:
 		if live := s.node(s.active); !live.dead && live.controller.Active() {
-			s.tell(&Drain{Node: n.id, On: s.chance.IntN(3) == 0})
+			s.tell(drain(n.id, s.chance.IntN(3) == 0))
 		}
 	default:
 		s.mend(n)
@@ -141,6 +141,6 @@ func (s *sim) heal() {
 	}
 	s.elect(1)
 	for _, n := range s.nodes {
-		s.tell(&Drain{Node: n.id})
+		s.tell(drain(n.id, false))
 	}
 }

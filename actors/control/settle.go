@@ -25,10 +25,6 @@ func Settle(c Command, a *Answer) {
 		for i := range a.Errs {
 			forgive(&a.Errs[i], messages.ErrElectionNotNeeded)
 		}
-	case *MoveLeaders:
-		for i := range a.Errs {
-			forgive(&a.Errs[i], messages.ErrElectionNotNeeded)
-		}
 	case *Reassign:
 		for i := range a.Errs {
 			forgive(&a.Errs[i], messages.ErrNoReassignmentInProgress)

@@ -422,3 +422,12 @@ func (c counted) Commit(
 	c.s.commits++
 	return c.Memory.Commit(ctx, l, ops)
 }
+
+// drain has a node emptied, or ends that.
+func drain(n messages.NodeID, on bool) Command {
+	return &AlterConfigs{Reqs: []messages.AlterConfigs{{
+		Resource: messages.ConfigResource{Type: messages.ConfigBroker, Name: fmt.Sprint(n)},
+		Changes: []messages.ConfigChange{{Op: messages.ConfigSet,
+			Key: "node.drain", Value: fmt.Sprint(on)}},
+	}}}
+}

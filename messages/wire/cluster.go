@@ -192,29 +192,6 @@ func ToReassign(w *Reassign) ([]messages.Reassign, error) {
 	return out, nil
 }
 
-// FromMoveLeadership returns the command that moves leaderships.
-func FromMoveLeadership(moves []messages.MoveLeader) *MoveLeadership {
-	w := &MoveLeadership{}
-	for _, m := range moves {
-		w.Partitions = append(w.Partitions, &LeadershipMove{
-			Partition: fromPartitionRef(m.ID, m.Topic), To: int32(m.To)})
-	}
-	return w
-}
-
-// ToMoveLeadership reads what FromMoveLeadership wrote.
-func ToMoveLeadership(w *MoveLeadership) ([]messages.MoveLeader, error) {
-	out := make([]messages.MoveLeader, len(w.GetPartitions()))
-	for i, m := range w.GetPartitions() {
-		var err error
-		if out[i].ID, out[i].Topic, err = toPartitionRef(m.GetPartition()); err != nil {
-			return nil, err
-		}
-		out[i].To = messages.NodeID(m.GetTo())
-	}
-	return out, nil
-}
-
 func fromPartitionID(id messages.PartitionID) *PartitionRef { return fromPartitionRef(id, "") }
 
 func fromPartitionRef(id messages.PartitionID, topic string) *PartitionRef {

@@ -66,10 +66,6 @@ func TestOperatorsCommandsCrossTheNetworkUnchanged(t *testing.T) {
 	}
 	gotReassign, err := ToReassign(crossed(t, FromReassign(reassign)))
 	same(t, gotReassign, reassign, err)
-
-	moves := []messages.MoveLeader{{ID: g.partitionID(), To: 3}, {Topic: "orders", To: 0}}
-	gotMoves, err := ToMoveLeadership(crossed(t, FromMoveLeadership(moves)))
-	same(t, gotMoves, moves, err)
 }
 
 func TestPartitionResultsKeepTheMeaningOfTheirErrors(t *testing.T) {
@@ -154,7 +150,6 @@ func FuzzControl(f *testing.F) {
 			_, _ = ToAlterPartitions(q.GetAlterPartitions())
 			_, _, _ = ToElectLeaders(q.GetElectLeaders())
 			_, _ = ToReassign(q.GetReassign())
-			_, _ = ToMoveLeadership(q.GetMoveLeadership())
 		}
 		var r ControllerResponse
 		if proto.Unmarshal(b, &r) == nil {

@@ -387,15 +387,12 @@ type ControllerRequest struct {
 	//	*ControllerRequest_AlterConfigs
 	//	*ControllerRequest_AllocateProducerIds
 	//	*ControllerRequest_RegisterNode
-	//	*ControllerRequest_FetchMetadata
 	//	*ControllerRequest_Heartbeat
 	//	*ControllerRequest_Suspicion
 	//	*ControllerRequest_AlterPartitions
 	//	*ControllerRequest_ElectLeaders
 	//	*ControllerRequest_Reassign
-	//	*ControllerRequest_DrainNode
 	//	*ControllerRequest_UnregisterNode
-	//	*ControllerRequest_MoveLeadership
 	Command       isControllerRequest_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -513,15 +510,6 @@ func (x *ControllerRequest) GetRegisterNode() *RegisterNode {
 	return nil
 }
 
-func (x *ControllerRequest) GetFetchMetadata() *FetchMetadata {
-	if x != nil {
-		if x, ok := x.Command.(*ControllerRequest_FetchMetadata); ok {
-			return x.FetchMetadata
-		}
-	}
-	return nil
-}
-
 func (x *ControllerRequest) GetHeartbeat() *Heartbeat {
 	if x != nil {
 		if x, ok := x.Command.(*ControllerRequest_Heartbeat); ok {
@@ -567,28 +555,10 @@ func (x *ControllerRequest) GetReassign() *Reassign {
 	return nil
 }
 
-func (x *ControllerRequest) GetDrainNode() *DrainNode {
-	if x != nil {
-		if x, ok := x.Command.(*ControllerRequest_DrainNode); ok {
-			return x.DrainNode
-		}
-	}
-	return nil
-}
-
 func (x *ControllerRequest) GetUnregisterNode() *UnregisterNode {
 	if x != nil {
 		if x, ok := x.Command.(*ControllerRequest_UnregisterNode); ok {
 			return x.UnregisterNode
-		}
-	}
-	return nil
-}
-
-func (x *ControllerRequest) GetMoveLeadership() *MoveLeadership {
-	if x != nil {
-		if x, ok := x.Command.(*ControllerRequest_MoveLeadership); ok {
-			return x.MoveLeadership
 		}
 	}
 	return nil
@@ -622,40 +592,28 @@ type ControllerRequest_RegisterNode struct {
 	RegisterNode *RegisterNode `protobuf:"bytes,15,opt,name=register_node,json=registerNode,proto3,oneof"`
 }
 
-type ControllerRequest_FetchMetadata struct {
-	FetchMetadata *FetchMetadata `protobuf:"bytes,16,opt,name=fetch_metadata,json=fetchMetadata,proto3,oneof"`
-}
-
 type ControllerRequest_Heartbeat struct {
-	Heartbeat *Heartbeat `protobuf:"bytes,17,opt,name=heartbeat,proto3,oneof"`
+	Heartbeat *Heartbeat `protobuf:"bytes,16,opt,name=heartbeat,proto3,oneof"`
 }
 
 type ControllerRequest_Suspicion struct {
-	Suspicion *Suspicion `protobuf:"bytes,18,opt,name=suspicion,proto3,oneof"`
+	Suspicion *Suspicion `protobuf:"bytes,17,opt,name=suspicion,proto3,oneof"`
 }
 
 type ControllerRequest_AlterPartitions struct {
-	AlterPartitions *AlterPartitions `protobuf:"bytes,19,opt,name=alter_partitions,json=alterPartitions,proto3,oneof"`
+	AlterPartitions *AlterPartitions `protobuf:"bytes,18,opt,name=alter_partitions,json=alterPartitions,proto3,oneof"`
 }
 
 type ControllerRequest_ElectLeaders struct {
-	ElectLeaders *ElectLeaders `protobuf:"bytes,20,opt,name=elect_leaders,json=electLeaders,proto3,oneof"`
+	ElectLeaders *ElectLeaders `protobuf:"bytes,19,opt,name=elect_leaders,json=electLeaders,proto3,oneof"`
 }
 
 type ControllerRequest_Reassign struct {
-	Reassign *Reassign `protobuf:"bytes,21,opt,name=reassign,proto3,oneof"`
-}
-
-type ControllerRequest_DrainNode struct {
-	DrainNode *DrainNode `protobuf:"bytes,22,opt,name=drain_node,json=drainNode,proto3,oneof"`
+	Reassign *Reassign `protobuf:"bytes,20,opt,name=reassign,proto3,oneof"`
 }
 
 type ControllerRequest_UnregisterNode struct {
-	UnregisterNode *UnregisterNode `protobuf:"bytes,23,opt,name=unregister_node,json=unregisterNode,proto3,oneof"`
-}
-
-type ControllerRequest_MoveLeadership struct {
-	MoveLeadership *MoveLeadership `protobuf:"bytes,24,opt,name=move_leadership,json=moveLeadership,proto3,oneof"`
+	UnregisterNode *UnregisterNode `protobuf:"bytes,21,opt,name=unregister_node,json=unregisterNode,proto3,oneof"`
 }
 
 func (*ControllerRequest_CreateTopics) isControllerRequest_Command() {}
@@ -670,8 +628,6 @@ func (*ControllerRequest_AllocateProducerIds) isControllerRequest_Command() {}
 
 func (*ControllerRequest_RegisterNode) isControllerRequest_Command() {}
 
-func (*ControllerRequest_FetchMetadata) isControllerRequest_Command() {}
-
 func (*ControllerRequest_Heartbeat) isControllerRequest_Command() {}
 
 func (*ControllerRequest_Suspicion) isControllerRequest_Command() {}
@@ -682,11 +638,7 @@ func (*ControllerRequest_ElectLeaders) isControllerRequest_Command() {}
 
 func (*ControllerRequest_Reassign) isControllerRequest_Command() {}
 
-func (*ControllerRequest_DrainNode) isControllerRequest_Command() {}
-
 func (*ControllerRequest_UnregisterNode) isControllerRequest_Command() {}
-
-func (*ControllerRequest_MoveLeadership) isControllerRequest_Command() {}
 
 // ControllerResponse answers the ControllerRequest of the same id.
 type ControllerResponse struct {
@@ -2308,59 +2260,6 @@ func (x *Reassignment) GetReplicas() []int32 {
 	return nil
 }
 
-// DrainNode has a node emptied, or ends that.
-type DrainNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Draining      bool                   `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DrainNode) Reset() {
-	*x = DrainNode{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DrainNode) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DrainNode) ProtoMessage() {}
-
-func (x *DrainNode) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DrainNode.ProtoReflect.Descriptor instead.
-func (*DrainNode) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{27}
-}
-
-func (x *DrainNode) GetNodeId() int32 {
-	if x != nil {
-		return x.NodeId
-	}
-	return 0
-}
-
-func (x *DrainNode) GetDraining() bool {
-	if x != nil {
-		return x.Draining
-	}
-	return false
-}
-
 // UnregisterNode forgets a node that is gone for good.
 type UnregisterNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2371,7 +2270,7 @@ type UnregisterNode struct {
 
 func (x *UnregisterNode) Reset() {
 	*x = UnregisterNode{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2282,7 @@ func (x *UnregisterNode) String() string {
 func (*UnregisterNode) ProtoMessage() {}
 
 func (x *UnregisterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,154 +2295,10 @@ func (x *UnregisterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterNode.ProtoReflect.Descriptor instead.
 func (*UnregisterNode) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnregisterNode) GetNodeId() int32 {
-	if x != nil {
-		return x.NodeId
-	}
-	return 0
-}
-
-// MoveLeadership makes an in-sync replica the leader. The result is an ErrorList
-// in order.
-type MoveLeadership struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Partitions    []*LeadershipMove      `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *MoveLeadership) Reset() {
-	*x = MoveLeadership{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MoveLeadership) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MoveLeadership) ProtoMessage() {}
-
-func (x *MoveLeadership) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MoveLeadership.ProtoReflect.Descriptor instead.
-func (*MoveLeadership) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *MoveLeadership) GetPartitions() []*LeadershipMove {
-	if x != nil {
-		return x.Partitions
-	}
-	return nil
-}
-
-// LeadershipMove names the next leader of one partition.
-type LeadershipMove struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Partition     *PartitionRef          `protobuf:"bytes,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	To            int32                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LeadershipMove) Reset() {
-	*x = LeadershipMove{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LeadershipMove) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LeadershipMove) ProtoMessage() {}
-
-func (x *LeadershipMove) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LeadershipMove.ProtoReflect.Descriptor instead.
-func (*LeadershipMove) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{30}
-}
-
-func (x *LeadershipMove) GetPartition() *PartitionRef {
-	if x != nil {
-		return x.Partition
-	}
-	return nil
-}
-
-func (x *LeadershipMove) GetTo() int32 {
-	if x != nil {
-		return x.To
-	}
-	return 0
-}
-
-// FetchMetadata asks for a snapshot of the metadata.
-type FetchMetadata struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        int32                  `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FetchMetadata) Reset() {
-	*x = FetchMetadata{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FetchMetadata) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FetchMetadata) ProtoMessage() {}
-
-func (x *FetchMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FetchMetadata.ProtoReflect.Descriptor instead.
-func (*FetchMetadata) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{31}
-}
-
-func (x *FetchMetadata) GetNodeId() int32 {
 	if x != nil {
 		return x.NodeId
 	}
@@ -2560,7 +2315,7 @@ type TopicResults struct {
 
 func (x *TopicResults) Reset() {
 	*x = TopicResults{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[32]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2327,7 @@ func (x *TopicResults) String() string {
 func (*TopicResults) ProtoMessage() {}
 
 func (x *TopicResults) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[32]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2340,7 @@ func (x *TopicResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicResults.ProtoReflect.Descriptor instead.
 func (*TopicResults) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopicResults) GetTopics() []*TopicResult {
@@ -2613,7 +2368,7 @@ type TopicResult struct {
 
 func (x *TopicResult) Reset() {
 	*x = TopicResult{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[33]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2380,7 @@ func (x *TopicResult) String() string {
 func (*TopicResult) ProtoMessage() {}
 
 func (x *TopicResult) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[33]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2393,7 @@ func (x *TopicResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicResult.ProtoReflect.Descriptor instead.
 func (*TopicResult) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TopicResult) GetName() string {
@@ -2701,7 +2456,7 @@ type ErrorList struct {
 
 func (x *ErrorList) Reset() {
 	*x = ErrorList{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[34]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2468,7 @@ func (x *ErrorList) String() string {
 func (*ErrorList) ProtoMessage() {}
 
 func (x *ErrorList) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[34]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2481,7 @@ func (x *ErrorList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorList.ProtoReflect.Descriptor instead.
 func (*ErrorList) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ErrorList) GetErrors() []*Error {
@@ -2747,7 +2502,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[35]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +2514,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_troupe_wire_v1_control_proto_msgTypes[35]
+	mi := &file_troupe_wire_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2527,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Error) GetCode() ErrorCode {
@@ -2793,7 +2548,7 @@ var File_troupe_wire_v1_control_proto protoreflect.FileDescriptor
 
 const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctroupe/wire/v1/control.proto\x12\x0etroupe.wire.v1\x1a\x1dtroupe/wire/v1/metadata.proto\"\x9c\t\n" +
+	"\x1ctroupe/wire/v1/control.proto\x12\x0etroupe.wire.v1\x1a\x1dtroupe/wire/v1/metadata.proto\"\xcd\a\n" +
 	"\x11ControllerRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x1d\n" +
@@ -2806,17 +2561,13 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\x11create_partitions\x18\f \x01(\v2 .troupe.wire.v1.CreatePartitionsH\x00R\x10createPartitions\x12C\n" +
 	"\ralter_configs\x18\r \x01(\v2\x1c.troupe.wire.v1.AlterConfigsH\x00R\falterConfigs\x12Y\n" +
 	"\x15allocate_producer_ids\x18\x0e \x01(\v2#.troupe.wire.v1.AllocateProducerIdsH\x00R\x13allocateProducerIds\x12C\n" +
-	"\rregister_node\x18\x0f \x01(\v2\x1c.troupe.wire.v1.RegisterNodeH\x00R\fregisterNode\x12F\n" +
-	"\x0efetch_metadata\x18\x10 \x01(\v2\x1d.troupe.wire.v1.FetchMetadataH\x00R\rfetchMetadata\x129\n" +
-	"\theartbeat\x18\x11 \x01(\v2\x19.troupe.wire.v1.HeartbeatH\x00R\theartbeat\x129\n" +
-	"\tsuspicion\x18\x12 \x01(\v2\x19.troupe.wire.v1.SuspicionH\x00R\tsuspicion\x12L\n" +
-	"\x10alter_partitions\x18\x13 \x01(\v2\x1f.troupe.wire.v1.AlterPartitionsH\x00R\x0falterPartitions\x12C\n" +
-	"\relect_leaders\x18\x14 \x01(\v2\x1c.troupe.wire.v1.ElectLeadersH\x00R\felectLeaders\x126\n" +
-	"\breassign\x18\x15 \x01(\v2\x18.troupe.wire.v1.ReassignH\x00R\breassign\x12:\n" +
-	"\n" +
-	"drain_node\x18\x16 \x01(\v2\x19.troupe.wire.v1.DrainNodeH\x00R\tdrainNode\x12I\n" +
-	"\x0funregister_node\x18\x17 \x01(\v2\x1e.troupe.wire.v1.UnregisterNodeH\x00R\x0eunregisterNode\x12I\n" +
-	"\x0fmove_leadership\x18\x18 \x01(\v2\x1e.troupe.wire.v1.MoveLeadershipH\x00R\x0emoveLeadershipB\t\n" +
+	"\rregister_node\x18\x0f \x01(\v2\x1c.troupe.wire.v1.RegisterNodeH\x00R\fregisterNode\x129\n" +
+	"\theartbeat\x18\x10 \x01(\v2\x19.troupe.wire.v1.HeartbeatH\x00R\theartbeat\x129\n" +
+	"\tsuspicion\x18\x11 \x01(\v2\x19.troupe.wire.v1.SuspicionH\x00R\tsuspicion\x12L\n" +
+	"\x10alter_partitions\x18\x12 \x01(\v2\x1f.troupe.wire.v1.AlterPartitionsH\x00R\x0falterPartitions\x12C\n" +
+	"\relect_leaders\x18\x13 \x01(\v2\x1c.troupe.wire.v1.ElectLeadersH\x00R\felectLeaders\x126\n" +
+	"\breassign\x18\x14 \x01(\v2\x18.troupe.wire.v1.ReassignH\x00R\breassign\x12I\n" +
+	"\x0funregister_node\x18\x15 \x01(\v2\x1e.troupe.wire.v1.UnregisterNodeH\x00R\x0eunregisterNodeB\t\n" +
 	"\acommand\"\xf8\x03\n" +
 	"\x12ControllerResponse\x12\x1d\n" +
 	"\n" +
@@ -2933,20 +2684,8 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\fReassignment\x12:\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1c.troupe.wire.v1.PartitionRefR\tpartition\x12\x16\n" +
 	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x1a\n" +
-	"\breplicas\x18\x03 \x03(\x05R\breplicas\"@\n" +
-	"\tDrainNode\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\x12\x1a\n" +
-	"\bdraining\x18\x02 \x01(\bR\bdraining\")\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\")\n" +
 	"\x0eUnregisterNode\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"P\n" +
-	"\x0eMoveLeadership\x12>\n" +
-	"\n" +
-	"partitions\x18\x01 \x03(\v2\x1e.troupe.wire.v1.LeadershipMoveR\n" +
-	"partitions\"\\\n" +
-	"\x0eLeadershipMove\x12:\n" +
-	"\tpartition\x18\x01 \x01(\v2\x1c.troupe.wire.v1.PartitionRefR\tpartition\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x05R\x02to\"(\n" +
-	"\rFetchMetadata\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"C\n" +
 	"\fTopicResults\x123\n" +
 	"\x06topics\x18\x01 \x03(\v2\x1b.troupe.wire.v1.TopicResultR\x06topics\"\x90\x02\n" +
@@ -3043,7 +2782,7 @@ func file_troupe_wire_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_troupe_wire_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_troupe_wire_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_troupe_wire_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_troupe_wire_v1_control_proto_goTypes = []any{
 	(ConfigResourceType)(0),     // 0: troupe.wire.v1.ConfigResourceType
 	(ConfigOp)(0),               // 1: troupe.wire.v1.ConfigOp
@@ -3076,20 +2815,16 @@ var file_troupe_wire_v1_control_proto_goTypes = []any{
 	(*ElectLeaders)(nil),        // 28: troupe.wire.v1.ElectLeaders
 	(*Reassign)(nil),            // 29: troupe.wire.v1.Reassign
 	(*Reassignment)(nil),        // 30: troupe.wire.v1.Reassignment
-	(*DrainNode)(nil),           // 31: troupe.wire.v1.DrainNode
-	(*UnregisterNode)(nil),      // 32: troupe.wire.v1.UnregisterNode
-	(*MoveLeadership)(nil),      // 33: troupe.wire.v1.MoveLeadership
-	(*LeadershipMove)(nil),      // 34: troupe.wire.v1.LeadershipMove
-	(*FetchMetadata)(nil),       // 35: troupe.wire.v1.FetchMetadata
-	(*TopicResults)(nil),        // 36: troupe.wire.v1.TopicResults
-	(*TopicResult)(nil),         // 37: troupe.wire.v1.TopicResult
-	(*ErrorList)(nil),           // 38: troupe.wire.v1.ErrorList
-	(*Error)(nil),               // 39: troupe.wire.v1.Error
-	(*ProducerIdBlock)(nil),     // 40: troupe.wire.v1.ProducerIdBlock
-	(*MetadataDelta)(nil),       // 41: troupe.wire.v1.MetadataDelta
-	(*ConfigEntry)(nil),         // 42: troupe.wire.v1.ConfigEntry
-	(*NodeRecord)(nil),          // 43: troupe.wire.v1.NodeRecord
-	(*PartitionState)(nil),      // 44: troupe.wire.v1.PartitionState
+	(*UnregisterNode)(nil),      // 31: troupe.wire.v1.UnregisterNode
+	(*TopicResults)(nil),        // 32: troupe.wire.v1.TopicResults
+	(*TopicResult)(nil),         // 33: troupe.wire.v1.TopicResult
+	(*ErrorList)(nil),           // 34: troupe.wire.v1.ErrorList
+	(*Error)(nil),               // 35: troupe.wire.v1.Error
+	(*ProducerIdBlock)(nil),     // 36: troupe.wire.v1.ProducerIdBlock
+	(*MetadataDelta)(nil),       // 37: troupe.wire.v1.MetadataDelta
+	(*ConfigEntry)(nil),         // 38: troupe.wire.v1.ConfigEntry
+	(*NodeRecord)(nil),          // 39: troupe.wire.v1.NodeRecord
+	(*PartitionState)(nil),      // 40: troupe.wire.v1.PartitionState
 }
 var file_troupe_wire_v1_control_proto_depIdxs = []int32{
 	7,  // 0: troupe.wire.v1.ControllerRequest.create_topics:type_name -> troupe.wire.v1.CreateTopics
@@ -3098,58 +2833,53 @@ var file_troupe_wire_v1_control_proto_depIdxs = []int32{
 	14, // 3: troupe.wire.v1.ControllerRequest.alter_configs:type_name -> troupe.wire.v1.AlterConfigs
 	17, // 4: troupe.wire.v1.ControllerRequest.allocate_producer_ids:type_name -> troupe.wire.v1.AllocateProducerIds
 	18, // 5: troupe.wire.v1.ControllerRequest.register_node:type_name -> troupe.wire.v1.RegisterNode
-	35, // 6: troupe.wire.v1.ControllerRequest.fetch_metadata:type_name -> troupe.wire.v1.FetchMetadata
-	20, // 7: troupe.wire.v1.ControllerRequest.heartbeat:type_name -> troupe.wire.v1.Heartbeat
-	22, // 8: troupe.wire.v1.ControllerRequest.suspicion:type_name -> troupe.wire.v1.Suspicion
-	23, // 9: troupe.wire.v1.ControllerRequest.alter_partitions:type_name -> troupe.wire.v1.AlterPartitions
-	28, // 10: troupe.wire.v1.ControllerRequest.elect_leaders:type_name -> troupe.wire.v1.ElectLeaders
-	29, // 11: troupe.wire.v1.ControllerRequest.reassign:type_name -> troupe.wire.v1.Reassign
-	31, // 12: troupe.wire.v1.ControllerRequest.drain_node:type_name -> troupe.wire.v1.DrainNode
-	32, // 13: troupe.wire.v1.ControllerRequest.unregister_node:type_name -> troupe.wire.v1.UnregisterNode
-	33, // 14: troupe.wire.v1.ControllerRequest.move_leadership:type_name -> troupe.wire.v1.MoveLeadership
-	39, // 15: troupe.wire.v1.ControllerResponse.error:type_name -> troupe.wire.v1.Error
-	36, // 16: troupe.wire.v1.ControllerResponse.topics:type_name -> troupe.wire.v1.TopicResults
-	38, // 17: troupe.wire.v1.ControllerResponse.errors:type_name -> troupe.wire.v1.ErrorList
-	40, // 18: troupe.wire.v1.ControllerResponse.producer_ids:type_name -> troupe.wire.v1.ProducerIdBlock
-	41, // 19: troupe.wire.v1.ControllerResponse.metadata:type_name -> troupe.wire.v1.MetadataDelta
-	21, // 20: troupe.wire.v1.ControllerResponse.heartbeat:type_name -> troupe.wire.v1.HeartbeatReply
-	26, // 21: troupe.wire.v1.ControllerResponse.partitions:type_name -> troupe.wire.v1.PartitionResults
-	41, // 22: troupe.wire.v1.NodeCommand.metadata:type_name -> troupe.wire.v1.MetadataDelta
-	8,  // 23: troupe.wire.v1.CreateTopics.topics:type_name -> troupe.wire.v1.CreateTopic
-	9,  // 24: troupe.wire.v1.CreateTopic.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
-	42, // 25: troupe.wire.v1.CreateTopic.configs:type_name -> troupe.wire.v1.ConfigEntry
-	11, // 26: troupe.wire.v1.DeleteTopics.topics:type_name -> troupe.wire.v1.TopicRef
-	13, // 27: troupe.wire.v1.CreatePartitions.topics:type_name -> troupe.wire.v1.TopicGrowth
-	9,  // 28: troupe.wire.v1.TopicGrowth.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
-	15, // 29: troupe.wire.v1.AlterConfigs.resources:type_name -> troupe.wire.v1.ResourceChange
-	0,  // 30: troupe.wire.v1.ResourceChange.type:type_name -> troupe.wire.v1.ConfigResourceType
-	16, // 31: troupe.wire.v1.ResourceChange.changes:type_name -> troupe.wire.v1.ConfigChange
-	1,  // 32: troupe.wire.v1.ConfigChange.op:type_name -> troupe.wire.v1.ConfigOp
-	43, // 33: troupe.wire.v1.RegisterNode.node:type_name -> troupe.wire.v1.NodeRecord
-	19, // 34: troupe.wire.v1.RegisterNode.lost:type_name -> troupe.wire.v1.PartitionRef
-	41, // 35: troupe.wire.v1.HeartbeatReply.update:type_name -> troupe.wire.v1.MetadataDelta
-	24, // 36: troupe.wire.v1.AlterPartitions.partitions:type_name -> troupe.wire.v1.AlterPartition
-	19, // 37: troupe.wire.v1.AlterPartition.partition:type_name -> troupe.wire.v1.PartitionRef
-	25, // 38: troupe.wire.v1.AlterPartition.isr:type_name -> troupe.wire.v1.IsrMember
-	27, // 39: troupe.wire.v1.PartitionResults.partitions:type_name -> troupe.wire.v1.PartitionResult
-	44, // 40: troupe.wire.v1.PartitionResult.partition:type_name -> troupe.wire.v1.PartitionState
-	39, // 41: troupe.wire.v1.PartitionResult.error:type_name -> troupe.wire.v1.Error
-	2,  // 42: troupe.wire.v1.ElectLeaders.type:type_name -> troupe.wire.v1.ElectionType
-	19, // 43: troupe.wire.v1.ElectLeaders.partitions:type_name -> troupe.wire.v1.PartitionRef
-	30, // 44: troupe.wire.v1.Reassign.partitions:type_name -> troupe.wire.v1.Reassignment
-	19, // 45: troupe.wire.v1.Reassignment.partition:type_name -> troupe.wire.v1.PartitionRef
-	34, // 46: troupe.wire.v1.MoveLeadership.partitions:type_name -> troupe.wire.v1.LeadershipMove
-	19, // 47: troupe.wire.v1.LeadershipMove.partition:type_name -> troupe.wire.v1.PartitionRef
-	37, // 48: troupe.wire.v1.TopicResults.topics:type_name -> troupe.wire.v1.TopicResult
-	42, // 49: troupe.wire.v1.TopicResult.configs:type_name -> troupe.wire.v1.ConfigEntry
-	39, // 50: troupe.wire.v1.TopicResult.error:type_name -> troupe.wire.v1.Error
-	39, // 51: troupe.wire.v1.ErrorList.errors:type_name -> troupe.wire.v1.Error
-	3,  // 52: troupe.wire.v1.Error.code:type_name -> troupe.wire.v1.ErrorCode
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	20, // 6: troupe.wire.v1.ControllerRequest.heartbeat:type_name -> troupe.wire.v1.Heartbeat
+	22, // 7: troupe.wire.v1.ControllerRequest.suspicion:type_name -> troupe.wire.v1.Suspicion
+	23, // 8: troupe.wire.v1.ControllerRequest.alter_partitions:type_name -> troupe.wire.v1.AlterPartitions
+	28, // 9: troupe.wire.v1.ControllerRequest.elect_leaders:type_name -> troupe.wire.v1.ElectLeaders
+	29, // 10: troupe.wire.v1.ControllerRequest.reassign:type_name -> troupe.wire.v1.Reassign
+	31, // 11: troupe.wire.v1.ControllerRequest.unregister_node:type_name -> troupe.wire.v1.UnregisterNode
+	35, // 12: troupe.wire.v1.ControllerResponse.error:type_name -> troupe.wire.v1.Error
+	32, // 13: troupe.wire.v1.ControllerResponse.topics:type_name -> troupe.wire.v1.TopicResults
+	34, // 14: troupe.wire.v1.ControllerResponse.errors:type_name -> troupe.wire.v1.ErrorList
+	36, // 15: troupe.wire.v1.ControllerResponse.producer_ids:type_name -> troupe.wire.v1.ProducerIdBlock
+	37, // 16: troupe.wire.v1.ControllerResponse.metadata:type_name -> troupe.wire.v1.MetadataDelta
+	21, // 17: troupe.wire.v1.ControllerResponse.heartbeat:type_name -> troupe.wire.v1.HeartbeatReply
+	26, // 18: troupe.wire.v1.ControllerResponse.partitions:type_name -> troupe.wire.v1.PartitionResults
+	37, // 19: troupe.wire.v1.NodeCommand.metadata:type_name -> troupe.wire.v1.MetadataDelta
+	8,  // 20: troupe.wire.v1.CreateTopics.topics:type_name -> troupe.wire.v1.CreateTopic
+	9,  // 21: troupe.wire.v1.CreateTopic.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
+	38, // 22: troupe.wire.v1.CreateTopic.configs:type_name -> troupe.wire.v1.ConfigEntry
+	11, // 23: troupe.wire.v1.DeleteTopics.topics:type_name -> troupe.wire.v1.TopicRef
+	13, // 24: troupe.wire.v1.CreatePartitions.topics:type_name -> troupe.wire.v1.TopicGrowth
+	9,  // 25: troupe.wire.v1.TopicGrowth.assignment:type_name -> troupe.wire.v1.ReplicaAssignment
+	15, // 26: troupe.wire.v1.AlterConfigs.resources:type_name -> troupe.wire.v1.ResourceChange
+	0,  // 27: troupe.wire.v1.ResourceChange.type:type_name -> troupe.wire.v1.ConfigResourceType
+	16, // 28: troupe.wire.v1.ResourceChange.changes:type_name -> troupe.wire.v1.ConfigChange
+	1,  // 29: troupe.wire.v1.ConfigChange.op:type_name -> troupe.wire.v1.ConfigOp
+	39, // 30: troupe.wire.v1.RegisterNode.node:type_name -> troupe.wire.v1.NodeRecord
+	19, // 31: troupe.wire.v1.RegisterNode.lost:type_name -> troupe.wire.v1.PartitionRef
+	37, // 32: troupe.wire.v1.HeartbeatReply.update:type_name -> troupe.wire.v1.MetadataDelta
+	24, // 33: troupe.wire.v1.AlterPartitions.partitions:type_name -> troupe.wire.v1.AlterPartition
+	19, // 34: troupe.wire.v1.AlterPartition.partition:type_name -> troupe.wire.v1.PartitionRef
+	25, // 35: troupe.wire.v1.AlterPartition.isr:type_name -> troupe.wire.v1.IsrMember
+	27, // 36: troupe.wire.v1.PartitionResults.partitions:type_name -> troupe.wire.v1.PartitionResult
+	40, // 37: troupe.wire.v1.PartitionResult.partition:type_name -> troupe.wire.v1.PartitionState
+	35, // 38: troupe.wire.v1.PartitionResult.error:type_name -> troupe.wire.v1.Error
+	2,  // 39: troupe.wire.v1.ElectLeaders.type:type_name -> troupe.wire.v1.ElectionType
+	19, // 40: troupe.wire.v1.ElectLeaders.partitions:type_name -> troupe.wire.v1.PartitionRef
+	30, // 41: troupe.wire.v1.Reassign.partitions:type_name -> troupe.wire.v1.Reassignment
+	19, // 42: troupe.wire.v1.Reassignment.partition:type_name -> troupe.wire.v1.PartitionRef
+	33, // 43: troupe.wire.v1.TopicResults.topics:type_name -> troupe.wire.v1.TopicResult
+	38, // 44: troupe.wire.v1.TopicResult.configs:type_name -> troupe.wire.v1.ConfigEntry
+	35, // 45: troupe.wire.v1.TopicResult.error:type_name -> troupe.wire.v1.Error
+	35, // 46: troupe.wire.v1.ErrorList.errors:type_name -> troupe.wire.v1.Error
+	3,  // 47: troupe.wire.v1.Error.code:type_name -> troupe.wire.v1.ErrorCode
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_troupe_wire_v1_control_proto_init() }
@@ -3165,15 +2895,12 @@ func file_troupe_wire_v1_control_proto_init() {
 		(*ControllerRequest_AlterConfigs)(nil),
 		(*ControllerRequest_AllocateProducerIds)(nil),
 		(*ControllerRequest_RegisterNode)(nil),
-		(*ControllerRequest_FetchMetadata)(nil),
 		(*ControllerRequest_Heartbeat)(nil),
 		(*ControllerRequest_Suspicion)(nil),
 		(*ControllerRequest_AlterPartitions)(nil),
 		(*ControllerRequest_ElectLeaders)(nil),
 		(*ControllerRequest_Reassign)(nil),
-		(*ControllerRequest_DrainNode)(nil),
 		(*ControllerRequest_UnregisterNode)(nil),
-		(*ControllerRequest_MoveLeadership)(nil),
 	}
 	file_troupe_wire_v1_control_proto_msgTypes[1].OneofWrappers = []any{
 		(*ControllerResponse_Topics)(nil),
@@ -3192,7 +2919,7 @@ func file_troupe_wire_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_troupe_wire_v1_control_proto_rawDesc), len(file_troupe_wire_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -109,16 +109,24 @@ func (w *World) DeleteRecords(id messages.PartitionID, before messages.Offset) b
 // Drain has a node emptied, or ends that.
 func (w *World) Drain(id messages.NodeID, on bool) {
 	w.t.Helper()
-	w.command(&control.Drain{Node: id, On: on})
+	w.command(drain(id, on))
+}
+
+// drain is the command that has a node emptied, or ends that.
+func drain(id messages.NodeID, on bool) *control.AlterConfigs {
+	return set(messages.ConfigResource{Type: messages.ConfigBroker, Name: fmt.Sprint(id)},
+		"node.drain", fmt.Sprint(on))
+}
+
+func set(r messages.ConfigResource, key, value string) *control.AlterConfigs {
+	return &control.AlterConfigs{Reqs: []messages.AlterConfigs{{Resource: r,
+		Changes: []messages.ConfigChange{{Op: messages.ConfigSet, Key: key, Value: value}}}}}
 }
 
 // minInSync is the command that sets a topic's min.insync.replicas.
 func minInSync(topic string, n int) *control.AlterConfigs {
-	return &control.AlterConfigs{Reqs: []messages.AlterConfigs{{
-		Resource: messages.ConfigResource{Type: messages.ConfigTopic, Name: topic},
-		Changes: []messages.ConfigChange{{Op: messages.ConfigSet,
-			Key: "min.insync.replicas", Value: fmt.Sprint(n)}},
-	}}}
+	return set(messages.ConfigResource{Type: messages.ConfigTopic, Name: topic},
+		"min.insync.replicas", fmt.Sprint(n))
 }
 
 // led reports whether every partition of a topic has a leader that leads.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
@@ -28,7 +27,7 @@ func (w *World) Rest() {
 	}
 	w.stopped = true
 	for _, n := range w.nodes {
-		w.ask(&control.Drain{Node: n.id}, 1000, nil)
+		w.ask(drain(n.id, false), 1000, nil)
 	}
 	w.RunUntil("everybody is registered", func() bool {
 		return !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.serving() })

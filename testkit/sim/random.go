@@ -199,7 +199,7 @@ func (w *World) operate() {
 	case 2:
 		c = &control.Reassign{Reqs: []messages.Reassign{{ID: id}}} // gives one up
 	case 3:
-		c = &control.Drain{Node: w.anyNode().id, On: w.rng.IntN(2) == 0}
+		c = drain(w.anyNode().id, w.rng.IntN(2) == 0)
 	case 4:
 		c = &control.ElectLeaders{Type: messages.ElectPreferred, Partitions: []messages.PartitionID{id}}
 	case 5:
