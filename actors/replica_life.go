@@ -142,8 +142,8 @@ func (r *replica) faulted(m logFaulted) {
 // keeps the log as it is. The data directory decides what that means for the rest.
 func (r *replica) fail(err error) {
 	defer r.reopenLater(err)
-	if r.face.fault.Load() != nil {
-		return
+	if was := r.face.fault.Load(); was != nil && (!errors.Is(err, vfs.ErrIO) || !passes(*was)) {
+		return // that is no news, unless the disk was full before and fails now
 	}
 	err = fmt.Errorf("%s: %w", r.tp(), err)
 	if !errors.Is(err, messages.ErrStorage) {
