@@ -30,10 +30,16 @@ var layers = []layer{
 	{"messages/record", []string{"messages", "messages/invariant"}},
 	{"messages/configs", []string{"messages", "messages/invariant"}},
 	{"messages/data", []string{"messages", "messages/invariant", "messages/record"}},
+	{"messages/coord", []string{"messages", "messages/invariant"}},
+	{"messages/group", []string{"messages", "messages/invariant"}},
+	{"messages/txn", []string{"messages", "messages/invariant"}},
 	{"messages/wire", []string{"messages", "messages/invariant"}},
 
 	{"actors/producers", []string{"messages/..."}},
 	{"actors/replicas", []string{"messages/...", "actors/producers"}},
+	{"actors/groups/consumer", []string{"messages/..."}},
+	{"actors/groups", []string{"messages/...", "actors/groups/consumer"}},
+	{"actors/txns", []string{"messages/..."}},
 	{"cluster/placement", []string{"messages", "messages/invariant"}},
 	{"actors/topics", []string{"messages/...", "cluster/placement"}},
 
@@ -102,7 +108,9 @@ var outside = map[string][]string{
 // randomness, no locks. With them go the packages they are built from.
 var pure = []string{
 	"messages", "messages/invariant", "messages/record", "messages/configs", "messages/data",
-	"messages/wire", "actors/producers", "actors/replicas", "actors/topics", "cluster/placement",
+	"messages/wire", "messages/coord", "messages/group", "messages/txn", "actors/producers",
+	"actors/replicas", "actors/topics", "actors/groups", "actors/groups/consumer", "actors/txns",
+	"cluster/placement",
 }
 
 // impureImports are the standard packages a pure package may not import, with

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -115,6 +116,11 @@ func TestTheAddressesOfAKilledNodeAreGoneBeforeTheNextIsReady(t *testing.T) {
 }
 
 func TestAClosedTerminalStopsANodeInGoodOrder(t *testing.T) {
+	// A node does not mind a hang-up that it was told to ignore, which a test under
+	// nohup would pass on to it: what this process catches it does not.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	n := testkit.StartNode(t)
 	hangUp(t, n)
 	testkit.Eventually(t, "the node stops", func() bool { return !n.Running() })

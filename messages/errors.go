@@ -101,6 +101,13 @@ var (
 	ErrStorage = errors.New("storage error")
 	// ErrDiskFull: no space for the write; retry after space was made. KAFKA_STORAGE_ERROR.
 	ErrDiskFull = errors.New("disk is full")
+	// ErrNotCoordinator: another node coordinates this group or transactional id.
+	// NOT_COORDINATOR.
+	ErrNotCoordinator = errors.New("not the coordinator")
+	// ErrCoordinatorLoading: the coordinator is reading its partition, ask again.
+	// COORDINATOR_LOAD_IN_PROGRESS.
+	ErrCoordinatorLoading = errors.New("coordinator is loading")
+
 	// ErrUnavailable: the node is starting or stopping, ask again. COORDINATOR_NOT_AVAILABLE
 	// for coordinators, LEADER_NOT_AVAILABLE elsewhere.
 	ErrUnavailable = errors.New("temporarily unavailable")

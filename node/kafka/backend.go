@@ -5,7 +5,10 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // Partitions finds the replicas that live on this node. The actors' client
@@ -84,6 +87,33 @@ type Cluster interface {
 	// LogDirs describes this node's data directories.
 	LogDirs(ctx context.Context) ([]messages.LogDir, error)
 }
+
+// Coordinators are the groups and transactions of the cluster. The actors'
+// coordinators satisfy it. Group and Txn are answered through the Reply of the
+// request, once: by this node's machine, or with messages.ErrNotCoordinator or
+// messages.ErrCoordinatorLoading.
+type Coordinators interface {
+	// Find returns the node that coordinates a key. It makes the internal topic if
+	// there is none. It fails with messages.ErrUnavailable while there is no leader.
+	Find(ctx context.Context, kind coord.Kind, key string) (messages.NodeID, error)
+	// Partition is the partition of the internal topic that a key belongs to; the
+	// topic exists.
+	Partition(kind coord.Kind, key string) (messages.TopicPartition, error)
+	Group(id string, r coord.Request)
+	Txn(id string, r coord.Request)
+	// AddToTxn is Add at the coordinator of that id, wherever it is.
+	AddToTxn(ctx context.Context, id string, a txn.Add) txn.Added
+	// Groups and Txns list what this node coordinates; messages.ErrCoordinatorLoading
+	// goes with what is known while a part is loading.
+	Groups(ctx context.Context) ([]group.Listed, error)
+	Txns(ctx context.Context) ([]TxnListed, error)
+	// WriteMarkers ends a transaction in partitions that this node leads; the errors
+	// stand in their order.
+	WriteMarkers(ctx context.Context, m txn.Markers) []error
+}
+
+// TxnListed is a line of a listing of transactional ids.
+type TxnListed = txn.Description
 
 // Settings are the broker settings the listener needs while it runs, and those
 // that DescribeConfigs shows.

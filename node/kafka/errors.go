@@ -18,6 +18,7 @@ const (
 	codeNotLeaderOrFollower        int16 = 6
 	codeRequestTimedOut            int16 = 7
 	codeMessageTooLarge            int16 = 10
+	codeNotCoordinator             int16 = 16
 	codeInvalidTopic               int16 = 17
 	codeRecordListTooLarge         int16 = 18
 	codeNotEnoughReplicas          int16 = 19
@@ -83,6 +84,9 @@ var errorCodes = []struct {
 	{messages.ErrNotController, codeNotController},
 	{messages.ErrFencedController, codeNotController},
 	{messages.ErrOffsetNotAvailable, codeOffsetNotAvailable},
+
+	{messages.ErrNotCoordinator, codeNotCoordinator},
+	{messages.ErrCoordinatorLoading, codeCoordinatorLoadInProgress},
 
 	{messages.ErrStaleNodeEpoch, codeStaleBrokerEpoch},
 	{messages.ErrUnknownNode, codeBrokerIDNotRegistered},

@@ -46,8 +46,8 @@ func maybe(fields ...field) field {
 	return field{kind: kindStruct, to: never, nullable: 0, tag: -1, fields: fields}
 }
 
-// group is a struct that stands as it is; only tagged fields need it.
-func group(fields ...field) field {
+// plain is a struct that stands as it is; only tagged fields need it.
+func plain(fields ...field) field {
 	return field{kind: kindStruct, to: never, nullable: never, tag: -1, fields: fields}
 }
 
@@ -77,7 +77,7 @@ var schemas = map[int16]schema{
 		)),
 		list(text.until(12), uuid.since(13), listOf(i32)).since(7),
 		text.since(11),
-		text.null().tagged(0), group(i32, i64).tagged(1),
+		text.null().tagged(0), plain(i32, i64).tagged(1),
 	}},
 	2: {6, []field{ // ListOffsets
 		i32, i8.since(2),
