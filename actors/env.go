@@ -101,6 +101,9 @@ type Env struct {
 	Metrics  Metrics
 	// Peers reaches the replicas on other nodes; nil in a cluster of one.
 	Peers Peers
+	// Led hears of every leadership of a replica here, by its epoch, and with
+	// NoEpoch of its end. It must not block. Nil: nobody asks.
+	Led func(topic string, partition int32, epoch messages.LeaderEpoch)
 
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses

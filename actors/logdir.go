@@ -142,6 +142,9 @@ func (l *logDir) spawn(ctx actor.Context, m *spawnReplica) {
 	face.pid = actor.NewPID(ctx.Self().Address, ctx.Self().Id+"/"+m.name)
 	root, child := l.env.Root, face.pid
 	face.send = func(m any) { root.Send(child, m) }
+	if led := l.env.Led; led != nil {
+		face.led = func(e messages.LeaderEpoch) { led(m.topic, m.id.Partition, e) }
+	}
 	l.env.replicas.Store(m.id.PartitionID, face)
 	pid, err := ctx.SpawnNamed(replicaProps(l.env, face, l.handle, m.folder), m.name)
 	if err != nil {
