@@ -55,19 +55,23 @@ func (c *Coordinators) groupConfig() groups.Config {
 
 func (c *Coordinators) readGroupConfig() groups.Config {
 	cfg := groups.Config{
-		MinSessionTimeout:         c.duration("group.min.session.timeout.ms"),
-		MaxSessionTimeout:         c.duration("group.max.session.timeout.ms"),
-		MaxSize:                   c.number("group.max.size"),
-		InitialRebalanceDelay:     c.duration("group.initial.rebalance.delay.ms"),
-		NewMemberJoinTimeout:      newMemberJoin,
-		OffsetsRetention:          time.Duration(c.number("offsets.retention.minutes")) * time.Minute,
-		RetentionCheckInterval:    c.duration("offsets.retention.check.interval.ms"),
-		OffsetMetadataMaxBytes:    c.number("offset.metadata.max.bytes"),
-		ConsumerSessionTimeout:    c.duration("group.consumer.session.timeout.ms"),
-		ConsumerHeartbeatInterval: c.duration("group.consumer.heartbeat.interval.ms"),
-		ConsumerMaxSize:           c.number("group.consumer.max.size"),
-		ConsumerAssignors:         c.list("group.consumer.assignors"),
-		Image:                     c.cfg.Image,
+		MinSessionTimeout:            c.duration("group.min.session.timeout.ms"),
+		MaxSessionTimeout:            c.duration("group.max.session.timeout.ms"),
+		MaxSize:                      c.number("group.max.size"),
+		InitialRebalanceDelay:        c.duration("group.initial.rebalance.delay.ms"),
+		NewMemberJoinTimeout:         newMemberJoin,
+		OffsetsRetention:             time.Duration(c.number("offsets.retention.minutes")) * time.Minute,
+		RetentionCheckInterval:       c.duration("offsets.retention.check.interval.ms"),
+		OffsetMetadataMaxBytes:       c.number("offset.metadata.max.bytes"),
+		ConsumerSessionTimeout:       c.duration("group.consumer.session.timeout.ms"),
+		ConsumerMinSessionTimeout:    c.duration("group.consumer.min.session.timeout.ms"),
+		ConsumerMaxSessionTimeout:    c.duration("group.consumer.max.session.timeout.ms"),
+		ConsumerHeartbeatInterval:    c.duration("group.consumer.heartbeat.interval.ms"),
+		ConsumerMinHeartbeatInterval: c.duration("group.consumer.min.heartbeat.interval.ms"),
+		ConsumerMaxHeartbeatInterval: c.duration("group.consumer.max.heartbeat.interval.ms"),
+		ConsumerMaxSize:              c.number("group.consumer.max.size"),
+		ConsumerAssignors:            c.list("group.consumer.assignors"),
+		Image:                        c.cfg.Image,
 	}
 	if c.cfg.Alone && !c.cfg.Chosen("group.initial.rebalance.delay.ms") {
 		cfg.InitialRebalanceDelay = 0 // whoever tries things out on one node waits for nobody
