@@ -117,9 +117,11 @@ func TestATransactionThatTakesTooLongIsAborted(t *testing.T) {
 	if err := r.add(7, 5, orders1); err != nil { // the timeout counts from the beginning
 		t.Fatal(err)
 	}
-	r.restart()
-	if due := r.m.Due(); !due.Equal(noon.Add(time.Hour + time.Minute)) {
-		t.Errorf("due at %v", due)
+	for range 2 {
+		if due := r.m.Due(); !due.Equal(noon.Add(time.Hour + time.Minute)) {
+			t.Errorf("due at %v", due)
+		}
+		r.restart()
 	}
 	r.after(30*time.Second - time.Millisecond)
 	r.is(txn.Ongoing, 7, 5)

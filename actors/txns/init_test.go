@@ -133,6 +133,18 @@ func TestALostAnswerOfInitIsGivenAgainAndAgain(t *testing.T) {
 	failed(t, r.init(7, int64(lastEpoch)).Err, txn.ErrProducerFenced)
 }
 
+func TestTheProducerIDBeforeIsForgottenOnceTheNewOneIsUsed(t *testing.T) {
+	r := from(t, state(txn.Empty, epoch(lastEpoch)))
+	r.init(7, int64(lastEpoch))
+	if err := r.add(1001, 0, orders0); err != nil {
+		t.Fatal(err)
+	}
+	r.end(1001, 0, true, false)
+	r.ack()
+	failed(t, r.init(7, int64(lastEpoch)).Err, txn.ErrProducerFenced)
+	failed(t, r.end(7, lastEpoch, true, true).Err, txn.ErrInvalidMapping)
+}
+
 func TestInitGivesTheNextEpochOrTheNextProducerID(t *testing.T) {
 	for _, s := range []txn.State{txn.Empty, txn.CompleteCommit, txn.CompleteAbort} {
 		for _, tt := range []struct {

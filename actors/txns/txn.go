@@ -126,8 +126,9 @@ func (t *Txn) Replay(r coord.Replayed) error {
 // Loaded implements coord.Machine. Markers may have been sent before: sending
 // them again changes nothing in partitions that have them.
 func (t *Txn) Loaded(now time.Time) {
-	// Answers to what an earlier life of the machine sent are not for this one.
-	t.sending = now.UnixNano()
+	// Answers to what an earlier life of the machine sent are not for this one,
+	// be it under another coordinator epoch or just before.
+	t.sending = int64(t.config().CoordinatorEpoch())<<32 + now.UnixMicro()&(1<<32-1)
 	t.sendMarkers()
 	t.settle(now)
 }
