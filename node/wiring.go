@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/logging"
@@ -159,7 +161,15 @@ func (p partitions) Partition(t *messages.Topic, index int32) (kafka.Partition, 
 	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	return replica{r}, nil
+}
+
+// replica is a replica as the listener sees it.
+type replica struct{ *actors.Replica }
+
+// Producers is not known of replicas yet.
+func (replica) Producers(context.Context) ([]data.ProducerState, error) {
+	return nil, messages.ErrUnavailable
 }
 
 // settings gives the listener the node's settings.
@@ -189,7 +199,7 @@ func (n *Node) serveKafka() {
 		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
 		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
 		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
-	}, partitions{n.client}, n.client, settings{n})
+	}, partitions{n.client}, n.client, nil, settings{n})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
 		go func() {

@@ -100,6 +100,16 @@ type EpochEnd struct {
 	End   messages.Offset
 }
 
+// ProducerState is what a partition knows of one producer (DescribeProducers).
+type ProducerState struct {
+	ID               messages.ProducerID
+	Epoch            messages.ProducerEpoch
+	LastSequence     messages.Sequence  // NoSequence: only a marker is known
+	LastTimestamp    messages.Timestamp // of its last batch or marker
+	CoordinatorEpoch int32              // of its last marker; -1: there was none
+	TxnFirst         messages.Offset    // of the open transaction; NoOffset: none is open
+}
+
 // TimestampOffset is an answer of ListOffsets.
 type TimestampOffset struct {
 	Timestamp messages.Timestamp
