@@ -189,7 +189,7 @@ func (n *Node) serveKafka() {
 		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
 		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
 		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
-	}, partitions{n.client}, n.client, settings{n})
+	}, partitions{n.client}, n.client, nil, settings{n})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
 		go func() {

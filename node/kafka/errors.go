@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // Kafka's error codes, as far as this node answers them.
@@ -37,7 +38,11 @@ const (
 	codeInvalidProducerEpoch       int16 = 47
 	codeInvalidTxnState            int16 = 48
 	codeInvalidProducerIDMapping   int16 = 49
+	codeInvalidTxnTimeout          int16 = 50
+	codeConcurrentTransactions     int16 = 51
+	codeTxnCoordinatorFenced       int16 = 52
 	codeTransactionalIDAuthFailed  int16 = 53
+	codeOperationNotAttempted      int16 = 55
 	codeStorageError               int16 = 56
 	codeFetchSessionIDNotFound     int16 = 70
 	codeTopicDeletionDisabled      int16 = 73
@@ -52,12 +57,15 @@ const (
 	codeNoReassignmentInProgress   int16 = 85
 	codeInvalidRecord              int16 = 87
 	codeThrottlingQuotaExceeded    int16 = 89
+	codeProducerFenced             int16 = 90
 	codeInvalidUpdateVersion       int16 = 95
 	codeUnknownTopicID             int16 = 100
 	codeDuplicateBroker            int16 = 101
 	codeBrokerIDNotRegistered      int16 = 102
+	codeTransactionalIDNotFound    int16 = 105
 	codeIneligibleReplica          int16 = 107
 	codeNewLeaderElected           int16 = 108
+	codeTransactionAbortable       int16 = 120
 )
 
 // errorCodes says which Kafka error a sentinel error becomes. The order counts
@@ -117,6 +125,15 @@ var errorCodes = []struct {
 	{messages.ErrOutOfOrderSequence, codeOutOfOrderSequence},
 	{messages.ErrInvalidProducerEpoch, codeInvalidProducerEpoch},
 	{messages.ErrInvalidTxnState, codeInvalidTxnState},
+
+	{txn.ErrInvalidTimeout, codeInvalidTxnTimeout},
+	{txn.ErrConcurrent, codeConcurrentTransactions},
+	{txn.ErrInvalidMapping, codeInvalidProducerIDMapping},
+	{txn.ErrProducerFenced, codeProducerFenced},
+	{txn.ErrNotFound, codeTransactionalIDNotFound},
+	{txn.ErrNotAttempted, codeOperationNotAttempted},
+	{txn.ErrCoordinatorFenced, codeTxnCoordinatorFenced},
+	{txn.ErrAbortable, codeTransactionAbortable},
 
 	{messages.ErrCorruptBatch, codeCorruptMessage},
 	{messages.ErrUnavailable, codeLeaderNotAvailable},

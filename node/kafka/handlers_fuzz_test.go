@@ -81,7 +81,7 @@ func FuzzHandlers(f *testing.F) {
 			return
 		}
 		fake := fuzzFake()
-		s := New(Config{}, fake, fuzzCluster{fake}, fake)
+		s := New(Config{}, fake, fuzzCluster{fake}, nil, fake)
 		body, _, err := s.shapes[a.key][version-a.accepts].check(rest)
 		if err != nil {
 			return

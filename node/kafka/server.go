@@ -127,14 +127,15 @@ var ErrServerClosed = errors.New("kafka listener is closed")
 // Server is the Kafka listener of one node. Its methods may be called by any
 // goroutine.
 type Server struct {
-	config     Config
-	partitions Partitions
-	cluster    Cluster
-	settings   Settings
-	apis       apiTable
-	shapes     [keyMax + 1][]*shape // by key, and version from api.accepts
-	buffers    netio.Buffers
-	budget     *budget
+	config       Config
+	partitions   Partitions
+	cluster      Cluster
+	coordinators Coordinators
+	settings     Settings
+	apis         apiTable
+	shapes       [keyMax + 1][]*shape // by key, and version from api.accepts
+	buffers      netio.Buffers
+	budget       *budget
 
 	ctx      context.Context         // of everything the server does
 	cancel   context.CancelCauseFunc // ends it
@@ -148,18 +149,20 @@ type Server struct {
 }
 
 // New returns a Server that serves nothing yet. A config that Validate refuses
-// is a bug of the caller.
-func New(config Config, partitions Partitions, cluster Cluster, settings Settings) *Server {
+// is a bug of the caller. Without coordinators (nil) there are no transactions.
+func New(config Config, partitions Partitions, cluster Cluster, coordinators Coordinators,
+	settings Settings) *Server {
 	config = config.withDefaults()
 	s := &Server{
-		config:     config,
-		partitions: partitions,
-		cluster:    cluster,
-		settings:   settings,
-		apis:       newAPITable(),
-		budget:     newBudget(config.QueuedMaxBytes),
-		listeners:  map[net.Listener]struct{}{},
-		conns:      map[*conn]struct{}{},
+		config:       config,
+		partitions:   partitions,
+		cluster:      cluster,
+		coordinators: coordinators,
+		settings:     settings,
+		apis:         newAPITable(),
+		budget:       newBudget(config.QueuedMaxBytes),
+		listeners:    map[net.Listener]struct{}{},
+		conns:        map[*conn]struct{}{},
 	}
 	for _, a := range s.apis {
 		if a == nil {
