@@ -262,7 +262,7 @@ func (o *opening) trust(i int) {
 // that is not good.
 func (o *opening) recover(i int) error {
 	l := o.log
-	o.missing = min(o.missing, o.found[i].base)
+	o.forgetAborted(i)
 	check := segment.Check{
 		From:     o.point,
 		Sparse:   l.gaps,
