@@ -3,11 +3,10 @@ package configs
 // Why settings have no effect in this version. They are known, so that files and
 // topics can be shared with Kafka; a row leaves this file when somebody obeys it.
 const (
-	noGroups     = "Troupe has no consumer groups yet"
-	noTxns       = "Troupe has no transactions yet"
-	noCompaction = "Troupe compacts nothing yet"
-	noLogin      = "Troupe has no authentication yet"
-	noPace       = "idle producers are looked for when their log is looked after"
+	noGroups = "Troupe has no consumer groups yet"
+	noTxns   = "Troupe has no transactions yet"
+	noLogin  = "Troupe has no authentication yet"
+	noPace   = "idle producers are looked for when their log is looked after"
 )
 
 // notYet is the NoEffect of these settings, of nodes and of topics.
@@ -44,15 +43,6 @@ var notYet = map[string]string{
 	"transaction.state.log.replication.factor":                    noTxns,
 	"transaction.state.log.segment.bytes":                         noTxns,
 	"transactional.id.expiration.ms":                              noTxns,
-
-	"delete.retention.ms":               noCompaction,
-	"log.cleaner.delete.retention.ms":   noCompaction,
-	"log.cleaner.max.compaction.lag.ms": noCompaction,
-	"log.cleaner.min.cleanable.ratio":   noCompaction,
-	"log.cleaner.min.compaction.lag.ms": noCompaction,
-	"max.compaction.lag.ms":             noCompaction,
-	"min.cleanable.dirty.ratio":         noCompaction,
-	"min.compaction.lag.ms":             noCompaction,
 
 	"producer.id.expiration.check.interval.ms": noPace,
 	"sasl.server.max.receive.size":             noLogin,

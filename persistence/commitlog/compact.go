@@ -71,6 +71,9 @@ type replacement struct {
 	with *segment.Segment // nil: they stay as they are
 }
 
+// Log is the log that is compacted.
+func (c *Compaction) Log() *Log { return c.log }
+
 // Stats returns what was done so far. It belongs to whose turn it is.
 func (c *Compaction) Stats() CompactionStats { return c.stats }
 

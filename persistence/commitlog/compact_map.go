@@ -3,6 +3,7 @@ package commitlog
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/troupelog/troupe/messages"
 )
@@ -14,7 +15,7 @@ const slotSize = 24
 // of a fixed size. Keys are held as half of their SHA-256: no two keys anybody
 // will ever make share it, and taking one for another would lose a record.
 type offsetMap struct {
-	slots []slot // a power of two of them; linear probing
+	slots []slot // linear probing
 	used  int
 	most  int // keys it takes
 }
@@ -27,10 +28,8 @@ type slot struct {
 // newOffsetMap makes a map for up to records keys in at most limit bytes: for
 // fewer keys if the limit says so, but never for none.
 func newOffsetMap(records, limit int64) *offsetMap {
-	n := int64(16)
-	for n*slotSize*2 <= limit && n*3/4 < records {
-		n *= 2
-	}
+	const least = 16
+	n := max(least, min(limit/slotSize, records+records/3+least))
 	return &offsetMap{slots: make([]slot, n), most: int(n * 3 / 4)}
 }
 
@@ -59,10 +58,14 @@ func (m *offsetMap) newest(key []byte) messages.Offset {
 
 // find returns the slot of a key, or the free one it would get.
 func (m *offsetMap) find(high, low uint64) *slot {
-	mask := uint64(len(m.slots) - 1)
-	for i := low & mask; ; i = (i + 1) & mask {
+	n := uint64(len(m.slots))
+	i, _ := bits.Mul64(low, n) // even over all slots
+	for {
 		if s := &m.slots[i]; s.next == 0 || s.high == high && s.low == low {
 			return s
+		}
+		if i++; i == n {
+			i = 0
 		}
 	}
 }
