@@ -43,6 +43,7 @@ func (w *World) Rest() {
 	})
 	w.RunUntil("all replicas are in sync and equal in length", w.settled)
 	w.fetchAll()
+	w.RunUntil("all replicas are in sync and equal in length", w.settled)
 }
 
 func (w *World) settled() bool {
