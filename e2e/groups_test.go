@@ -169,7 +169,11 @@ func commitAs(
 ) error {
 	t.Helper()
 	c := client(t, n)
-	req := commitRequest(g.ID, g.Topic, map[int32]int64{0: 0})
+	req := kmsg.NewPtrOffsetCommitRequest()
+	topic := kmsg.NewOffsetCommitRequestTopic()
+	topic.Topic, topic.TopicID = g.Topic, topicID(t, n, g.Topic)
+	topic.Partitions = append(topic.Partitions, kmsg.NewOffsetCommitRequestTopicPartition())
+	req.Group, req.Topics = g.ID, append(req.Topics, topic)
 	req.MemberID, req.Generation = member, generation
 	resp, err := req.RequestWith(patient(t), c)
 	if err != nil {
@@ -206,8 +210,7 @@ func TestAGroupSurvivesKill9OfTheNode(t *testing.T) {
 func TestCommittedOffsetsAreFoundAsTheyWereWritten(t *testing.T) {
 	node := testkit.StartNode(t)
 	createTopic(t, node, "orders", 3)
-	c := client(t, node)
-	admin := kadm.NewClient(c)
+	admin := kadm.NewClient(client(t, node))
 	want := kadm.Offsets{}
 	want.Add(kadm.Offset{Topic: "orders", Partition: 0, At: 0, LeaderEpoch: 0, Metadata: ""})
 	want.Add(kadm.Offset{Topic: "orders", Partition: 2, At: 1 << 40, LeaderEpoch: -1,
@@ -224,13 +227,15 @@ func TestCommittedOffsetsAreFoundAsTheyWereWritten(t *testing.T) {
 			t.Errorf("%s there are %v", when, got)
 		}
 		want.Each(func(o kadm.Offset) {
-			if g, ok := got.Lookup("orders", o.Partition); !ok || g.Err != nil || g.Offset != o {
+			g, ok := got.Lookup("orders", o.Partition)
+			if o.TopicID = g.TopicID; !ok || g.Err != nil || g.Offset != o {
 				t.Errorf("%s: committed %+v, found %+v", when, o, g)
 			}
 		})
 		if when == "at once" {
 			node.Kill()
 			node.Restart()
+			admin = kadm.NewClient(client(t, node))
 		}
 	}
 	never, err := admin.FetchOffsets(patient(t), "never seen")
@@ -305,17 +310,14 @@ func held(g *testkit.Group, member string) (partitions []int32) {
 	return partitions
 }
 
-// commitRequest commits offsets of a topic's partitions, as nobody in particular.
-func commitRequest(group, topic string, offsets map[int32]int64) *kmsg.OffsetCommitRequest {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group = group
-	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = topic
-	for partition, offset := range offsets {
-		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset = partition, offset
-		t.Partitions = append(t.Partitions, p)
+func topicID(t *testing.T, n *testkit.Node, topic string) kadm.TopicID {
+	t.Helper()
+	m, err := kadm.NewClient(client(t, n)).Metadata(patient(t), topic)
+	if err == nil {
+		err = m.Topics.Error()
 	}
-	req.Topics = append(req.Topics, t)
-	return req
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Topics[topic].ID
 }
