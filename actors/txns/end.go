@@ -70,22 +70,21 @@ func (t *Txn) judge(r *txn.End) (verdict, error) {
 	if t.busy() {
 		return refused, txn.ErrConcurrent
 	}
-	switch m.state {
-	case txn.Ongoing:
+	switch {
+	case m.state == txn.Ongoing:
 		return granted, nil
-	case txn.PrepareCommit, txn.PrepareAbort:
+	case m.prepared():
 		// A producer of V2 that has the epoch of the next transaction knows that
 		// this one has ended: it waits for the markers, whatever it wants then.
 		if same || r.V2 && !again {
 			return refused, txn.ErrConcurrent
 		}
-	case txn.CompleteCommit, txn.CompleteAbort:
-		if same && (again || !r.V2) {
-			return repeated, nil
-		}
-	}
-	if r.V2 && !r.Commit && !again && !m.prepared() {
+		return refused, messages.ErrInvalidTxnState
+	case m.completed() && same && (again || !r.V2):
+		return repeated, nil
+	case r.V2 && !r.Commit && !again:
 		return granted, nil // nothing was added; the epoch rises all the same
+	default:
+		return refused, messages.ErrInvalidTxnState
 	}
-	return refused, messages.ErrInvalidTxnState
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/troupelog/troupe/messages/txn"
 )
 
-// bumps stands in tables for "granted, with another epoch".
-var bumps = errors.New("granted")
+// errBumps stands in tables for "granted, with another epoch".
+var errBumps = errors.New("granted")
 
-// again stands in tables for "answered as before, nothing happens".
-var again = errors.New("answered as before")
+// errAgain stands in tables for "answered as before, nothing happens".
+var errAgain = errors.New("answered as before")
 
 // The table of KIP-890: what an End of V2 means where no transaction is open.
 func TestEndOfV2WhereNoTransactionIsOpen(t *testing.T) {
@@ -22,9 +22,9 @@ func TestEndOfV2WhereNoTransactionIsOpen(t *testing.T) {
 		state                                                txn.State
 		abortRetry, abortCurrent, commitRetry, commitCurrent error
 	}{
-		{txn.Empty, pf, bumps, pf, its},
-		{txn.CompleteAbort, again, bumps, its, its},
-		{txn.CompleteCommit, its, bumps, again, its},
+		{txn.Empty, pf, errBumps, pf, its},
+		{txn.CompleteAbort, errAgain, errBumps, its, its},
+		{txn.CompleteCommit, its, errBumps, errAgain, its},
 	} {
 		for _, c := range []struct {
 			name   string
@@ -48,10 +48,10 @@ func TestEndOfV2WhereNoTransactionIsOpen(t *testing.T) {
 func checkEnd(t *testing.T, r *rig, a txn.Ended, before txn.State, want error) {
 	t.Helper()
 	switch want {
-	case bumps:
+	case errBumps:
 		gave(t, a.Err, a.Producer, a.Epoch, 7, 6)
 		r.is(txn.CompleteAbort, 7, 6)
-	case again:
+	case errAgain:
 		gave(t, a.Err, a.Producer, a.Epoch, 7, 5)
 		r.is(before, 7, 5)
 	default:

@@ -100,7 +100,7 @@ func newUniverse(t *testing.T, seed uint64, counts map[string]int) *universe {
 	}
 	if u.rng.IntN(2) == 0 { // epochs are about to be used up
 		m := state(txn.Empty, epoch(lastEpoch-messages.ProducerEpoch(u.rng.IntN(12))))
-		u.log = append(u.log, coord.Record{Key: appendKey(nil, "pay"), Value: m.appendValue(nil)})
+		u.log = append(u.log, coord.Record{Key: encodeKey("pay"), Value: m.encodeValue()})
 	}
 	u.restart()
 	return u

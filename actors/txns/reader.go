@@ -61,7 +61,7 @@ func (r *reader) uvarint() uint64 {
 // count reads the length of an array whose elements have at least size bytes
 // each; null is -1.
 func (r *reader) count(compact bool, size int) int {
-	n := int64(0)
+	var n int64
 	if compact {
 		n = int64(min(r.uvarint(), 1<<32)) - 1
 	} else {
@@ -75,7 +75,7 @@ func (r *reader) count(compact bool, size int) int {
 }
 
 func (r *reader) text(compact bool) string {
-	n := int64(0)
+	var n int64
 	if compact {
 		n = int64(min(r.uvarint(), 1<<32)) - 1
 	} else {

@@ -52,8 +52,8 @@ func ParseKey(key []byte) (transactionalID string, err error) {
 	return transactionalID, nil
 }
 
-func appendKey(b []byte, transactionalID string) []byte {
-	b = binary.BigEndian.AppendUint16(b, keyVersion)
+func encodeKey(transactionalID string) []byte {
+	b := binary.BigEndian.AppendUint16(nil, keyVersion)
 	return appendString(b, transactionalID, false)
 }
 
@@ -63,13 +63,13 @@ func (m *meta) flexible() bool {
 	return m.v2 || m.previous != messages.NoProducerID || m.next != messages.NoProducerID
 }
 
-func (m *meta) appendValue(b []byte) []byte {
+func (m *meta) encodeValue() []byte {
 	compact := m.flexible()
 	version := uint16(valueVersion0)
 	if compact {
 		version = valueVersion1
 	}
-	b = binary.BigEndian.AppendUint16(b, version)
+	b := binary.BigEndian.AppendUint16(nil, version)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.producer))
 	b = binary.BigEndian.AppendUint16(b, uint16(m.epoch))
 	b = binary.BigEndian.AppendUint32(b, uint32(m.timeoutMs))
@@ -130,7 +130,7 @@ func (m *meta) appendTags(b []byte) []byte {
 	return append(append(b, byte(n)), tags...)
 }
 
-// parseValue reads what appendValue or Kafka wrote. Errors wrap ErrDamaged.
+// parseValue reads what encodeValue or Kafka wrote. Errors wrap ErrDamaged.
 func parseValue(b []byte) (*meta, error) {
 	r := reader{b: b}
 	version := r.int16()

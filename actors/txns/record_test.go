@@ -73,7 +73,7 @@ func TestRecordsAreThoseOfKafka(t *testing.T) {
 			sortedSet(m.partitions)
 		}),
 	} {
-		key, value := appendKey(nil, "pay"), m.appendValue(nil)
+		key, value := encodeKey("pay"), m.encodeValue()
 		id, got := asKafka(t, key, value)
 		want := toKafka(m)
 		if id != "pay" || !reflect.DeepEqual(got, want) {
@@ -97,12 +97,12 @@ func TestTheBytesOfARecordStayAsTheyAre(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"key", appendKey(nil, "pay"), "0000" + "0003706179"},
-		{"V2", m.appendValue(nil), "0001" + "0000000000000007" + "0005" + "0000ea60" + "02" +
+		{"key", encodeKey("pay"), "0000" + "0003706179"},
+		{"V2", m.encodeValue(), "0001" + "0000000000000007" + "0005" + "0000ea60" + "02" +
 			"02" + "0261" + "03" + "0000000100000002" + "00" +
 			"0000000000000002" + "0000000000000001" +
 			"03" + "00080000000000000003" + "01080000000000000009" + "02020002"},
-		{"V1", state(txn.Empty, func(m *meta) { m.updatedMs = 2 }).appendValue(nil),
+		{"V1", state(txn.Empty, func(m *meta) { m.updatedMs = 2 }).encodeValue(),
 			"0000" + "0000000000000007" + "0005" + "0000ea60" + "00" + "ffffffff" +
 				"0000000000000002" + "ffffffffffffffff"},
 	} {
@@ -144,22 +144,22 @@ func TestKeysOfOtherTypesAreTold(t *testing.T) {
 			t.Errorf("%x: %q, %v, want %v", tt.key, id, err, tt.want)
 		}
 	}
-	if id, err := ParseKey(appendKey(nil, "pay")); id != "pay" || err != nil {
+	if id, err := ParseKey(encodeKey("pay")); id != "pay" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
 }
 
 func TestDamagedRecordsAreTold(t *testing.T) {
 	good := map[string][]byte{
-		"V1": state(txn.Ongoing).appendValue(nil),
-		"V2": state(txn.PrepareCommit, v2, next(9), previous(3)).appendValue(nil),
+		"V1": state(txn.Ongoing).encodeValue(),
+		"V2": state(txn.PrepareCommit, v2, next(9), previous(3)).encodeValue(),
 	}
 	replay := func(value []byte) error {
 		m := New("pay", nil, nil)
-		return m.Replay(coord.Replayed{Record: coord.Record{Key: appendKey(nil, "pay"), Value: value}})
+		return m.Replay(coord.Replayed{Record: coord.Record{Key: encodeKey("pay"), Value: value}})
 	}
 	for name, b := range good {
-		for n := range len(b) {
+		for n := range b {
 			if err := replay(b[:n:n]); !errors.Is(err, ErrDamaged) {
 				t.Errorf("%s, %d of %d bytes: %v", name, n, len(b), err)
 			}
@@ -181,25 +181,25 @@ func TestDamagedRecordsAreTold(t *testing.T) {
 			m.partitions = []messages.TopicPartition{{Topic: "a", Partition: -1}}
 		}),
 	} {
-		if err := replay(m.appendValue(nil)); !errors.Is(err, ErrDamaged) {
+		if err := replay(m.encodeValue()); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := replay([]byte{0, 2}); !errors.Is(err, ErrDamaged) {
 		t.Errorf("unknown version: %v", err)
 	}
-	foreign := coord.Record{Key: appendKey(nil, "other")}
+	foreign := coord.Record{Key: encodeKey("other")}
 	failed(t, New("pay", nil, nil).Replay(coord.Replayed{Record: foreign}), ErrDamaged)
 }
 
 func FuzzParseKey(f *testing.F) {
-	f.Add(appendKey(nil, "pay"))
+	f.Add(encodeKey("pay"))
 	f.Add([]byte{0, 1, 0})
 	f.Fuzz(func(t *testing.T, key []byte) {
 		id, err := ParseKey(key)
 		switch {
 		case err == nil:
-			if !bytes.Equal(appendKey(nil, id), key) {
+			if !bytes.Equal(encodeKey(id), key) {
 				t.Errorf("%x is read as %q", key, id)
 			}
 		case !errors.Is(err, ErrUnknownKey) && !errors.Is(err, ErrDamaged):
@@ -215,7 +215,7 @@ func FuzzParseValue(f *testing.F) {
 		state(txn.Empty), state(txn.Ongoing), state(txn.CompleteCommit, v2, previous(6)),
 		state(txn.PrepareCommit, v2, epoch(maxEpoch), next(9)),
 	} {
-		f.Add(m.appendValue(nil))
+		f.Add(m.encodeValue())
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		m, err := parseValue(value)
@@ -225,14 +225,14 @@ func FuzzParseValue(f *testing.F) {
 			}
 			return
 		}
-		_, v := asKafka(t, appendKey(nil, "pay"), value)
+		_, v := asKafka(t, encodeKey("pay"), value)
 		if v.ProducerID != int64(m.producer) || v.ProducerEpoch != int16(m.epoch) ||
 			v.TimeoutMillis != m.timeoutMs || int8(v.State) != int8(m.state) ||
 			v.NextProducerID != int64(m.next) || v.StartTimestamp != int64(m.startedMs) ||
 			v.LastUpdateTimestamp != int64(m.updatedMs) {
 			t.Errorf("%x: Kafka reads %+v, we read %+v", value, v, m)
 		}
-		again, err := parseValue(m.appendValue(nil))
+		again, err := parseValue(m.encodeValue())
 		if err != nil || !reflect.DeepEqual(again, m) {
 			t.Errorf("%x: read %+v, then %+v, %v", value, m, again, err)
 		}
@@ -259,11 +259,11 @@ func TestRandomRecordsAreReadBack(t *testing.T) {
 		if m.prepared() && rng.IntN(2) == 0 {
 			m.next = messages.ProducerID(rng.Int64N(1 << 62))
 		}
-		got, err := parseValue(m.appendValue(nil))
+		got, err := parseValue(m.encodeValue())
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Fatalf("wrote %+v, read %+v, %v", m, got, err)
 		}
-		_, v := asKafka(t, appendKey(nil, "pay"), m.appendValue(nil))
+		_, v := asKafka(t, encodeKey("pay"), m.encodeValue())
 		if !reflect.DeepEqual(v, toKafka(m)) {
 			t.Fatalf("wrote %+v, Kafka reads %+v", m, v)
 		}

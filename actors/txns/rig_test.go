@@ -53,7 +53,7 @@ func newRig(t *testing.T) *rig {
 // from is a rig whose id is in the state m.
 func from(t *testing.T, m *meta) *rig {
 	r := newRig(t)
-	r.log = append(r.log, coord.Record{Key: appendKey(nil, "pay"), Value: m.appendValue(nil)})
+	r.log = append(r.log, coord.Record{Key: encodeKey("pay"), Value: m.encodeValue()})
 	r.restart()
 	r.m.meta.last = m.last // no record has it
 	return r

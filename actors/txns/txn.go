@@ -207,9 +207,9 @@ func (t *Txn) TakeWrite() *coord.Write {
 		return nil
 	}
 	t.writing = true
-	record := coord.Record{Key: appendKey(nil, t.id)}
+	record := coord.Record{Key: encodeKey(t.id)}
 	if t.staged.next != nil {
-		record.Value = t.staged.next.appendValue(nil)
+		record.Value = t.staged.next.encodeValue()
 	}
 	return &coord.Write{
 		Records:  []coord.Record{record},

@@ -76,8 +76,8 @@ func heartbeatFault(req *kmsg.ConsumerGroupHeartbeatRequest) string {
 		return "a member that joins must have a rebalance timeout"
 	case req.Topics == nil || len(req.Topics) > 0:
 		return "a member that joins owns no partitions, and says so with an empty list"
-	case req.SubscribedTopicNames == nil && orEmpty(req.SubscribedTopicRegex) == "":
-		return "a member that joins must subscribe to topics"
+	case req.SubscribedTopicNames == nil && req.SubscribedTopicRegex == nil:
+		return "a member that joins must say what it reads, if only an empty list of topics"
 	}
 	return ""
 }

@@ -194,11 +194,10 @@ func TestGatherRefusesWhatIsNotAnsweredInTime(t *testing.T) {
 	const n = 2 * gatherMax
 	var late []*group.Heartbeat
 	got := gather(ctx, func(key string, r coord.Request) {
-		switch beat := r.(*group.Heartbeat); {
-		case key == "3":
-			beat.Reply(nil)
-		default:
-			late = append(late, beat)
+		if key == "3" {
+			r.(*group.Heartbeat).Reply(nil)
+		} else {
+			late = append(late, r.(*group.Heartbeat))
 		}
 		if len(late) == gatherMax {
 			cancel(errClosed)

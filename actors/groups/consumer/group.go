@@ -58,7 +58,8 @@ type Config struct {
 	MaxSize int
 	// Assignors that members may ask for; the first is the default. Empty: all.
 	Assignors []string
-	// Image returns the newest metadata, or nil when there is none yet.
+	// Image returns the newest metadata, or nil when there is none yet: heartbeats
+	// are told to come again then. The same metadata is the same pointer.
 	Image func() *messages.Image
 }
 
@@ -316,6 +317,9 @@ func (g *Group) Describe() group.Description {
 
 func named(s set, image *messages.Image) []group.TopicPartitions {
 	var n []group.TopicPartitions
+	if image == nil {
+		return n
+	}
 	for _, t := range s {
 		if topic := image.TopicByID(t.Topic); topic != nil {
 			n = append(n, group.TopicPartitions{

@@ -16,7 +16,9 @@ import (
 // while a write waits to be taken or is under way. Errors in the answer wrap
 // messages.ErrInvalidRequest and, of package group, ErrUnknownMember,
 // ErrFencedMemberEpoch, ErrUnreleasedInstance, ErrFencedInstance,
-// ErrUnsupportedAssignor, ErrInvalidRegex and ErrFull.
+// ErrUnsupportedAssignor, ErrInvalidRegex and ErrFull; to be sent again as they
+// are: messages.ErrCoordinatorLoading, messages.ErrUnavailable and what a write
+// ended with.
 func (g *Group) Heartbeat(now time.Time, r *group.ConsumerHeartbeat) {
 	g.mustBeIdle()
 	if err := g.heartbeat(now, r, g.config()); err != nil {
@@ -37,6 +39,9 @@ func (g *Group) heartbeat(now time.Time, r *group.ConsumerHeartbeat, cfg *Config
 	}
 	if len(g.doubt) > doubtMax+8*len(g.members) {
 		return fmt.Errorf("its latest writes failed: %w", messages.ErrUnavailable)
+	}
+	if g.image(cfg) == nil {
+		return fmt.Errorf("no metadata yet: %w", messages.ErrCoordinatorLoading)
 	}
 	m, heirOf, err := g.find(r)
 	if err != nil {

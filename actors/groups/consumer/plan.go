@@ -46,16 +46,13 @@ func (g *Group) plan(now time.Time, cfg *Config) *plan {
 	}
 }
 
-var noTopics = messages.NewImage()
-
+// image returns the metadata, or nil: then nothing may be decided, or the group
+// would take everything from everybody.
 func (*Group) image(cfg *Config) *messages.Image {
 	if cfg.Image == nil {
-		return noTopics
+		return nil
 	}
-	if image := cfg.Image(); image != nil {
-		return image
-	}
-	return noTopics
+	return cfg.Image()
 }
 
 func (p *plan) add(version int16, name string, v value) {

@@ -149,6 +149,15 @@ func TestAMemberThatOwnsNothingOfItRevokesInOneStep(t *testing.T) {
 	w.expect(w.beat(w.owning("m1", 1, keeps)), 2, keeps)
 }
 
+func TestAPartitionThatComesBackWhileItIsRevokedIsAssignedAgain(t *testing.T) {
+	w := newWorld(t, "a:2")
+	w.beat(join("m1", "a"))
+	w.beat(join("m2", "a"))
+	w.expect(w.beat(plain("m1", 1)), 1, "a:1")
+	w.beat(plain("m2", -1))
+	w.expect(w.beat(w.owning("m1", 1, "a:1")), 3, "a:0,1")
+}
+
 func TestEpochsAreChecked(t *testing.T) {
 	w := newWorld(t, "a:4")
 	w.beat(join("m1", "a"))
@@ -421,7 +430,9 @@ func TestTheAssignorMostMembersAskForIsUsed(t *testing.T) {
 	if d := w.g.Describe(); d.Assignor != Range {
 		t.Fatal(d.Assignor)
 	}
-	for id, want := range map[string]string{"k": "a:0 b:0", "l": "a:1 b:1", "m": "a:2 b:2", "n": "a:3 b:3"} {
+	for id, want := range map[string]string{
+		"k": "a:0 b:0", "l": "a:1 b:1", "m": "a:2 b:2", "n": "a:3 b:3",
+	} {
 		if got := w.show(w.g.members[id].target); got != want {
 			t.Errorf("%s shall have %s, want %s", id, got, want)
 		}
@@ -606,4 +617,23 @@ func TestOneJoinOfManyWritesOnlyTargetsThatChange(t *testing.T) {
 	if targets != 3 { // its own two partitions, and those who gave them up
 		t.Fatalf("%d targets written", targets)
 	}
+}
+
+func TestWithoutMetadataNothingIsDecided(t *testing.T) {
+	w := newWorld(t, "a:2")
+	w.beat(join("m1", "a"))
+	image := w.image
+	w.image = nil
+	w.restart()
+	w.refused(w.beat(plain("m1", 1)), messages.ErrCoordinatorLoading)
+	w.pass(time.Hour)
+	w.wrote()
+	if due := w.g.Due(); !due.After(w.now) {
+		t.Fatal(due)
+	}
+	if d := w.g.Describe(); len(d.Members) != 1 {
+		t.Fatalf("%+v", d)
+	}
+	w.image = image
+	w.expect(w.beat(plain("m1", 1)), 1, "-")
 }

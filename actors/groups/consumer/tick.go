@@ -24,6 +24,12 @@ func (g *Group) alive(now time.Time, m *member, cfg *Config) {
 func (g *Group) Tick(now time.Time) {
 	g.mustBeIdle()
 	cfg := g.config()
+	if g.image(cfg) == nil {
+		if !g.due.IsZero() && !now.Before(g.due) {
+			g.due = now.Add(retryEvery)
+		}
+		return
+	}
 	if !g.due.IsZero() && !now.Before(g.due) {
 		late := g.late(now)
 		retry := !g.retry.IsZero() && !now.Before(g.retry)

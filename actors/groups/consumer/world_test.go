@@ -84,7 +84,9 @@ func (w *world) topic(name string, n int) {
 	case n == 0 && old != nil:
 		d.Removed = []messages.TopicID{old.ID}
 	case n > 0:
-		t := &messages.Topic{Name: name, ID: idOf(name, byte(d.To)), Partitions: make([]messages.Partition, n)}
+		t := &messages.Topic{
+			Name: name, ID: idOf(name, byte(d.To)), Partitions: make([]messages.Partition, n),
+		}
 		if old != nil {
 			t.ID = old.ID
 		}
@@ -272,8 +274,8 @@ func picture(g *Group) string {
 		g.exists, g.epoch, g.hash, g.targetEpoch, g.legacy)
 	for _, id := range g.ids() {
 		m := g.members[id]
-		fmt.Fprintf(&b, "%s %+v %v %d/%d state %d has %v gives up %v shall have %v\n", id, m.meta, m.known,
-			m.memberEpoch, m.previous, m.state, m.assigned, m.revoking, m.target)
+		fmt.Fprintf(&b, "%s %+v %v %d/%d state %d has %v gives up %v shall have %v\n",
+			id, m.meta, m.known, m.memberEpoch, m.previous, m.state, m.assigned, m.revoking, m.target)
 	}
 	for _, s := range slices.Sorted(maps.Keys(g.regexes)) {
 		fmt.Fprintf(&b, "%q %v\n", s, g.regexes[s].regexValue)
