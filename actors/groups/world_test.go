@@ -274,7 +274,8 @@ func timeouts(sessionMs, rebalanceMs int32) func(*group.Join) {
 	return func(r *group.Join) { r.SessionTimeoutMs, r.RebalanceTimeoutMs = sessionMs, rebalanceMs }
 }
 
-func (w *world) sync(id string, generation int32, assignments map[string][]byte) *box[group.Synced] {
+func (w *world) sync(id string, generation int32,
+	assignments map[string][]byte) *box[group.Synced] {
 	w.t.Helper()
 	b := &box[group.Synced]{}
 	w.do(&group.Sync{
