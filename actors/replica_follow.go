@@ -163,7 +163,7 @@ func (r *replica) finishCut() error {
 	if r.unfinished == nil {
 		return nil
 	}
-	step, before := *r.unfinished, r.store.End()
+	step, before, cleaned := *r.unfinished, r.store.End(), r.store.Cleaned()
 	truncate := r.store.TruncateTo
 	if step.Kind == replicas.Restart {
 		truncate = r.store.TruncateFullyAndStartAt
@@ -172,6 +172,9 @@ func (r *replica) finishCut() error {
 		return err
 	}
 	r.unfinished = nil
+	if r.store.Cleaned() < cleaned {
+		r.dir.checkpoint() // what comes now is not compacted
+	}
 	if r.follower == nil {
 		return nil
 	}
@@ -216,6 +219,9 @@ func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 		if err := r.observe(&batches[i]); err != nil {
 			return err
 		}
+	}
+	if err := r.noteAborted(); err != nil {
+		return err
 	}
 	r.env.Metrics.ReplicatedIn(len(res.Records))
 	r.follower.Appended(res.HighWatermark, r.store.End())

@@ -51,7 +51,8 @@ func (g *Group) txnCommit(now time.Time, r *group.TxnCommit) {
 		r.Reply(group.Committed{Errs: errs})
 		return
 	}
-	w := coord.Write{Records: g.offsetRecords(kept), Producer: r.Producer, Epoch: r.Epoch}
+	w := coord.Write{Records: g.offsetRecords(kept), Producer: r.Producer, Epoch: r.Epoch,
+		TransactionalID: r.TransactionalID}
 	g.decide(w, func(_ time.Time, err error) {
 		if err == nil {
 			g.offsets.apply(r.Producer, kept)

@@ -38,13 +38,17 @@ type Config struct {
 	RetentionCheckInterval time.Duration // offsets.retention.check.interval.ms
 	OffsetMetadataMaxBytes int           // offset.metadata.max.bytes
 
-	// Of consumer groups: group.consumer.session.timeout.ms,
-	// group.consumer.heartbeat.interval.ms, group.consumer.max.size and
+	// Of consumer groups: group.consumer.session.timeout.ms with its bounds,
+	// group.consumer.heartbeat.interval.ms with its own, group.consumer.max.size and
 	// group.consumer.assignors.
-	ConsumerSessionTimeout    time.Duration
-	ConsumerHeartbeatInterval time.Duration
-	ConsumerMaxSize           int
-	ConsumerAssignors         []string
+	ConsumerSessionTimeout       time.Duration
+	ConsumerMinSessionTimeout    time.Duration
+	ConsumerMaxSessionTimeout    time.Duration
+	ConsumerHeartbeatInterval    time.Duration
+	ConsumerMinHeartbeatInterval time.Duration
+	ConsumerMaxHeartbeatInterval time.Duration
+	ConsumerMaxSize              int
+	ConsumerAssignors            []string
 
 	// Image is the newest metadata, for looking topics up; nil: there is none.
 	Image func() *messages.Image
@@ -89,7 +93,7 @@ func (g *Group) Replay(r coord.Replayed) error {
 	}
 	invariant.That(k.Group == g.id, "record of group %q is replayed to %q", k.Group, g.id)
 	if !k.isOffset() {
-		return g.members.replay(k, r)
+		return g.replayMembers(k, r)
 	}
 	if r.Value == nil {
 		g.offsets.remove(k.partition())
@@ -116,6 +120,9 @@ func (g *Group) PendingProducers() []messages.ProducerID { return g.offsets.prod
 // Loaded implements coord.Machine.
 func (g *Group) Loaded(now time.Time) {
 	g.now = now
+	if g.members.kind() == group.Consumer && !g.members.exists() {
+		g.members = newClassic(g)
+	}
 	g.members.loaded(now)
 	g.settle()
 }
@@ -145,7 +152,7 @@ func (g *Group) Handle(now time.Time, r coord.Request) {
 	case *group.TopicsDeleted:
 		g.topicsDeleted(r)
 	default:
-		if !g.members.handle(now, r) {
+		if !g.members.handle(now, r) && !g.convert(now, r) {
 			g.refuseForeign(r)
 		}
 	}
@@ -159,7 +166,7 @@ func (g *Group) refuseForeign(r coord.Request) {
 	case *group.Join:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrInconsistentProtocol))
 	case *group.ConsumerHeartbeat:
-		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrUnsupported))
+		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrGroupNotFound))
 	case *group.Sync, *group.Heartbeat, *group.Leave:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrUnknownMember))
 	default:

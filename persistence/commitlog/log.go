@@ -72,6 +72,9 @@ type State interface {
 	Observe(h record.Header) error
 	// ObserveMarker takes note of the end of a transaction.
 	ObserveMarker(h record.Header, commit bool, coordinatorEpoch int32) error
+	// TakeAborted returns the transactions whose abort markers were observed since
+	// the last call.
+	TakeAborted() []data.EndedTxn
 	// Snapshot is the content of a .snapshot file valid at the log end; nil
 	// stands for a state that remembers nothing.
 	Snapshot() []byte
@@ -87,6 +90,7 @@ type Options struct {
 	Clean         bool            // the log was closed by Close: trust the files
 	RecoveryPoint messages.Offset // what lies below was synced
 	LogStart      messages.Offset // records below it were deleted
+	Cleaned       messages.Offset // the log was compacted up to it
 	Files         *segment.Cache  // shared by the logs of a node; nil: one of its own
 	Pause         func()          // nil, or called every few MiB of a recovery scan
 }
@@ -108,6 +112,7 @@ type Log struct {
 	name     string // topic-partition, for errors
 	state    atomic.Pointer[state]
 	durable  atomic.Int64
+	cleaned  atomic.Int64
 	failure  atomic.Pointer[error] // of a sync, or ErrClosed: final
 	files    *segment.Cache
 	ownFiles bool

@@ -54,7 +54,8 @@ func Open(fsys vfs.FS, dir string, o Options) (*Log, Recovery, error) {
 		l.files, l.ownFiles = segment.NewCache(0), true
 	}
 	l.SetConfig(o.Config)
-	opening := &opening{log: l, options: o, recovery: &rec}
+	opening := &opening{log: l, options: o, recovery: &rec, missing: nothingMissing,
+		txns: map[messages.Offset]bool{}}
 	if err := opening.run(); err != nil {
 		for _, s := range opening.segments {
 			s.Abandon()
@@ -79,6 +80,8 @@ type opening struct {
 	trusted   bool // epochs were read, not guessed
 	found     []foundSegment
 	segments  []*segment.Segment
+	missing   messages.Offset          // the segments from here on have no transaction index
+	txns      map[messages.Offset]bool // segments with a transaction index file
 }
 
 // foundSegment is a log file found in the folder.
@@ -111,22 +114,23 @@ func (o *opening) run() error {
 		}
 		l.epochsStale = true // the file has none now; the latest must be in it again
 	}
+	l.cleaned.Store(int64(max(0, min(o.options.Cleaned, l.End()))))
 	if err := o.settleEpochs(); err != nil {
 		return err
 	}
 	if err := o.settleDurable(); err != nil {
 		return err
 	}
-	return l.rebuildState()
+	return l.rebuildState(o.missing)
 }
 
 // list reads the folder. Leftovers of deletions and of files half written are
 // removed; index files without a log too, since the name may be used again.
 func (o *opening) list() error {
 	l := o.log
-	entries, err := l.fsys.ReadDir(l.dir)
+	entries, err := o.entries()
 	if err != nil {
-		return &segment.IOError{Op: "list", File: l.dir, Err: err}
+		return err
 	}
 	logs := map[messages.Offset]bool{}
 	var indexes []messages.Offset
@@ -150,7 +154,10 @@ func (o *opening) list() error {
 			o.found = append(o.found, foundSegment{base, info.Size()})
 		case segment.SnapshotSuffix:
 			l.snapshots = append(l.snapshots, base)
-		case segment.IndexSuffix, segment.TimeIndexSuffix, segment.TxnIndexSuffix:
+		case segment.TxnIndexSuffix:
+			o.txns[base] = true
+			indexes = append(indexes, base)
+		case segment.IndexSuffix, segment.TimeIndexSuffix:
 			indexes = append(indexes, base)
 		}
 	}
@@ -164,11 +171,28 @@ func (o *opening) list() error {
 	return nil
 }
 
+// entries reads the folder, after it has completed what a crash had interrupted.
+func (o *opening) entries() ([]fs.DirEntry, error) {
+	for again := false; ; again = true {
+		entries, err := o.log.fsys.ReadDir(o.log.dir)
+		if err != nil {
+			return nil, &segment.IOError{Op: "list", File: o.log.dir, Err: err}
+		}
+		names := make([]string, len(entries))
+		for i, e := range entries {
+			names[i] = e.Name()
+		}
+		if swapped, err := o.finishSwaps(names); err != nil || !swapped || again {
+			return entries, err
+		}
+	}
+}
+
 // leftover reports whether a file is half a replacement, or on its way out. Only
 // names that are ours count: what somebody put there is not ours to remove.
 func leftover(name string) bool {
 	ours := []string{epochFile, MetadataFile, gapsFile, truncationFile}
-	for _, suffix := range []string{".tmp", ".cleaned", segment.DeletedSuffix} {
+	for _, suffix := range []string{".tmp", segment.CleanedSuffix, segment.DeletedSuffix} {
 		if rest, found := strings.CutSuffix(name, suffix); found {
 			_, _, ok := segment.ParseFileName(rest)
 			return ok || slices.Contains(ours, rest)
@@ -227,13 +251,16 @@ func (o *opening) openSegments() error {
 	for i := range check {
 		o.trust(i)
 	}
+	if err := o.checkAborted(); err != nil {
+		return err
+	}
 	if o.clean {
 		f := o.found[last]
 		s, err := segment.OpenActive(o.log.fsys, o.log.dir, f.base, f.size, o.log.files,
 			o.log.cfg.limits())
 		if err == nil {
 			o.segments = append(o.segments, s)
-			return nil
+			return o.checkAborted()
 		}
 		// The shutdown was not as clean as it seemed.
 		o.clean, o.point = false, min(o.point, f.base)
@@ -253,6 +280,7 @@ func (o *opening) trust(i int) {
 // that is not good.
 func (o *opening) recover(i int) error {
 	l := o.log
+	o.forgetAborted(i)
 	check := segment.Check{
 		From:     o.point,
 		Sparse:   l.gaps,
