@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
-	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
 )
 
@@ -338,13 +337,4 @@ func (w *world) flushFast() {
 	if write := w.g.TakeWrite(); write != nil {
 		write.Done(w.now, nil)
 	}
-}
-
-func TestAConsumerHeartbeatIsNotUnderstood(t *testing.T) {
-	w := newWorld(t)
-	b := &box[group.ConsumerHeartbeated]{}
-	w.do(&group.ConsumerHeartbeat{MemberID: "a", Reply: b.put})
-	wantErr(t, b.one(t).Err, group.ErrUnsupported)
-	key := []byte{0, 3, 0, 1, 'g'}
-	wantErr(t, w.g.Replay(coord.Replayed{Record: coord.Record{Key: key}}), ErrUnknownKey)
 }
