@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -102,21 +103,25 @@ func groupStates(ctx context.Context, adm *kadm.Client, names []string) ([]group
 // describedGroups returns groups without their offsets. Those of the newer type
 // are asked for first: as a classic group they do not exist.
 func describedGroups(ctx context.Context, adm *kadm.Client, names []string) ([]groupState, error) {
-	newer, err := adm.DescribeConsumerGroups(ctx, names...)
-	if err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	var rest []string
-	for _, name := range names {
-		if d, ok := newer[name]; !ok || d.Err != nil {
-			rest = append(rest, name)
-		}
-	}
+	var newer kadm.DescribedConsumerGroups
 	var older kadm.DescribedGroups
-	err = nil
-	if len(rest) > 0 {
+	err := awaitCoordinator(ctx, func() (err error) {
+		newer, err = adm.DescribeConsumerGroups(ctx, names...)
+		var rest []string
+		for _, name := range names {
+			if d, ok := newer[name]; !ok || d.Err != nil {
+				rest = append(rest, name)
+			}
+		}
+		if older = nil; len(rest) == 0 || err != nil && ctx.Err() != nil {
+			return err
+		}
 		older, err = adm.DescribeGroups(ctx, rest...)
-	}
+		for _, d := range older {
+			err = firstError(err, d.Err)
+		}
+		return err
+	})
 	out := make([]groupState, 0, len(names))
 	for _, name := range names {
 		if d, ok := newer[name]; ok && d.Err == nil {
@@ -135,6 +140,23 @@ func describedGroups(ctx context.Context, adm *kadm.Client, names []string) ([]g
 		out = append(out, ofClassicGroup(&d))
 	}
 	return out, nil
+}
+
+// awaitCoordinator repeats f while the coordinator is being placed or is loading,
+// which it is for a moment after the first group of a cluster and after a failover.
+func awaitCoordinator(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) &&
+			!errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator) {
+			return err
+		}
+		select {
+		case <-time.After(pollEvery):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func ofConsumerGroup(d *kadm.DescribedConsumerGroup) groupState {

@@ -147,8 +147,7 @@ func abortByID(
 			r.Result = resultUnneeded
 			r.text = fmt.Sprintf("%s has no open transaction, its state is %s", id, begun.State)
 			return r, nil
-		case now.State == txnPrepareCommit, now.State == txnCommitted &&
-			now.ProducerEpoch == begun.ProducerEpoch:
+		case now.State == txnPrepareCommit, now.State == txnCommitted:
 			return nil, &failure{fmt.Sprintf("the transaction of %q is being committed", id),
 				"its outcome is decided, so it cannot be aborted", nil}
 		case !isOpen(now.State), now.StartTimestamp != begun.StartTimestamp:
@@ -171,7 +170,11 @@ func abortByID(
 }
 
 func oneTxn(ctx context.Context, adm *kadm.Client, id string) (*kadm.DescribedTransaction, error) {
-	all, err := adm.DescribeTransactions(ctx, id)
+	var all kadm.DescribedTransactions
+	err := awaitCoordinator(ctx, func() (err error) {
+		all, err = adm.DescribeTransactions(ctx, id)
+		return firstError(err, all[id].Err)
+	})
 	d, ok := all[id]
 	if !ok {
 		return nil, firstError(err, fmt.Errorf("transactional id %q: %w", id, errNoAnswer))

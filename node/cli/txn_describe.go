@@ -65,11 +65,18 @@ long, the partitions in it, and since which offset it holds up consumers there.`
 
 // describeTxns returns what is known of ids, in their order.
 func describeTxns(ctx context.Context, adm *kadm.Client, ids []string) ([]describedTxn, error) {
-	all, err := adm.DescribeTransactions(ctx, ids...)
+	var all kadm.DescribedTransactions
+	err := awaitCoordinator(ctx, func() (err error) {
+		all, err = adm.DescribeTransactions(ctx, ids...)
+		for _, d := range all {
+			err = firstError(err, d.Err)
+		}
+		return err
+	})
 	if err != nil && len(all) == 0 {
 		return nil, err
 	}
-	var set kadm.TopicsSet
+	set := kadm.TopicsSet{}
 	for _, id := range ids {
 		d, ok := all[id]
 		if !ok {
