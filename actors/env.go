@@ -112,6 +112,7 @@ type Env struct {
 	opening     chan struct{} // slots of logs that are opened or closed
 	recovery    chan struct{} // and of those that have much to scan
 	lives       atomic.Int64  // replica actors made, to tell one instance from the next
+	guards      atomic.Uint64 // questions to transaction coordinators, to tell them apart
 	depths      map[string]*depth
 	dispatcher  *dispatcher
 	nodeAgent   atomic.Pointer[actor.PID]

@@ -167,7 +167,11 @@ func (r *Replica) Read(q data.Read) (res data.ReadResult) {
 	if q.From >= limit {
 		return res
 	}
-	res.View, res.Err = log.Read(q.From, limit, q.MaxBytes, q.MinOne)
+	if q.Isolation == data.ReadCommitted {
+		res.View, res.Aborted, res.Err = log.ReadCommitted(q.From, limit, q.MaxBytes, q.MinOne)
+	} else {
+		res.View, res.Err = log.Read(q.From, limit, q.MaxBytes, q.MinOne)
+	}
 	return res
 }
 

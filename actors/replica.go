@@ -96,24 +96,25 @@ type replica struct {
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
-	queue      []*data.Append             // not decided yet, oldest first
-	queued     int                        // bytes of queue
-	writeDue   bool                       // a writeQueued is in the mailbox
-	batches    []record.Batch             // decided, being written
-	written    []parked                   // decided, not parked yet
-	parked     []parked                   // written, not answered yet, oldest first
-	fetches    []parkedFetch              // of followers, waiting for records; at most one each
-	answering  func(*data.ReplicaFetched) // of the fetch that is being handled
-	isrArmed   bool                       // an isrDue is on its way
-	serveArmed bool                       // a serveDue is on its way
-	askedUnder messages.NodeEpoch         // of the fetch under way
-	fetching   bool                       // a fetch is with the leader
-	failures   int                        // of fetches, one after the other
-	follows    int64                      // fetches so far, to tell an answer to an earlier one
-	flushing   bool                       // a flush is with the data directory
-	flushArmed bool                       // a flushDue is on its way
-	size       int64                      // of the log, as counted in dir.used
-	life       int64                      // of this instance, to tell what an earlier one began
+	queue      []*data.Append                       // not decided yet, oldest first
+	queued     int                                  // bytes of queue
+	writeDue   bool                                 // a writeQueued is in the mailbox
+	held       map[messages.ProducerID]*heldAppends // waiting for a transaction's coordinator
+	batches    []record.Batch                       // decided, being written
+	written    []parked                             // decided, not parked yet
+	parked     []parked                             // written, not answered yet, oldest first
+	fetches    []parkedFetch                        // of followers, waiting for records; at most one each
+	answering  func(*data.ReplicaFetched)           // of the fetch that is being handled
+	isrArmed   bool                                 // an isrDue is on its way
+	serveArmed bool                                 // a serveDue is on its way
+	askedUnder messages.NodeEpoch                   // of the fetch under way
+	fetching   bool                                 // a fetch is with the leader
+	failures   int                                  // of fetches, one after the other
+	follows    int64                                // fetches so far, to tell an answer to an earlier one
+	flushing   bool                                 // a flush is with the data directory
+	flushArmed bool                                 // a flushDue is on its way
+	size       int64                                // of the log, as counted in dir.used
+	life       int64                                // of this instance, to tell what an earlier one began
 	leaving    bool
 	remove     bool // delete the data when leaving
 	inside     bool // a message is being handled, or its handling panicked
@@ -164,6 +165,14 @@ func (r *replica) handle(message any) {
 		r.append(m)
 	case writeQueued:
 		r.write()
+	case *writeMarker:
+		r.writeMarker(m)
+	case verified:
+		r.verified(m)
+	case *guardTxn:
+		r.guardTxn(m)
+	case *describeProducers:
+		r.describeProducers(m)
 	case *replicaFetch:
 		r.replicaFetch(m)
 	case fetchAnswered:
@@ -313,7 +322,7 @@ func (r *replica) publish() {
 		settled: r.leader.Settled(),
 		offsets: data.Offsets{
 			LogStart: r.store.Start(), HighWatermark: hw, LogEnd: r.leader.LogEnd(),
-			LastStable: r.producers.LastStable(hw), Epoch: r.leader.Epoch(),
+			LastStable: r.lastStable(hw), Epoch: r.leader.Epoch(),
 		},
 		settings: r.settings,
 	})

@@ -35,6 +35,12 @@ func (r *replica) append(a *data.Append) {
 	}
 	r.queue = append(r.queue, a)
 	r.queued += len(a.Batch.Bytes)
+	r.writeSoon()
+}
+
+// writeSoon writes what is queued behind what waits in the mailbox, or now if that
+// is enough for one write.
+func (r *replica) writeSoon() {
 	if r.queued >= gatherBytes || len(r.queue) >= gatherBatches {
 		r.write()
 		return
@@ -68,6 +74,10 @@ func (r *replica) write() {
 			return
 		}
 		plan.Commit()
+		if err := r.noteAborted(); err != nil {
+			r.fail(err)
+			return
+		}
 		r.leader.Appended(r.store.End(), now)
 	}
 	r.parkWritten()
@@ -76,35 +86,51 @@ func (r *replica) write() {
 	r.watchISR()
 }
 
-// decide goes through the queue in order. It answers what is refused, and leaves
-// in written what was accepted and in batches what is to be appended, stamped.
+// decide goes through the queue in order. It answers what is refused, holds what
+// waits for the coordinator of its transaction, and leaves in written what was
+// accepted and in batches what is to be appended, stamped.
 func (r *replica) decide(plan *producers.Plan, now time.Time) {
 	next, stamp := r.store.End(), messages.Timestamp(now.UnixMilli())
-	for _, a := range r.queue {
-		verdict, err := r.admit(plan, a, next, stamp)
-		if err != nil {
-			a.Done(r.face.refusal(err))
-			continue
-		}
-		p := parked{a: a, next: verdict.LastOffset + 1, result: data.AppendResult{
-			BaseOffset: verdict.BaseOffset, LogAppendTime: messages.NoTimestamp,
-			LogStart: r.store.Start(), Leader: *r.face.hint.Load(),
-		}}
-		if r.settings.LogAppendTime {
-			p.result.LogAppendTime = verdict.Timestamp
-		}
-		if !verdict.Duplicate {
-			a.Batch.Stamp(next, r.leader.Epoch())
-			if r.settings.LogAppendTime {
-				a.Batch.SetLogAppendTime(stamp)
-			}
-			r.batches = append(r.batches, a.Batch)
-			next = a.Batch.NextOffset()
-		}
-		r.written = append(r.written, p)
+	for i, a := range r.queue {
+		next = r.decideOne(plan, a, next, stamp)
+		r.queue[i] = nil // it has its answer, or another place
 	}
-	clear(r.queue)
 	r.queue, r.queued = r.queue[:0], 0
+}
+
+// decideOne is decide for one append, at offset next. It returns the offset of the
+// one after it.
+func (r *replica) decideOne(plan *producers.Plan, a *data.Append, next messages.Offset,
+	stamp messages.Timestamp) messages.Offset {
+	if r.holdBehind(a) {
+		return next
+	}
+	verdict, err := r.admit(plan, a, next, stamp)
+	if errors.Is(err, producers.ErrUnverified) && a.Verify != nil && a.Guard == 0 {
+		r.hold(a)
+		return next
+	}
+	if err != nil {
+		a.Done(r.face.refusal(err))
+		return next
+	}
+	p := parked{a: a, next: verdict.LastOffset + 1, result: data.AppendResult{
+		BaseOffset: verdict.BaseOffset, LogAppendTime: messages.NoTimestamp,
+		LogStart: r.store.Start(), Leader: *r.face.hint.Load(),
+	}}
+	if r.settings.LogAppendTime {
+		p.result.LogAppendTime = verdict.Timestamp
+	}
+	if !verdict.Duplicate {
+		a.Batch.Stamp(next, r.leader.Epoch())
+		if r.settings.LogAppendTime {
+			a.Batch.SetLogAppendTime(stamp)
+		}
+		r.batches = append(r.batches, a.Batch)
+		next = a.Batch.NextOffset()
+	}
+	r.written = append(r.written, p)
+	return next
 }
 
 // admit says whether a batch may be appended at offset next and time now, or was
@@ -119,11 +145,11 @@ func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offs
 		return none, fmt.Errorf("decided under epoch %d, this is %d: %w",
 			a.Epoch, r.leader.Epoch(), messages.ErrNotLeader)
 	}
+	if a.Batch.Control() {
+		return r.admitMarker(plan, a, next) // also where there is little room: it takes none
+	}
 	if err := r.dir.room(); err != nil {
 		return none, err
-	}
-	if a.Batch.Transactional() {
-		return none, fmt.Errorf("transactions are not available: %w", messages.ErrInvalidTxnState)
 	}
 	if int64(a.Batch.Size()) > r.settings.SegmentBytes {
 		return none, fmt.Errorf("batch of %d bytes, segment.bytes is %d: %w",
@@ -134,7 +160,7 @@ func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offs
 	if r.settings.LogAppendTime {
 		h.MaxTimestamp = now // a duplicate is answered with the time of its first arrival
 	}
-	return plan.Decide(h)
+	return plan.Decide(h, r.verification(a))
 }
 
 // appendDecided appends the decided batches in one write. The first write of a leader
@@ -205,7 +231,9 @@ func (r *replica) answerParked() {
 func (r *replica) refuseQueue(err error) {
 	refusal := r.face.refusal(err)
 	for _, a := range r.queue {
-		a.Done(refusal)
+		if a != nil {
+			a.Done(refusal)
+		}
 	}
 	clear(r.queue)
 	r.queue, r.queued = r.queue[:0], 0
@@ -215,6 +243,7 @@ func (r *replica) refuseQueue(err error) {
 // is parked was written but nobody can say now whether it stays. Both are told
 // to try again; an idempotent producer is not doubled by that.
 func (r *replica) refuseAll(err error) {
+	r.endVerification(err)
 	r.refuseQueue(err)
 	refusal := r.face.refusal(err)
 	for _, p := range r.written {

@@ -217,6 +217,9 @@ func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 			return err
 		}
 	}
+	if err := r.noteAborted(); err != nil {
+		return err
+	}
 	r.env.Metrics.ReplicatedIn(len(res.Records))
 	r.follower.Appended(res.HighWatermark, r.store.End())
 	if to := min(res.LogStart, r.store.End()); to > r.store.Start() {

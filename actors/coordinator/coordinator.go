@@ -26,10 +26,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/actors/ask"
+	"github.com/troupelog/troupe/actors/groups"
+	"github.com/troupelog/troupe/actors/txns"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/data"
-	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/messages/wire"
 )
 
@@ -46,8 +47,7 @@ type Partition interface {
 	// WriteMarker ends a transaction in this partition. done is called once, when
 	// the marker is on every in-sync replica, in the order of the log among all
 	// appends, and must not block.
-	WriteMarker(m record.Marker, id messages.ProducerID, epoch messages.ProducerEpoch,
-		done func(error))
+	WriteMarker(m data.Marker, done func(error))
 }
 
 // Config is what the coordinators need of the node around them. Its functions may
@@ -91,7 +91,9 @@ type Coordinators struct {
 	making sync.Mutex    // of an internal topic
 	idle   time.Duration // see memberIdle
 	// drivers by kind.
-	drivers [2]func(s *shard) driver
+	drivers       [2]func(s *shard) driver
+	groupSettings cached[groups.Config]
+	txnSettings   cached[txns.Config]
 }
 
 // outcome is an answer of another node: one error for all, or one each.
@@ -133,6 +135,7 @@ func newCoordinators(cfg Config) *Coordinators {
 		return outcome{err: fmt.Errorf("the other node did not answer: %s: %w",
 			why, messages.ErrUnavailable)}
 	})
+	c.drivers = [2]func(*shard) driver{coord.Group: c.groups, coord.Txn: c.txns}
 	return c
 }
 
@@ -213,7 +216,8 @@ func (r *root) led(ctx actor.Context, m led) {
 	}
 	s := newShard(r.c, m.key, m.epoch)
 	r.lives++
-	name := fmt.Sprintf("%s-%d.%d", m.key.kind.Topic(), m.key.partition, r.lives)
+	// Others may remember the PIDs of an earlier life of the process.
+	name := fmt.Sprintf("%s~%s.%d", s.name(), ctx.ActorSystem().ID, r.lives)
 	s.pid = actor.NewPID(ctx.Self().Address, ctx.Self().Id+"/"+name)
 	r.c.shards.Store(m.key, s)
 	props := actor.PropsFromProducer(func() actor.Actor { return newShardActor(s) },

@@ -85,10 +85,10 @@ func (l *fakeLog) hold() {
 	l.held = true
 }
 
-func (l *fakeLog) WriteMarker(m record.Marker, id messages.ProducerID,
-	epoch messages.ProducerEpoch, done func(error)) {
+func (l *fakeLog) WriteMarker(m data.Marker, done func(error)) {
 	l.mu.Lock()
-	l.put(record.EndTxnMarker(m, id, epoch, 0), func() { done(nil) })
+	l.put(record.EndTxnMarker(record.Marker{Commit: m.Commit,
+		CoordinatorEpoch: m.CoordinatorEpoch}, m.Producer, m.Epoch, 0), func() { done(nil) })
 }
 
 func (l *fakeLog) Read(r data.Read) data.ReadResult {

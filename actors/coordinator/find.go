@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
@@ -107,6 +109,21 @@ func (c *Coordinators) number(name string) int {
 	return n
 }
 
+// duration reads a setting in milliseconds.
+func (c *Coordinators) duration(name string) time.Duration {
+	return time.Duration(c.number(name)) * time.Millisecond
+}
+
+// list reads a setting that is a list.
+func (c *Coordinators) list(name string) (out []string) {
+	for v := range strings.SplitSeq(c.cfg.Settings(name), ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
 // shardOf returns the shard of a key on this node, or nil.
 func (c *Coordinators) shardOf(kind coord.Kind, key string) *shard {
 	tp, err := c.Partition(kind, key)
@@ -134,6 +151,27 @@ func (c *Coordinators) hand(kind coord.Kind, id string, r coord.Request) {
 		return
 	}
 	s.handle(id, r)
+}
+
+// Moved is the message that tells the actor of a group or transactional id that
+// it lives elsewhere now. It means nothing to it: its shard ends it.
+type Moved struct{}
+
+// Place has the shard of an identity make its actor, if there is none. The
+// placement of virtual actors calls it; done may come from any goroutine.
+func (c *Coordinators) Place(kind coord.Kind, identity string, done func(*actor.PID, error)) {
+	s := c.shardOf(kind, identity)
+	if s == nil {
+		done(nil, fmt.Errorf("%s %q: %w", kind, identity, messages.ErrNotCoordinator))
+		return
+	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if s.why != nil {
+		done(nil, s.why)
+		return
+	}
+	c.cfg.Root.Send(s.pid, &place{identity, done})
 }
 
 // members returns all of a kind on this node. The error says that some could not

@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strconv"
@@ -12,7 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/data"
-	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // memberIdle is how long a member with nothing to remember stays: the next
@@ -122,22 +124,34 @@ func (a *memberActor) Append(w *coord.Write) {
 		root.Send(self, written{w, err})
 		return
 	}
+	ap := &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: a.shard.epoch,
+		Done: func(r data.AppendResult) { root.Send(self, written{w, r.Err}) }}
 	if w.Producer != messages.NoProducerID {
 		a.shard.begun(w.Producer, a.id)
+		ap.Verify = a.shard.verify(w)
 	}
-	a.shard.append(batch, func(err error) { root.Send(self, written{w, err}) })
-}
-
-// append makes a batch durable under the shard's leadership. done is called once,
-// from any goroutine.
-func (s *shard) append(batch record.Batch, done func(error)) {
-	log, err := s.leading()
+	log, err := a.shard.leading()
 	if err != nil {
-		done(err)
+		root.Send(self, written{w, err})
 		return
 	}
-	log.Append(&data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: s.epoch,
-		Done: func(r data.AppendResult) { done(r.Err) }})
+	log.Append(ap)
+}
+
+// verify returns how the leader of the shard's partition makes sure that it is part
+// of the transaction that a write begins there: else nobody would end it. The
+// goroutine ends with the question, which has a deadline.
+func (s *shard) verify(w *coord.Write) func(reply func(error)) {
+	return func(reply func(error)) {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), peerWait)
+			defer cancel()
+			added := s.c.AddToTxn(ctx, w.TransactionalID, txn.Add{Producer: w.Producer,
+				Epoch: w.Epoch, VerifyOnly: true, Partitions: []messages.TopicPartition{
+					{Topic: s.key.kind.Topic(), Partition: s.key.partition}}})
+			reply(errors.Join(append(added.Errs, added.Err)...))
+		}()
+	}
 }
 
 // leading returns the replica, if it still leads.

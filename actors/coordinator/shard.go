@@ -26,6 +26,11 @@ type (
 		id string
 		r  coord.Request
 	}
+	// place asks for the actor of a member, which is made if there is none.
+	place struct {
+		id   string
+		done func(*actor.PID, error)
+	}
 	// loaded tells how a replay ended.
 	loaded struct {
 		life int
@@ -167,6 +172,8 @@ func (a *shardActor) Receive(ctx actor.Context) {
 		a.replay(ctx)
 	case *enter:
 		a.enter(ctx, m.id, m.r)
+	case *place:
+		a.place(ctx, m)
 	case loaded:
 		a.loaded(ctx, m)
 	case retire:
@@ -285,20 +292,40 @@ func (a *shardActor) spawn(ctx actor.Context, id string, machine coord.Machine) 
 
 // enter makes the member that a request is for.
 func (a *shardActor) enter(ctx actor.Context, id string, r coord.Request) {
+	if a.parked[id] != nil {
+		a.parked[id] = append(a.parked[id], r)
+		return
+	}
+	m, why := a.member(ctx, id)
+	if why != nil {
+		r.Refuse(why)
+		return
+	}
+	ctx.Send(m.pid, r)
+}
+
+// member returns the member of that id, which it makes if there is none.
+func (a *shardActor) member(ctx actor.Context, id string) (*member, error) {
 	a.gate.RLock()
 	why, m := a.why, a.members[id]
 	a.gate.RUnlock()
-	switch {
-	case why != nil:
-		r.Refuse(why)
-	case a.parked[id] != nil:
-		a.parked[id] = append(a.parked[id], r)
-	case m != nil:
-		ctx.Send(m.pid, r)
-	default:
+	if why == nil && m == nil {
 		m = a.spawn(ctx, id, a.c.drivers[a.key.kind](a.shard).machine(id))
-		ctx.Send(m.pid, r)
 	}
+	return m, why
+}
+
+func (a *shardActor) place(ctx actor.Context, p *place) {
+	if a.parked[p.id] != nil {
+		p.done(nil, fmt.Errorf("%q ends just now: %w", p.id, messages.ErrUnavailable))
+		return
+	}
+	m, err := a.member(ctx, p.id)
+	if err != nil {
+		p.done(nil, err)
+		return
+	}
+	p.done(m.pid, nil)
 }
 
 // retire takes a member out of the reach of requests; those that come for its id

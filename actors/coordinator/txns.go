@@ -12,8 +12,8 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/group"
-	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/messages/txn"
 	"github.com/troupelog/troupe/messages/wire"
 )
@@ -65,16 +65,17 @@ func (c *Coordinators) writeMarker(m *txn.Markers, tp messages.TopicPartition, d
 		done(err)
 		return
 	}
-	log.WriteMarker(record.Marker{Commit: m.Commit, CoordinatorEpoch: m.CoordinatorEpoch},
-		m.Producer, m.Epoch, func(err error) {
-			if err == nil && tp.Topic == coord.OffsetsTopic {
-				if s, ok := c.shards.Load(shardKey{coord.Group, tp.Partition}); ok {
-					s.(*shard).ended(&group.TxnEnded{
-						Producer: m.Producer, Epoch: m.Epoch, Commit: m.Commit})
-				}
+	marker := data.Marker{Producer: m.Producer, Epoch: m.Epoch,
+		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit}
+	log.WriteMarker(marker, func(err error) {
+		if err == nil && tp.Topic == coord.OffsetsTopic {
+			if s, ok := c.shards.Load(shardKey{coord.Group, tp.Partition}); ok {
+				s.(*shard).ended(&group.TxnEnded{
+					Producer: m.Producer, Epoch: m.Epoch, Commit: m.Commit})
 			}
-			done(err)
-		})
+		}
+		done(err)
+	})
 }
 
 // AddToTxn is an Add at the coordinator of that id, on whatever node it is. The
@@ -186,8 +187,8 @@ func (c *Coordinators) sendMarkers(ctx context.Context, m txn.Markers,
 		var fenced error
 		done, left, fenced = c.sendOnce(ctx, m, left)
 		if len(done) > 0 || fenced != nil {
-			tell(&txn.MarkersWritten{Producer: m.Producer, Epoch: m.Epoch, Partitions: done,
-				Err: fenced})
+			tell(&txn.MarkersWritten{Sending: m.Sending, Producer: m.Producer, Epoch: m.Epoch,
+				Partitions: done, Err: fenced})
 		}
 		if len(left) == 0 || fenced != nil || ctx.Err() != nil {
 			return

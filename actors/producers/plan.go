@@ -52,12 +52,15 @@ func (p *Plan) Reset() {
 // Decide says what to do with a batch that follows those decided so far. The
 // header must be the one that would be appended: BaseOffset where the batch would
 // stand, MaxTimestamp the leader's time if the topic is of LogAppendTime (a
-// duplicate is answered with it). Errors wrap
-// messages.ErrInvalidProducerEpoch (a newer life of the producer was here),
-// messages.ErrOutOfOrderSequence (a batch before it is missing) or
-// messages.ErrInvalidTxnState (outside the producer's open transaction); the
-// plan goes on without the batch then, as it does after a duplicate.
-func (p *Plan) Decide(h record.Header) (Verdict, error) {
+// duplicate is answered with it). v says what is known of the transaction that a
+// transactional batch belongs to; the zero value demands nothing.
+//
+// Errors wrap messages.ErrInvalidProducerEpoch (a newer life of the producer was
+// here), messages.ErrOutOfOrderSequence (a batch before it is missing),
+// messages.ErrInvalidTxnState (outside the producer's open transaction), or
+// ErrUnverified; the plan goes on without the batch then, as it does after a
+// duplicate.
+func (p *Plan) Decide(h record.Header, v Verification) (Verdict, error) {
 	invariant.That(!h.Control(), "a marker at %d among batches", h.BaseOffset)
 	own := Verdict{BaseOffset: h.BaseOffset, LastOffset: h.LastOffset(), Timestamp: h.MaxTimestamp}
 	if !h.Idempotent() {
@@ -76,24 +79,40 @@ func (p *Plan) Decide(h record.Header) (Verdict, error) {
 	if err := known.check(&h); err != nil {
 		return Verdict{}, err
 	}
+	if h.Transactional() && !known.inTxn(h.ProducerEpoch) {
+		if err := p.checkVerified(&h, known, v); err != nil {
+			return Verdict{}, err
+		}
+	}
 	p.stage(h, known).append(&h)
 	return own, nil
 }
 
 // DecideMarker is Decide for a transaction marker that this leader was asked to
-// write. Errors wrap messages.ErrInvalidProducerEpoch or ErrCoordinatorFenced.
-func (p *Plan) DecideMarker(h record.Header, m record.Marker) error {
+// write. raised: its epoch was raised for it, so that one which is known says that
+// the marker was written before (KIP-1228): it is a duplicate then, without
+// offsets, or, if the next transaction has begun, refused. Other markers that are
+// repeated are written again, as in Kafka, and change nothing.
+//
+// Errors wrap messages.ErrInvalidProducerEpoch or txn.ErrCoordinatorFenced.
+func (p *Plan) DecideMarker(h record.Header, m record.Marker, raised bool) (Verdict, error) {
 	invariant.That(h.Control(), "a batch at %d as a marker", h.BaseOffset)
 	known := p.known(h.ProducerID)
 	if known == nil {
 		known = newProducer()
 	}
-	if err := known.checkMarker(&h, m.CoordinatorEpoch); err != nil {
-		return err
+	repeat, err := known.checkMarker(&h, m.CoordinatorEpoch, raised)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if repeat {
+		return Verdict{Duplicate: true, BaseOffset: messages.NoOffset, LastOffset: messages.NoOffset,
+			Timestamp: messages.NoTimestamp}, nil
 	}
 	p.markers = append(p.markers, stagedMarker{at: len(p.staged), marker: m})
 	p.stage(h, known).end(&h, m.CoordinatorEpoch)
-	return nil
+	return Verdict{BaseOffset: h.BaseOffset, LastOffset: h.LastOffset(),
+		Timestamp: h.MaxTimestamp}, nil
 }
 
 // Commit changes the State: the batches decided on were appended. The plan is

@@ -5,6 +5,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // producer is what a partition knows of one producer. It is a plain value: a
@@ -103,16 +104,32 @@ func (p *producer) check(h *record.Header) error {
 	return nil
 }
 
-// checkMarker decides whether a marker may follow what is known.
-func (p *producer) checkMarker(h *record.Header, coordinatorEpoch int32) error {
+// checkMarker decides whether a marker may follow what is known. repeat reports
+// one that was written before.
+func (p *producer) checkMarker(h *record.Header, coordinatorEpoch int32, raised bool) (
+	repeat bool, err error,
+) {
 	if h.ProducerEpoch < p.epoch {
-		return refused(h, messages.ErrInvalidProducerEpoch, "epoch %d was seen", p.epoch)
+		return false, refused(h, messages.ErrInvalidProducerEpoch, "epoch %d was seen", p.epoch)
 	}
 	if coordinatorEpoch < p.coordinatorEpoch {
-		return refused(h, ErrCoordinatorFenced, "marker of coordinator epoch %d, %d was seen",
-			coordinatorEpoch, p.coordinatorEpoch)
+		return false, refused(h, txn.ErrCoordinatorFenced,
+			"marker of coordinator epoch %d, %d was seen", coordinatorEpoch, p.coordinatorEpoch)
 	}
-	return nil
+	if raised && h.ProducerEpoch == p.epoch {
+		if p.txnFirst != messages.NoOffset {
+			// The epoch of the marker is that of the next transaction, which is open.
+			return false, refused(h, messages.ErrInvalidProducerEpoch,
+				"a late marker, the transaction that is open since offset %d is a later one", p.txnFirst)
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// inTxn reports whether a transaction of that epoch is open.
+func (p *producer) inTxn(epoch messages.ProducerEpoch) bool {
+	return p.txnFirst != messages.NoOffset && p.epoch == epoch
 }
 
 // append takes note of a batch and reports whether it begins a transaction.

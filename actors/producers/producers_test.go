@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // The log rebuilds a State through this interface.
@@ -143,7 +144,7 @@ func TestABatchIsDecidedInTheLightOfThoseBeforeItInThePlan(t *testing.T) {
 	p := s.Plan()
 	decide := func(h record.Header) Verdict {
 		t.Helper()
-		v, err := p.Decide(h)
+		v, err := p.Decide(h, Verification{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +155,8 @@ func TestABatchIsDecidedInTheLightOfThoseBeforeItInThePlan(t *testing.T) {
 	if v := decide(batch(0, 0, 2, 4)); !v.Duplicate || v.BaseOffset != 0 || v.LastOffset != 1 {
 		t.Errorf("the repeated batch is judged %+v", v)
 	}
-	if _, err := p.Decide(batch(0, 5, 1, 4)); !errors.Is(err, messages.ErrOutOfOrderSequence) {
+	_, err := p.Decide(batch(0, 5, 1, 4), Verification{})
+	if !errors.Is(err, messages.ErrOutOfOrderSequence) {
 		t.Errorf("got %v for a gap", err)
 	}
 	decide(batch(0, 4, 1, 4))
@@ -169,7 +171,7 @@ func TestABatchIsDecidedInTheLightOfThoseBeforeItInThePlan(t *testing.T) {
 
 func TestADroppedPlanNeverHappened(t *testing.T) {
 	s := New()
-	if _, err := s.Plan().Decide(batch(0, 0, 1, 0)); err != nil {
+	if _, err := s.Plan().Decide(batch(0, 0, 1, 0), Verification{}); err != nil {
 		t.Fatal(err)
 	}
 	s.plan.Reset()
@@ -247,22 +249,22 @@ func TestTransactions(t *testing.T) {
 func TestMarkersAreDecidedLikeBatches(t *testing.T) {
 	s := New()
 	p := s.Plan()
-	if _, err := p.Decide(inTxn(batch(2, 0, 1, 0))); err != nil {
+	if _, err := p.Decide(inTxn(batch(2, 0, 1, 0)), Verification{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.DecideMarker(marker(amy, 1, 1), record.Marker{CoordinatorEpoch: 4}); !errors.Is(err,
+	if _, err := p.DecideMarker(marker(amy, 1, 1), record.Marker{CoordinatorEpoch: 4}, false); !errors.Is(err,
 		messages.ErrInvalidProducerEpoch) {
 		t.Errorf("marker of an old producer epoch: %v", err)
 	}
-	if err := p.DecideMarker(marker(amy, 2, 1), record.Marker{CoordinatorEpoch: 4}); err != nil {
+	if _, err := p.DecideMarker(marker(amy, 2, 1), record.Marker{CoordinatorEpoch: 4}, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.DecideMarker(marker(amy, 2, 2), record.Marker{CoordinatorEpoch: 3}); !errors.Is(err,
-		ErrCoordinatorFenced) {
+	if _, err := p.DecideMarker(marker(amy, 2, 2), record.Marker{CoordinatorEpoch: 3}, false); !errors.Is(err,
+		txn.ErrCoordinatorFenced) {
 		t.Errorf("marker of an old coordinator: %v", err)
 	}
 	// The transaction has ended within the plan.
-	if _, err := p.Decide(batch(2, 1, 1, 2)); err != nil {
+	if _, err := p.Decide(batch(2, 1, 1, 2), Verification{}); err != nil {
 		t.Fatal(err)
 	}
 	p.Commit()

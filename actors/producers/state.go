@@ -14,12 +14,12 @@ package producers
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 )
 
@@ -34,10 +34,6 @@ const noEpoch messages.ProducerEpoch = -1
 // noCoordinator is the coordinator epoch before the first marker.
 const noCoordinator int32 = -1
 
-// ErrCoordinatorFenced: a marker of a transaction coordinator that was replaced.
-// TRANSACTION_COORDINATOR_FENCED.
-var ErrCoordinatorFenced = errors.New("transaction coordinator epoch is fenced")
-
 // State is what a partition knows of its producers. Make one with New. It has
 // one owner and is not safe for concurrent use.
 type State struct {
@@ -46,6 +42,8 @@ type State struct {
 	ended     []endedTxn // whose markers were not seen below the high watermark yet
 	aborted   []EndedTxn // since the last TakeAborted
 	plan      Plan       // its memory is used again
+	// guards are the verifications under way, by producer; nil or empty mostly.
+	guards map[messages.ProducerID]*guard
 }
 
 // openTxn is a transaction whose outcome is unknown.
@@ -59,26 +57,11 @@ type endedTxn struct {
 	first, marker messages.Offset
 }
 
-// EndedTxn is one aborted transaction of the partition: an entry of the
-// transaction index.
-type EndedTxn struct {
-	Producer messages.ProducerID
-	First    messages.Offset // of its first batch
-	Marker   messages.Offset // of the control batch that ended it
-	// LastStable is the first offset that was still undecided when the marker
-	// was written, or the one after the marker.
-	LastStable messages.Offset
-}
-
-// Producer describes one producer, as DescribeProducers shows it.
-type Producer struct {
-	ID               messages.ProducerID
-	Epoch            messages.ProducerEpoch
-	LastSequence     messages.Sequence  // NoSequence: no batch is remembered
-	LastTimestamp    messages.Timestamp // of its last batch or marker
-	CoordinatorEpoch int32              // -1: no marker yet
-	TxnFirst         messages.Offset    // NoOffset: no open transaction
-}
+// EndedTxn and Producer are what others see of transactions and producers.
+type (
+	EndedTxn = data.EndedTxn
+	Producer = data.Producer
+)
 
 // New returns the State of a partition that never held a record.
 func New() *State {
@@ -97,7 +80,7 @@ func (s *State) Len() int { return len(s.producers) }
 
 // Check decides one batch without changing anything: a Plan of one.
 func (s *State) Check(h record.Header) (Verdict, error) {
-	v, err := s.Plan().Decide(h)
+	v, err := s.Plan().Decide(h, Verification{})
 	s.plan.Reset()
 	return v, err
 }
@@ -109,6 +92,9 @@ func (s *State) Apply(h record.Header) {
 		return
 	}
 	p := s.producer(h.ProducerID)
+	if h.Transactional() {
+		delete(s.guards, h.ProducerID)
+	}
 	if p.append(&h) {
 		began := openTxn{first: h.BaseOffset, producer: h.ProducerID}
 		// The place is the end, unless the snapshot the log began with belongs
@@ -129,6 +115,7 @@ func (s *State) Observe(h record.Header) error {
 // transaction is an event, see TakeAborted. The error is nil.
 func (s *State) ObserveMarker(h record.Header, commit bool, coordinatorEpoch int32) error {
 	p := s.producer(h.ProducerID)
+	delete(s.guards, h.ProducerID)
 	first, ended := p.end(&h, coordinatorEpoch)
 	if !ended {
 		return nil
@@ -198,6 +185,7 @@ func (s *State) Expire(now messages.Timestamp, idleMs int64) int {
 		}
 		return p.txnFirst == messages.NoOffset && int64(now-p.idleSince) >= idleMs
 	})
+	s.expireGuards(now, idleMs)
 	return before - len(s.producers)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 func resummed(b []byte) []byte {
@@ -109,7 +110,7 @@ func (tw *twin) decideMarker(h record.Header, m record.Marker) error {
 		}
 	}
 	if m.CoordinatorEpoch < coordinator {
-		return ErrCoordinatorFenced
+		return txn.ErrCoordinatorFenced
 	}
 	return nil
 }
@@ -192,7 +193,7 @@ func (w *world) gather() {
 			continue
 		}
 		h := w.next(w.end)
-		v, err := p.Decide(h)
+		v, err := p.Decide(h, Verification{})
 		want, wantErr := w.twin.decide(h)
 		if v != want || (err == nil) != (wantErr == nil) || wantErr != nil && !errors.Is(err, wantErr) {
 			w.t.Fatalf("batch %+v: state says %+v, %v; twin says %+v, %v", h, v, err, want, wantErr)
@@ -222,7 +223,8 @@ func (w *world) marker(p *Plan) {
 	if h.ProducerEpoch < 0 {
 		return
 	}
-	err, want := p.DecideMarker(h, m), w.twin.decideMarker(h, m)
+	_, err := p.DecideMarker(h, m, false)
+	want := w.twin.decideMarker(h, m)
 	if (err == nil) != (want == nil) || want != nil && !errors.Is(err, want) {
 		w.t.Fatalf("marker %+v: state says %v, twin says %v", h, err, want)
 	}
@@ -292,7 +294,7 @@ func BenchmarkDecideAndCommit(b *testing.B) {
 	b.ReportAllocs()
 	for i := range b.N {
 		p := s.Plan()
-		if _, err := p.Decide(batch(0, seq, 1, messages.Offset(i))); err != nil {
+		if _, err := p.Decide(batch(0, seq, 1, messages.Offset(i)), Verification{}); err != nil {
 			b.Fatal(err)
 		}
 		p.Commit()

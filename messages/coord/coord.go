@@ -81,6 +81,8 @@ type Write struct {
 	// NoProducerID: it is none. The zero value is not none.
 	Producer messages.ProducerID
 	Epoch    messages.ProducerEpoch
+	// TransactionalID names that transaction.
+	TransactionalID string
 	// Done is called once, by whoever calls Handle: on every in-sync replica (nil),
 	// or an error, when nobody can say whether the records are there. The error
 	// wraps messages.ErrUnavailable (ask again) or messages.ErrNotCoordinator.

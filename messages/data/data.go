@@ -33,7 +33,26 @@ type Append struct {
 	Epoch  messages.LeaderEpoch
 	// Done is called exactly once, from any goroutine, and must not block.
 	// With AcksNone it is called too, so that the buffer can be given back.
+	// Those of batches in the log that wait for the same acks are called in the
+	// order of the log.
 	Done func(AppendResult)
+
+	// The rest is for transactional batches. One that begins its producer's
+	// transaction in the partition is appended only after the coordinator was asked
+	// (KIP-890): else nobody would ever end that transaction.
+
+	// Verify, if not nil, asks the coordinator. The leader calls it for a batch that
+	// begins a transaction and holds this batch, and those of the same producer
+	// behind it, until reply is called: nil appends them, an error refuses them.
+	// It must not block; reply is called exactly once, from any goroutine.
+	Verify func(reply func(error))
+	// Guard says that the coordinator was asked already, under this number, which
+	// the leader gave before. 0: it was not. It is no good any more once a marker of
+	// the producer was written.
+	Guard uint64
+	// FreshEpoch: each transaction of the producer has an epoch of its own
+	// (transaction.version 2), so its first batch has sequence 0.
+	FreshEpoch bool
 }
 
 // AppendResult is the outcome of one Append.
@@ -88,6 +107,39 @@ type ReadResult struct {
 type AbortedTxn struct {
 	Producer    messages.ProducerID
 	FirstOffset messages.Offset
+}
+
+// EndedTxn is one aborted transaction of a partition: an entry of its transaction
+// index.
+type EndedTxn struct {
+	Producer messages.ProducerID
+	First    messages.Offset // of its first batch
+	Marker   messages.Offset // of the control batch that ended it
+	// LastStable is the first offset that was still undecided when the marker
+	// was written, or the one after the marker.
+	LastStable messages.Offset
+}
+
+// Producer describes what a partition knows of one producer, as DescribeProducers
+// shows it.
+type Producer struct {
+	ID               messages.ProducerID
+	Epoch            messages.ProducerEpoch
+	LastSequence     messages.Sequence  // NoSequence: no batch is remembered
+	LastTimestamp    messages.Timestamp // of its last batch or marker
+	CoordinatorEpoch int32              // -1: no marker yet
+	TxnFirst         messages.Offset    // NoOffset: no open transaction
+}
+
+// Marker asks a partition's leader to end a transaction there.
+type Marker struct {
+	Producer         messages.ProducerID
+	Epoch            messages.ProducerEpoch
+	CoordinatorEpoch int32 // the leader epoch of the coordinator's partition
+	Commit           bool
+	// V2: the coordinator has raised the epoch for this marker (transaction.version
+	// 2), so a marker of an epoch that the partition knows comes too late (KIP-1228).
+	V2 bool
 }
 
 // Offsets are the watermarks of a partition at one moment.

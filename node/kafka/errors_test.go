@@ -8,28 +8,33 @@ import (
 	"go/parser"
 	"go/token"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// sentinels returns the names of the errors that messages declares.
+// sentinels returns the names of the errors that messages, group and txn declare.
 func sentinels(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../../messages/errors.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok {
-			for _, name := range v.Names {
-				names = append(names, name.Name)
-			}
+	for _, path := range []string{"errors.go", "group/group.go", "txn/txn.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), "../../messages/"+path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return true
-	})
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok {
+				for _, name := range v.Names {
+					if strings.HasPrefix(name.Name, "Err") {
+						names = append(names, path+":"+name.Name)
+					}
+				}
+			}
+			return true
+		})
+	}
 	return names
 }
 
@@ -47,7 +52,8 @@ func TestEverySentinelErrorHasAKafkaCode(t *testing.T) {
 		}
 	}
 	if names := sentinels(t); len(names) != covered {
-		t.Errorf("messages declares %d errors, %d have codes: %v", len(names), covered, names)
+		t.Errorf("messages, group and txn declare %d errors, %d have codes: %v",
+			len(names), covered, names)
 	}
 }
 

@@ -16,6 +16,7 @@ type fakeCluster struct {
 	mu         sync.Mutex
 	image      *messages.Image
 	replicas   map[messages.PartitionID]*fakePartition
+	coords     *fakeCoordinators
 	settings   map[string]Setting
 	nextID     byte
 	nextPID    messages.ProducerID
@@ -33,6 +34,7 @@ func newFakeCluster() *fakeCluster {
 	f := &fakeCluster{
 		image:      messages.NewImage(),
 		replicas:   map[messages.PartitionID]*fakePartition{},
+		coords:     newFakeCoordinators(),
 		settings:   map[string]Setting{},
 		nextPID:    1000,
 		partitions: map[messages.TopicPartition]error{},

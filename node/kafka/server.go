@@ -130,14 +130,18 @@ type Server struct {
 	config     Config
 	partitions Partitions
 	cluster    Cluster
-	settings   Settings
-	apis       apiTable
-	shapes     [keyMax + 1][]*shape // by key, and version from api.accepts
-	buffers    netio.Buffers
-	budget     *budget
+	// coordinators answers for groups and transactions.
+	coordinators Coordinators
+	settings     Settings
+	apis         apiTable
+	shapes       [keyMax + 1][]*shape // by key, and version from api.accepts
+	buffers      netio.Buffers
+	budget       *budget
 
 	ctx      context.Context         // of everything the server does
 	cancel   context.CancelCauseFunc // ends it
+	serving  context.Context         // ends when Shutdown begins
+	drain    context.CancelFunc      // ends serving
 	draining atomic.Bool
 	slots    chan struct{} // one per connection; nil: no bound
 	running  sync.WaitGroup
@@ -149,17 +153,20 @@ type Server struct {
 
 // New returns a Server that serves nothing yet. A config that Validate refuses
 // is a bug of the caller.
-func New(config Config, partitions Partitions, cluster Cluster, settings Settings) *Server {
+func New(config Config, partitions Partitions, cluster Cluster, coordinators Coordinators,
+	settings Settings,
+) *Server {
 	config = config.withDefaults()
 	s := &Server{
-		config:     config,
-		partitions: partitions,
-		cluster:    cluster,
-		settings:   settings,
-		apis:       newAPITable(),
-		budget:     newBudget(config.QueuedMaxBytes),
-		listeners:  map[net.Listener]struct{}{},
-		conns:      map[*conn]struct{}{},
+		config:       config,
+		partitions:   partitions,
+		cluster:      cluster,
+		coordinators: coordinators,
+		settings:     settings,
+		apis:         newAPITable(),
+		budget:       newBudget(config.QueuedMaxBytes),
+		listeners:    map[net.Listener]struct{}{},
+		conns:        map[*conn]struct{}{},
 	}
 	for _, a := range s.apis {
 		if a == nil {
@@ -173,6 +180,7 @@ func New(config Config, partitions Partitions, cluster Cluster, settings Setting
 		s.slots = make(chan struct{}, config.MaxConnections)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.serving, s.drain = context.WithCancel(s.ctx)
 	return s
 }
 
@@ -295,12 +303,14 @@ func (s *Server) removeListener(l Listener) {
 }
 
 // Shutdown stops accepting, lets every connection finish the requests it has
-// read, and closes it. Parked Fetches answer at once with what there is. When
+// read, and closes it. Parked Fetches answer at once with what there is, members
+// that wait for their group are sent to look for its coordinator. When
 // ctx ends first, what is left is closed the hard way and Shutdown returns the
 // reason; answers may be lost then, appends are not.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
+	s.drain()
 	for l := range s.listeners {
 		_ = l.Close() // Serve sees it and returns
 	}

@@ -132,7 +132,8 @@ func (l *Log) tooOld(first, last messages.Timestamp) bool {
 // indexFull reports whether an index could outgrow its bound with a few entries more.
 func (l *Log) indexFull(s *segment.Segment) bool {
 	entries := int64(s.IndexEntries()) + 2
-	return entries*segment.TimeEntrySize > l.cfg.IndexMaxBytes && entries > 2
+	return entries*segment.TimeEntrySize > l.cfg.IndexMaxBytes && entries > 2 ||
+		int64(s.AbortedEntries())*segment.TxnEntrySize > l.cfg.IndexMaxBytes
 }
 
 // piece is what one segment takes of an append.

@@ -53,7 +53,7 @@ func (l *Log) PrepareFlush() (Flush, bool) {
 		return Flush{}, false
 	}
 	st := l.state.Load()
-	f := Flush{log: l, end: st.end(), generation: l.generation}
+	f := Flush{log: l, end: l.finishedTo(st), generation: l.generation}
 	for _, s := range st.segments {
 		if s.Dirty() {
 			f.points = append(f.points, s.Prepare())
@@ -61,8 +61,8 @@ func (l *Log) PrepareFlush() (Flush, bool) {
 		}
 	}
 	if len(f.points) == 0 {
-		l.touched = false
-		l.durable.Store(int64(f.end))
+		l.touched = f.end < st.end()
+		l.durable.Store(max(l.durable.Load(), int64(f.end)))
 		return Flush{}, false
 	}
 	return f, true

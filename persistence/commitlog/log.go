@@ -72,6 +72,9 @@ type State interface {
 	Observe(h record.Header) error
 	// ObserveMarker takes note of the end of a transaction.
 	ObserveMarker(h record.Header, commit bool, coordinatorEpoch int32) error
+	// TakeAborted returns the transactions whose abort markers were observed since
+	// the last call.
+	TakeAborted() []data.EndedTxn
 	// Snapshot is the content of a .snapshot file valid at the log end; nil
 	// stands for a state that remembers nothing.
 	Snapshot() []byte

@@ -54,7 +54,8 @@ func Open(fsys vfs.FS, dir string, o Options) (*Log, Recovery, error) {
 		l.files, l.ownFiles = segment.NewCache(0), true
 	}
 	l.SetConfig(o.Config)
-	opening := &opening{log: l, options: o, recovery: &rec}
+	opening := &opening{log: l, options: o, recovery: &rec, missing: nothingMissing,
+		txns: map[messages.Offset]bool{}}
 	if err := opening.run(); err != nil {
 		for _, s := range opening.segments {
 			s.Abandon()
@@ -79,6 +80,8 @@ type opening struct {
 	trusted   bool // epochs were read, not guessed
 	found     []foundSegment
 	segments  []*segment.Segment
+	missing   messages.Offset          // the segments from here on have no transaction index
+	txns      map[messages.Offset]bool // segments with a transaction index file
 }
 
 // foundSegment is a log file found in the folder.
@@ -117,7 +120,7 @@ func (o *opening) run() error {
 	if err := o.settleDurable(); err != nil {
 		return err
 	}
-	return l.rebuildState()
+	return l.rebuildState(o.missing)
 }
 
 // list reads the folder. Leftovers of deletions and of files half written are
@@ -150,7 +153,10 @@ func (o *opening) list() error {
 			o.found = append(o.found, foundSegment{base, info.Size()})
 		case segment.SnapshotSuffix:
 			l.snapshots = append(l.snapshots, base)
-		case segment.IndexSuffix, segment.TimeIndexSuffix, segment.TxnIndexSuffix:
+		case segment.TxnIndexSuffix:
+			o.txns[base] = true
+			indexes = append(indexes, base)
+		case segment.IndexSuffix, segment.TimeIndexSuffix:
 			indexes = append(indexes, base)
 		}
 	}
@@ -227,13 +233,16 @@ func (o *opening) openSegments() error {
 	for i := range check {
 		o.trust(i)
 	}
+	if err := o.checkAborted(); err != nil {
+		return err
+	}
 	if o.clean {
 		f := o.found[last]
 		s, err := segment.OpenActive(o.log.fsys, o.log.dir, f.base, f.size, o.log.files,
 			o.log.cfg.limits())
 		if err == nil {
 			o.segments = append(o.segments, s)
-			return nil
+			return o.checkAborted()
 		}
 		// The shutdown was not as clean as it seemed.
 		o.clean, o.point = false, min(o.point, f.base)
@@ -253,6 +262,7 @@ func (o *opening) trust(i int) {
 // that is not good.
 func (o *opening) recover(i int) error {
 	l := o.log
+	o.missing = min(o.missing, o.found[i].base)
 	check := segment.Check{
 		From:     o.point,
 		Sparse:   l.gaps,

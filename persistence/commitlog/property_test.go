@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
@@ -40,6 +41,8 @@ func (s *listState) Observe(h record.Header) error {
 func (s *listState) ObserveMarker(h record.Header, _ bool, _ int32) error {
 	return s.Observe(h)
 }
+
+func (s *listState) TakeAborted() []data.EndedTxn { return nil }
 
 func (s *listState) Snapshot() []byte {
 	b := []byte{1} // so that zeros are no snapshot

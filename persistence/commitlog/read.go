@@ -27,7 +27,8 @@ const readRetries = 16
 func (l *Log) Read(from, limit messages.Offset, maxBytes int, minOne bool) (messages.View, error) {
 	var view messages.View
 	err := l.retrying(func(st *state) (err error) {
-		view, err = l.read(st, from, limit, int64(maxBytes), minOne)
+		v := &lease{}
+		view, err = l.read(v, st, from, limit, int64(maxBytes), minOne)
 		return err
 	})
 	return view, err
@@ -50,7 +51,7 @@ func (l *Log) retrying(f func(st *state) error) error {
 }
 
 func (l *Log) read(
-	st *state, from, limit messages.Offset, maxBytes int64, minOne bool,
+	v *lease, st *state, from, limit messages.Offset, maxBytes int64, minOne bool,
 ) (messages.View, error) {
 	end := st.end()
 	if from < st.start || from > end {
@@ -61,7 +62,6 @@ func (l *Log) read(
 	if from >= limit {
 		return messages.View{}, nil
 	}
-	v := &lease{}
 	for i := st.holding(from); i < len(st.segments); i++ {
 		s := st.segments[i]
 		if s.Base() >= limit {
@@ -94,7 +94,9 @@ type lease struct {
 	extents []messages.Extent
 	readers []*segment.Reader
 	bytes   int
-	more    bool // maxBytes left something out
+	more    bool            // maxBytes left something out
+	bounded bool            // next is wanted
+	next    messages.Offset // after the last batch
 }
 
 // take adds what s has of the range. whole is true if that reaches the
@@ -112,6 +114,12 @@ func (v *lease) take(
 		atEnd := err == nil && start == r.Size()
 		r.Release()
 		return 0, atEnd, err
+	}
+	if v.bounded {
+		if v.next, err = offsetAt(r, end); err != nil {
+			r.Release()
+			return 0, false, err
+		}
 	}
 	n = end - start
 	x := messages.Extent{Pos: start, Len: int(n)}

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"bytes"
+	"math"
 	"slices"
 
 	"github.com/troupelog/troupe/messages"
@@ -44,7 +45,13 @@ func (l *Log) writeSnapshot(at messages.Offset, durable bool) error {
 		l.snapshots = slices.Insert(l.snapshots, i, at)
 	}
 	if extra := len(l.snapshots) - snapshotsKept; extra > 0 {
-		oldest := l.snapshots[extra]
+		// A recovery reads the log again from the recovery point on, and needs the
+		// state of that place to find the transactions that were aborted behind it.
+		i, found := slices.BinarySearch(l.snapshots, l.Durable())
+		if !found {
+			i--
+		}
+		oldest := l.snapshots[min(extra, max(i, 0))]
 		l.dropSnapshots(func(at messages.Offset) bool { return at < oldest })
 	}
 	return nil
@@ -62,17 +69,22 @@ func (l *Log) dropSnapshots(drop func(at messages.Offset) bool) {
 	})
 }
 
+// nothingMissing says to rebuildState that the transaction indexes are there.
+const nothingMissing = messages.Offset(math.MaxInt64)
+
 // rebuildState brings the producers' state to the log end: the newest snapshot
-// that is readable, then every batch after it.
-func (l *Log) rebuildState() error {
+// that is readable, then every batch after it. The transaction indexes of the
+// segments from the one that begins at missing on are made again on the way.
+func (l *Log) rebuildState(missing messages.Offset) error {
 	if l.producers == nil {
 		return nil
 	}
 	if err := l.dropFutureSnapshots(); err != nil {
 		return err
 	}
-	from := l.restoreSnapshot()
+	from := l.restoreSnapshot(missing)
 	st := l.state.Load()
+	l.changed = l.changed || missing < l.End()
 	for _, s := range st.segments {
 		if s.Next() <= from {
 			continue
@@ -80,6 +92,17 @@ func (l *Log) rebuildState() error {
 		if err := l.observe(s, from); err != nil {
 			return err
 		}
+		aborted := l.producers.TakeAborted()
+		if s.Base() < missing || len(aborted) == 0 {
+			continue
+		}
+		if err := s.AddAborted(aborted); err != nil {
+			return err
+		}
+		if s.Closed() {
+			_ = s.Finish() // what is not finished does not become durable
+		}
+		l.touched = true
 	}
 	return nil
 }
@@ -98,17 +121,20 @@ func (l *Log) dropFutureSnapshots() error {
 	return nil
 }
 
-// restoreSnapshot loads the newest good snapshot at or below the log end and
-// returns its offset, or that of the first record if there is none.
-func (l *Log) restoreSnapshot() messages.Offset {
-	for len(l.snapshots) > 0 {
-		newest := l.snapshots[len(l.snapshots)-1]
-		l.producers.Reset()
-		b, err := vfs.ReadFile(l.fsys, l.snapshotName(newest))
-		if err == nil && (bytes.Equal(b, noProducers) || l.producers.Restore(b) == nil) {
-			return newest
+// restoreSnapshot loads the newest good snapshot at or below the log end, and not
+// above most, and returns its offset, or 0 if there is none.
+func (l *Log) restoreSnapshot(most messages.Offset) messages.Offset {
+	for i := len(l.snapshots) - 1; i >= 0; i-- {
+		at := l.snapshots[i]
+		if at > most {
+			continue
 		}
-		l.dropSnapshots(func(at messages.Offset) bool { return at == newest })
+		l.producers.Reset()
+		b, err := vfs.ReadFile(l.fsys, l.snapshotName(at))
+		if err == nil && (bytes.Equal(b, noProducers) || l.producers.Restore(b) == nil) {
+			return at
+		}
+		l.dropSnapshots(func(o messages.Offset) bool { return o == at })
 	}
 	l.producers.Reset()
 	return 0

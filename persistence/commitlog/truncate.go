@@ -177,7 +177,7 @@ func (l *Log) truncatedTo(end messages.Offset) error {
 			return err
 		}
 	}
-	return l.rebuildState()
+	return l.rebuildState(nothingMissing)
 }
 
 // TruncateFullyAndStartAt removes all records and begins anew at start: a

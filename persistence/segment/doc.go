@@ -5,10 +5,12 @@
 //	<base>.log        whole record batches, byte for byte as produced (format v2)
 //	<base>.index      offset index: 4 bytes offset-base, 4 bytes position, big endian
 //	<base>.timeindex  time index: 8 bytes timestamp, 4 bytes offset-base, big endian
+//	<base>.txnindex   aborted transactions, see TxnEntrySize; only if there are any
 //
 // These are Kafka's own formats, and its tools read the files. The indexes are
 // sparse, hold nothing the log does not, and are rebuilt from it when missing
-// or damaged.
+// or damaged. The transaction index alone needs the producers' state for that, so
+// the owner rebuilds it.
 //
 // Bytes enter by gathered writes into a file whose space was reserved in steps,
 // so that a full disk is an error of Reserve and not of a store. They are read

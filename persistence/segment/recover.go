@@ -88,6 +88,7 @@ func Recover(
 	s := newSegment(fsys, dir, base, cache)
 	s.Limits = l
 	s.reserved, s.sizeSynced = size, true
+	s.ForgetAborted() // the owner reads the markers again
 	t := emptyTail(base)
 	found := Checked{Next: base, File: size, Epoch: c.MinEpoch}
 	if size > 0 {

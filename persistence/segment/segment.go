@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/invariant"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -46,7 +47,8 @@ type Segment struct {
 	load   sync.Mutex           // held while the indexes of a sealed segment are loaded
 	// warmFrom is where this process began to write: what is before may be cold.
 	warmFrom atomic.Int64
-	sealed   atomic.Bool // and its indexes are on disk, so that memory may forget them
+	sealed   atomic.Bool                     // and its indexes are on disk, so that memory may forget them
+	aborted  atomic.Pointer[[]data.EndedTxn] // the transaction index; nil: not loaded
 
 	// The owner's.
 	Limits
@@ -60,6 +62,9 @@ type Segment struct {
 	indexSynced bool
 	sizeSynced  bool // the cut at the end of the committed bytes survives a power cut
 	closed      bool // no more writes
+	txnFile     bool // there may be a transaction index file
+	txnStale    bool // and it is not what memory has
+	txnSynced   bool // and it survives a power cut
 	gather      [][]byte
 }
 
@@ -86,6 +91,7 @@ func newSegment(fsys vfs.FS, dir string, base messages.Offset, c *Cache) *Segmen
 	s := &Segment{fsys: fsys, dir: dir, base: base}
 	s.handle = &handle{cache: c, fsys: fsys, name: FileName(dir, base, LogSuffix)}
 	s.handle.closed = s.unload
+	s.txnFile, s.txnSynced = true, true // until it is known better
 	return s
 }
 
@@ -114,6 +120,8 @@ func Create(fsys vfs.FS, dir string, base messages.Offset, c *Cache, l Limits) (
 	}
 	s.handle.adopt(f)
 	s.tail.Store(emptyTail(base))
+	s.aborted.Store(&[]data.EndedTxn{})
+	s.txnFile = false
 	return s, nil
 }
 
@@ -178,6 +186,17 @@ func (s *Segment) Finish() error {
 	if err := s.trim(); err != nil {
 		return err
 	}
+	if err := s.writeIndexes(); err != nil {
+		return err
+	}
+	if err := s.writeAborted(); err != nil {
+		return err
+	}
+	s.sealed.Store(s.closed)
+	return nil
+}
+
+func (s *Segment) writeIndexes() error {
 	if s.indexed {
 		return nil
 	}
@@ -189,7 +208,6 @@ func (s *Segment) Finish() error {
 		err = WriteFile(s.fsys, FileName(s.dir, s.base, TimeIndexSuffix), EncodeTimes(t.times), false)
 	}
 	s.indexed = err == nil
-	s.sealed.Store(s.indexed && s.closed)
 	return err
 }
 
@@ -222,6 +240,9 @@ func (s *Segment) Cut(at int64, next messages.Offset) error {
 	defer p.Release()
 	invariant.That(at <= p.t.size && next >= s.base, "%s: cut at %d of %d", s.Name(), at, p.t.size)
 	t, err := s.rebuild(p, at, next)
+	if err == nil {
+		err = s.cutAborted(next)
+	}
 	if err != nil {
 		return err
 	}
@@ -236,7 +257,7 @@ func (s *Segment) Cut(at int64, next messages.Offset) error {
 // Dirty reports whether the segment has bytes, or index files, that a power cut
 // may take.
 func (s *Segment) Dirty() bool {
-	return s.synced < s.Size() || !s.sizeSynced || (s.indexed && !s.indexSynced)
+	return s.synced < s.Size() || !s.sizeSynced || (s.indexed && !s.indexSynced) || s.txnsDirty()
 }
 
 // Retire deletes the segment's files: they get the suffix ".deleted" now and
@@ -271,7 +292,10 @@ func (s *Segment) Retire(delay time.Duration) error {
 }
 
 // Idle closes the file and gives up its mapping, unless a reader uses them.
-func (s *Segment) Idle() { s.handle.release() }
+func (s *Segment) Idle() {
+	s.handle.release()
+	s.unloadAborted()
+}
 
 // Abandon refuses new readers and closes the file with the last one. Nothing is
 // written.
@@ -280,6 +304,7 @@ func (s *Segment) Abandon() { s.handle.kill() }
 // unload forgets the indexes of a sealed segment when its file was closed: they
 // are loaded again with it.
 func (s *Segment) unload() {
+	s.unloadAborted()
 	for {
 		t := s.tail.Load()
 		if t == nil || !t.loaded || !s.sealed.Load() {

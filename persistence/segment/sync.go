@@ -12,17 +12,18 @@ type SyncPoint struct {
 	size    int64
 	cut     bool // the file's size, too
 	indexes bool
+	txns    bool // the transaction index, too
 }
 
 // Prepare returns what Run is to make durable: all that is committed now. Owner only.
 func (s *Segment) Prepare() SyncPoint {
 	return SyncPoint{s: s, size: s.Size(), cut: !s.sizeSynced,
-		indexes: s.indexed && !s.indexSynced}
+		indexes: s.indexed && !s.indexSynced, txns: s.txnsDirty()}
 }
 
 // NewNames reports whether files were created whose names in the folder the
 // caller must sync after Run.
-func (p SyncPoint) NewNames() bool { return p.indexes }
+func (p SyncPoint) NewNames() bool { return p.indexes || p.txns }
 
 // Run makes the bytes durable, on any goroutine. A segment that was retired
 // meanwhile is no error: nothing of it counts any more.
@@ -36,6 +37,9 @@ func (p SyncPoint) Run() error {
 	if err == nil && p.indexes {
 		err = s.syncIndexes()
 	}
+	if err == nil && p.txns {
+		err = s.syncAborted()
+	}
 	if errors.Is(err, ErrRetired) || s.handle.retired() {
 		return nil
 	}
@@ -44,18 +48,22 @@ func (p SyncPoint) Run() error {
 
 func (s *Segment) syncIndexes() error {
 	for _, suffix := range []string{IndexSuffix, TimeIndexSuffix} {
-		name := FileName(s.dir, s.base, suffix)
-		f, err := s.fsys.OpenWrite(name)
-		if err != nil {
-			return ioError("open", name, 0, err)
-		}
-		err = f.Sync()
-		_ = f.Close()
-		if err != nil {
-			return ioError("sync", name, 0, err)
+		if err := s.syncFile(suffix); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (s *Segment) syncFile(suffix string) error {
+	name := FileName(s.dir, s.base, suffix)
+	f, err := s.fsys.OpenWrite(name)
+	if err != nil {
+		return ioError("open", name, 0, err)
+	}
+	err = f.Sync()
+	_ = f.Close()
+	return ioError("sync", name, 0, err)
 }
 
 // Synced notes that Run succeeded. Owner only.
@@ -64,6 +72,7 @@ func (s *Segment) Synced(p SyncPoint) {
 	s.synced = max(s.synced, min(p.size, s.Size()))
 	s.sizeSynced = s.sizeSynced || p.cut
 	s.indexSynced = s.indexSynced || (p.indexes && s.indexed)
+	s.txnSynced = s.txnSynced || (p.txns && !s.txnStale)
 }
 
 // Sync is Prepare, Run and Synced in one, for when nothing else waits.
