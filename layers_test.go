@@ -33,7 +33,7 @@ var layers = []layer{
 	{"messages/coord", []string{"messages", "messages/invariant"}},
 	{"messages/group", []string{"messages", "messages/invariant"}},
 	{"messages/txn", []string{"messages", "messages/invariant"}},
-	{"messages/wire", []string{"messages", "messages/invariant"}},
+	{"messages/wire", []string{"messages", "messages/invariant", "messages/txn"}},
 
 	{"actors/producers", []string{"messages/..."}},
 	{"actors/replicas", []string{"messages/...", "actors/producers"}},
@@ -54,6 +54,11 @@ var layers = []layer{
 	{"actors/control", []string{"messages/...", "actors/topics", "persistence/registry"}},
 	{"cluster", []string{"messages/...", "cluster/placement", "persistence/registry"}},
 	{"cluster/bulk", []string{"messages/...", "netio"}},
+	{"actors/ask", nil},
+	{"actors/alarm", nil},
+	{"actors/coordinator", []string{
+		"messages/...", "actors/ask", "actors/alarm", "actors/groups/...", "actors/groups", "actors/txns",
+	}},
 	{"actors", []string{"messages/...", "actors/...", "cluster/placement", "persistence/..."}},
 
 	{"node/kafka", []string{"messages/...", "netio"}},
@@ -83,7 +88,10 @@ var layers = []layer{
 // outside says which packages of ours may import a module that is not ours. A
 // module that is not listed may be imported by any package that is not pure.
 var outside = map[string][]string{
-	"github.com/asynkron/protoactor-go": {"actors", "cluster", "node", "node/logging"},
+	"github.com/asynkron/protoactor-go": {
+		"actors", "actors/ask", "actors/alarm", "actors/coordinator", "cluster", "node",
+		"node/logging",
+	},
 	"github.com/twmb/franz-go/pkg/kmsg": {
 		"node/kafka", "node/metrics", "node/cli", "bench", "testkit",
 	},
@@ -96,6 +104,7 @@ var outside = map[string][]string{
 	"github.com/prometheus/client_golang": {"node/metrics", "node/admin", "node"},
 	"github.com/rs/zerolog": {
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
+		"actors/coordinator",
 	},
 	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
 	"google.golang.org/grpc":        {"cluster"},

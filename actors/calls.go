@@ -2,16 +2,13 @@ package actors
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/asynkron/protoactor-go/remote"
 
+	"github.com/troupelog/troupe/actors/ask"
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/wire"
@@ -21,13 +18,8 @@ import (
 // from the controller: answers to what it asked, and metadata for its node.
 const repliesName = "replies"
 
-const (
-	// callWait bounds the wait for one answer of the controller.
-	callWait = 10 * time.Second
-	// sweepEvery is how often calls are looked through for those that waited too
-	// long.
-	sweepEvery = 250 * time.Millisecond
-)
+// callWait bounds the wait for one answer of the controller.
+const callWait = 10 * time.Second
 
 // toController is a command for a controller on this node. reply must not block.
 type toController struct {
@@ -35,41 +27,25 @@ type toController struct {
 	reply   func(*control.Answer)
 }
 
-// calls are this process's commands that the controller has not answered. They
-// end at once when the connection to the controller's node breaks, for nobody
-// else would end them before their deadline.
+// calls are this process's commands that the controller has not answered.
 type calls struct {
 	env     *Env
 	replies *actor.PID
-
-	mu      sync.Mutex
-	last    uint64 // random at the start: an answer for an earlier life must miss
-	pending map[uint64]*pendingCall
-	armed   bool // a sweep is on its way
-}
-
-type pendingCall struct {
-	to       *actor.PID
-	deadline time.Time
-	done     func(*control.Answer) // must not block
+	pending *ask.Calls[*control.Answer]
 }
 
 func newCalls(env *Env) (*calls, error) {
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // never fails (crypto/rand)
-	c := &calls{env: env, last: binary.LittleEndian.Uint64(seed[:]),
-		pending: map[uint64]*pendingCall{}}
+	c := &calls{env: env}
+	c.pending = ask.New(env.Root.ActorSystem(), func(why string) *control.Answer {
+		return &control.Answer{Err: fmt.Errorf("the controller did not answer: %s: %w",
+			why, messages.ErrUnavailable)}
+	})
 	props := actor.PropsFromFunc(c.receive,
 		append(env.props(repliesName), actor.WithGuardian(Supervise(env)))...)
 	var err error
 	if c.replies, err = env.Root.SpawnNamed(props, repliesName); err != nil {
 		return nil, fmt.Errorf("actor %s: %w", repliesName, err)
 	}
-	env.Root.ActorSystem().EventStream.Subscribe(func(event any) {
-		if e, ok := event.(*remote.EndpointTerminatedEvent); ok {
-			c.fail("the connection broke", func(p *pendingCall) bool { return p.to.Address == e.Address })
-		}
-	})
 	return c, nil
 }
 
@@ -77,7 +53,7 @@ func newCalls(env *Env) (*calls, error) {
 func (c *calls) receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *wire.ControllerResponse:
-		c.finish(m.GetRequestId(), control.DecodeAnswer(m))
+		c.pending.Finish(m.GetRequestId(), control.DecodeAnswer(m))
 	case *wire.NodeCommand:
 		d, err := wire.ToDelta(m.GetMetadata())
 		if m.GetMetadata() == nil || err != nil {
@@ -88,7 +64,7 @@ func (c *calls) receive(ctx actor.Context) {
 	case *messages.Delta:
 		c.env.tellNode(m)
 	case *actor.DeadLetterResponse:
-		c.fail("it is not there", func(p *pendingCall) bool { return p.to.Equal(m.Target) })
+		c.pending.Dead(m.Target)
 	}
 }
 
@@ -96,63 +72,12 @@ func (c *calls) receive(ctx actor.Context) {
 // from any goroutine; its answer's error is messages.ErrUnavailable when none came.
 func (c *calls) send(to *actor.PID, command control.Command, wait time.Duration,
 	done func(*control.Answer)) {
-	c.mu.Lock()
-	c.last++
-	id := c.last
-	c.pending[id] = &pendingCall{to: to, deadline: time.Now().Add(wait), done: done}
-	if !c.armed {
-		c.armed = true
-		time.AfterFunc(sweepEvery, c.sweep)
-	}
-	c.mu.Unlock()
-	var m any = &toController{command, func(a *control.Answer) { c.finish(id, a) }}
+	id := c.pending.Begin(to, wait, done)
+	var m any = &toController{command, func(a *control.Answer) { c.pending.Finish(id, a) }}
 	if to.Address != c.replies.Address {
 		m = control.EncodeCommand(id, command, wait)
 	}
 	c.env.Root.RequestWithCustomSender(to, m, c.replies)
-}
-
-// take removes a call, or returns nil if it ended before.
-func (c *calls) take(id uint64) *pendingCall {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.pending[id]
-	delete(c.pending, id)
-	return p
-}
-
-func (c *calls) finish(id uint64, a *control.Answer) {
-	if p := c.take(id); p != nil {
-		p.done(a)
-	}
-}
-
-// fail ends the calls that which chooses.
-func (c *calls) fail(why string, which func(*pendingCall) bool) {
-	var ended []*pendingCall
-	c.mu.Lock()
-	for id, p := range c.pending {
-		if which(p) {
-			ended = append(ended, p)
-			delete(c.pending, id)
-		}
-	}
-	c.mu.Unlock()
-	for _, p := range ended {
-		p.done(&control.Answer{Err: fmt.Errorf("the controller did not answer: %s: %w",
-			why, messages.ErrUnavailable)})
-	}
-}
-
-// sweep ends the calls that waited too long. It runs while there are any.
-func (c *calls) sweep() {
-	now := time.Now()
-	c.fail("its time is up", func(p *pendingCall) bool { return now.After(p.deadline) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.armed = len(c.pending) > 0; c.armed {
-		time.AfterFunc(sweepEvery, c.sweep)
-	}
 }
 
 // forgetController drops what this node remembers of where the controller is.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupelog/troupe/actors/alarm"
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
@@ -34,7 +35,7 @@ type controller struct {
 	cfg   ControllerConfig
 	self  *actor.PID
 	body  *control.Controller
-	alarm alarm
+	alarm alarm.Alarm
 	// agents are where nodes hear from the controller.
 	agents map[messages.NodeID]*actor.PID
 	// pushed is the delta pushed last and its wire form, to encode it once.
@@ -74,11 +75,11 @@ func (c *controller) Receive(ctx actor.Context) {
 		c.self = ctx.Self()
 		c.body.Load(now)
 	case *actor.Restarting, *actor.Stopping:
-		c.alarm.stop()
+		c.alarm.Stop()
 		c.stop()
 		return
-	case ring:
-		c.alarm.rang(m)
+	case alarm.Ring:
+		c.alarm.Rang(m)
 		c.body.Tick(now)
 	case probed:
 		c.body.Probed(now, m.node, m.epoch, m.outcome)
@@ -89,7 +90,7 @@ func (c *controller) Receive(ctx actor.Context) {
 	default:
 		return
 	}
-	c.alarm.set(c.env.Root, c.self, now, c.body.Due())
+	c.alarm.Set(c.env.Root, c.self, now, c.body.Due())
 }
 
 // request answers what came from another node.
@@ -149,38 +150,4 @@ func (c *controller) Probe(n messages.NodeID, epoch messages.NodeEpoch) {
 			root.Send(self, probed{n, epoch, outcome})
 		}
 	}()
-}
-
-// alarm calls an actor at a time, one timer at a time.
-type alarm struct {
-	timer  *time.Timer
-	at     time.Time // zero: it is not set
-	number int
-}
-
-// ring is an alarm going off.
-type ring struct{ number int }
-
-// set has ring come at that time, or earlier if it is set to earlier.
-func (a *alarm) set(root *actor.RootContext, self *actor.PID, now, at time.Time) {
-	if at.IsZero() || !a.at.IsZero() && !at.Before(a.at) {
-		return
-	}
-	a.stop()
-	a.at = at
-	a.number++
-	n := a.number
-	a.timer = time.AfterFunc(at.Sub(now), func() { root.Send(self, ring{n}) })
-}
-
-func (a *alarm) rang(m ring) {
-	if m.number == a.number {
-		a.at = time.Time{}
-	}
-}
-
-func (a *alarm) stop() {
-	if a.timer != nil {
-		a.timer.Stop()
-	}
 }

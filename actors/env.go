@@ -64,6 +64,9 @@ type Metrics interface {
 	ActorRestarted(kind string)
 	// LogFlushed measures one fdatasync of a log.
 	LogFlushed(took time.Duration)
+	// Compacted measures a compaction: bytes that were read, and by how many the
+	// log is shorter.
+	Compacted(took time.Duration, read, removed int64)
 	// PartitionRecovered measures opening a log after an unclean stop.
 	PartitionRecovered(took time.Duration, truncatedBytes int64)
 	// ISRChanged counts another in-sync set of a partition that this node goes on
@@ -101,6 +104,9 @@ type Env struct {
 	Metrics  Metrics
 	// Peers reaches the replicas on other nodes; nil in a cluster of one.
 	Peers Peers
+	// Led hears of every leadership of a replica here, by its epoch, and with
+	// NoEpoch of its end. It must not block. Nil: nobody asks.
+	Led func(topic string, partition int32, epoch messages.LeaderEpoch)
 
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses

@@ -36,6 +36,9 @@ type Replica struct {
 	closed bool
 
 	leads atomic.Pointer[leadership] // nil: it does not lead, or not yet
+	// led is told of every leadership, by its epoch, and with NoEpoch of its end;
+	// nil: nobody is. The replica's goroutine calls it, and it must not block.
+	led   func(messages.LeaderEpoch)
 	hint  atomic.Pointer[data.LeaderHint]
 	log   atomic.Pointer[commitlog.Log] // nil: not open
 	fault atomic.Pointer[error]         // why it is offline; nil: it is not
@@ -48,6 +51,8 @@ type Replica struct {
 	leaderEnd atomic.Int64
 	deleted   atomic.Bool // its data was deleted
 
+	compaction compactionFace
+
 	waiting waiters
 }
 
@@ -56,6 +61,13 @@ type leadership struct {
 	offsets  data.Offsets
 	settled  bool // see replicas.Leader
 	settings *configs.TopicSettings
+}
+
+func (l *leadership) epoch() messages.LeaderEpoch {
+	if l == nil {
+		return messages.NoEpoch
+	}
+	return l.offsets.Epoch
 }
 
 func newFace(id messages.ReplicaID, topic string) *Replica {
@@ -286,6 +298,9 @@ func (r *Replica) Await(
 // means that the replica does not lead any more.
 func (r *Replica) publish(l *leadership) {
 	before := r.leads.Swap(l)
+	if r.led != nil && before.epoch() != l.epoch() {
+		r.led(l.epoch())
+	}
 	all := l == nil || before == nil || before.offsets.LogStart != l.offsets.LogStart
 	r.waiting.wake(func(w *waiter) bool {
 		return all || visibleEnd(l.offsets, w.isolation) > w.visible

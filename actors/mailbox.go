@@ -18,7 +18,7 @@ func (d *depth) MailboxEmpty()       {}
 
 // depthKinds are the kinds whose mailboxes are counted.
 var depthKinds = []string{KindController, KindNode, KindReplica, KindTopic, "log-dir", "storage",
-	repliesName}
+	repliesName, "coordinators", "shard", "group", "transaction"}
 
 // MailboxDepths returns how many messages wait, by kind of actor.
 func (e *Env) MailboxDepths() map[string]int64 {
@@ -28,6 +28,10 @@ func (e *Env) MailboxDepths() map[string]int64 {
 	}
 	return out
 }
+
+// Props are the options all actors of a kind are made with. The kind is one of
+// those whose mailboxes are counted.
+func (e *Env) Props(kind string) []actor.PropsOption { return e.props(kind) }
 
 // props are the options all actors of a kind are made with.
 func (e *Env) props(kind string) []actor.PropsOption {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupelog/troupe/actors/alarm"
 	"github.com/troupelog/troupe/actors/control"
 	"github.com/troupelog/troupe/messages"
 )
@@ -54,7 +55,7 @@ type node struct {
 	env   *Env
 	self  *actor.PID
 	body  *control.Agent
-	alarm alarm
+	alarm alarm.Alarm
 	life  int64 // of this instance: answers to an earlier one do not count
 }
 
@@ -90,10 +91,10 @@ func (n *node) Receive(ctx actor.Context) {
 		n.env.nodeAgent.Store(n.self)
 		n.body.Start(now)
 	case *actor.Restarting, *actor.Stopping:
-		n.alarm.stop()
+		n.alarm.Stop()
 		return
-	case ring:
-		n.alarm.rang(m)
+	case alarm.Ring:
+		n.alarm.Rang(m)
 		n.body.Tick(now)
 	case answered:
 		if m.life == n.life {
@@ -115,7 +116,7 @@ func (n *node) Receive(ctx actor.Context) {
 	default:
 		return
 	}
-	n.alarm.set(n.env.Root, n.self, now, n.body.Due())
+	n.alarm.Set(n.env.Root, n.self, now, n.body.Due())
 }
 
 // Ask implements control.NodeOutbox. Finding the controller may take a while,

@@ -156,9 +156,9 @@ func TestACommandOfANewerVersionIsAnsweredAsUnsupported(t *testing.T) {
 	one.control(registry.NewMemory(), 1, 2)
 	one.join(one)
 	answers := make(chan *control.Answer, 1)
-	two.client.calls().pending[99] = &pendingCall{to: one.home.Load(),
-		deadline: time.Now().Add(patience), done: func(a *control.Answer) { answers <- a }}
-	two.env.Root.RequestWithCustomSender(one.home.Load(), &wire.ControllerRequest{RequestId: 99},
+	id := two.client.calls().pending.Begin(one.home.Load(), patience,
+		func(a *control.Answer) { answers <- a })
+	two.env.Root.RequestWithCustomSender(one.home.Load(), &wire.ControllerRequest{RequestId: id},
 		two.client.calls().replies)
 	if a := receive(t, "an answer", answers); !errors.Is(a.Err, wire.ErrUnsupported) {
 		t.Errorf("answered %v", a.Err)
@@ -210,7 +210,7 @@ func TestACallThatIsNotAnsweredEndsAtItsDeadline(t *testing.T) {
 	if a := receive(t, "the end", answers); !errors.Is(a.Err, messages.ErrUnavailable) {
 		t.Errorf("answered %v", a.Err)
 	}
-	if n := len(one.client.calls().pending); n != 0 {
+	if n := one.client.calls().pending.Len(); n != 0 {
 		t.Errorf("%d calls are left", n)
 	}
 }

@@ -141,6 +141,10 @@ func (r *replica) admit(plan *producers.Plan, a *data.Append, next messages.Offs
 	if err := r.leader.CheckAppend(a.Acks); err != nil {
 		return none, err
 	}
+	if a.Fenced && a.Epoch != r.leader.Epoch() {
+		return none, fmt.Errorf("decided under epoch %d, this is %d: %w",
+			a.Epoch, r.leader.Epoch(), messages.ErrNotLeader)
+	}
 	if a.Batch.Control() {
 		return r.admitMarker(plan, a, next) // also where there is little room: it takes none
 	}

@@ -40,6 +40,7 @@ type ConfigResourceType int8
 const (
 	ConfigTopic  ConfigResourceType = 2
 	ConfigBroker ConfigResourceType = 4
+	ConfigGroup  ConfigResourceType = 32
 )
 
 // ConfigResource names what is configured: a topic by name, a node by its id in

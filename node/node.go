@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/actors/coordinator"
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/config"
@@ -42,8 +43,9 @@ type Options struct {
 
 // How long the steps of a shutdown may take.
 const (
-	drainClients = 20 * time.Second // answering what clients asked before
-	drainActors  = 60 * time.Second // closing and flushing the logs
+	drainCoordinators = 5 * time.Second  // refusing what groups and transactions wait for
+	drainClients      = 20 * time.Second // answering what clients asked before
+	drainActors       = 60 * time.Second // closing and flushing the logs
 )
 
 // readyTimeout bounds how long a start waits for the node's own metadata.
@@ -70,25 +72,27 @@ func descriptors() uint64 {
 
 // Node is a running node.
 type Node struct {
-	cfg     *config.Config
-	log     zerolog.Logger
-	fs      vfs.FS
-	dirs    []*datadir.Dir
-	store   registry.Store
-	member  *member // nil: a node on its own
-	files   *segment.Cache
-	env     *actors.Env
-	client  *actors.Client
-	cluster *cluster.Core
-	end     func() // of cluster; set with it
-	storage *actor.PID
-	metrics *metrics.Node
-	health  *health
-	sockets *sockets
-	kafka   *kafka.Server
-	http    *admin.Server
-	faults  chan error  // a listener that ended by itself
-	taken   atomic.Bool // the cluster has taken this process in
+	cfg    *config.Config
+	log    zerolog.Logger
+	fs     vfs.FS
+	dirs   []*datadir.Dir
+	store  registry.Store
+	member *member // nil: a node on its own
+	files  *segment.Cache
+	env    *actors.Env
+	client *actors.Client
+	// coordinators of the groups and transactions that live here.
+	coordinators *coordinator.Coordinators
+	cluster      *cluster.Core
+	end          func() // of cluster; set with it
+	storage      *actor.PID
+	metrics      *metrics.Node
+	health       *health
+	sockets      *sockets
+	kafka        *kafka.Server
+	http         *admin.Server
+	faults       chan error  // a listener that ended by itself
+	taken        atomic.Bool // the cluster has taken this process in
 }
 
 // Run starts a node, prints and writes down its addresses once it is ready, and
@@ -195,6 +199,9 @@ func (n *Node) startActors(ctx context.Context) error {
 		return err
 	}
 	n.env.IDs = identities{n.cluster, lookup}
+	if err := n.startCoordinators(lookup); err != nil {
+		return err
+	}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
 		return err
 	}
@@ -215,6 +222,11 @@ func (n *Node) stop() error {
 	n.removeAddress()
 	if n.member != nil {
 		n.handOver()
+	}
+	if n.coordinators != nil { // members that wait for others would hold up their connections
+		ctx, cancel := context.WithTimeout(context.Background(), drainCoordinators)
+		defer cancel()
+		n.coordinators.Stop(ctx)
 	}
 	if n.kafka != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainClients)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,10 +10,12 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupelog/troupe/actors"
+	"github.com/troupelog/troupe/actors/coordinator"
 	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/logging"
@@ -61,12 +64,68 @@ func (n *Node) kinds() []cluster.Kind {
 			},
 		},
 		{Name: actors.KindPartition, Alias: leaderReplica},
+		n.coordinated(coord.Group),
+		n.coordinated(coord.Txn),
 		{
 			Name:  actors.KindTopic,
 			Owner: func(v *cluster.View, identity string) messages.NodeID { return v.Rendezvous(identity) },
 			Props: func(identity string) *actor.Props { return actors.NewTopic(n.env, identity) },
 		},
 	}
+}
+
+// coordinated is the kind of the groups or the transactional ids. Each lives with
+// the leader of its partition of the internal topic, in that partition's shard.
+func (n *Node) coordinated(kind coord.Kind) cluster.Kind {
+	return cluster.Kind{
+		Name: kind.String(),
+		Owner: func(v *cluster.View, identity string) messages.NodeID {
+			t := v.Image.Topic(kind.Topic())
+			if t == nil || len(t.Partitions) == 0 {
+				return messages.NoNode
+			}
+			return t.Partitions[coord.Partition(identity, len(t.Partitions))].Leader
+		},
+		Props:  func(string) *actor.Props { return nil }, // made by the shard that spawns it
+		Retire: coordinator.Moved{},
+		Spawn: func(identity, _ string, _ *actor.Props, done func(*actor.PID, error)) {
+			n.coordinators.Place(kind, identity, done)
+		},
+	}
+}
+
+// startCoordinators starts the coordinators, before the first replica leads.
+func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
+	n.coordinators, err = coordinator.Start(coordinator.Config{
+		Self: n.env.Self, Root: n.env.Root, Props: n.env.Props, Log: n.log, Image: n.client.Image,
+		Settings: n.setting, Alone: n.member == nil,
+		Chosen: func(name string) bool {
+			_, origin := n.lookup(name)
+			return origin != configs.OriginDefault
+		},
+		Leading: func(t *messages.Topic, p int32) (coordinator.Partition, error) {
+			r, err := n.client.Replica(t, p)
+			if err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		Address: func(id messages.NodeID) string {
+			if m := lookup.View().Member(id); m != nil {
+				return m.Address
+			}
+			return ""
+		},
+		CreateTopics: func(ctx context.Context, t []messages.CreateTopic) (
+			[]messages.TopicResult, error) {
+			return n.client.CreateTopics(ctx, t, false)
+		},
+		NewProducerID: n.client.NewProducerID, Failed: n.metrics.ActorRestarted,
+	})
+	if err == nil {
+		n.env.Led = n.coordinators.Led
+	}
+	return err
 }
 
 // ownNode places the agent of a node on that node.
@@ -189,7 +248,7 @@ func (n *Node) serveKafka() {
 		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
 		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
 		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
-	}, partitions{n.client}, n.client, nil, settings{n})
+	}, partitions{n.client}, n.client, n.coordinators, settings{n})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
 		go func() {

@@ -221,6 +221,20 @@ func (c *Cluster) InSync(topics ...string) bool {
 	return ok
 }
 
+// Missing reports whether a node is out of an in-sync set that it is a replica of,
+// as the other nodes see it. An answer that does not come is no sign of it.
+func (c *Cluster) Missing(topic string, n *Node) (missing bool) {
+	m, err := c.Metadata(topic)
+	if err != nil {
+		return false
+	}
+	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+		missing = missing ||
+			slices.Contains(p.Replicas, n.ID) && !slices.Contains(p.ISR, n.ID)
+	})
+	return missing
+}
+
 // AwaitInSync waits until all replicas of some topics are in sync.
 func (c *Cluster) AwaitInSync(topics ...string) {
 	c.tb.Helper()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,7 +90,16 @@ func TestALinkBetweenTwoNodesIsCut(t *testing.T) {
 		func(n *testkit.Node) bool { return n == controller })
 	c.Cut(ends[0], ends[1])
 	cut := time.Now()
-	testkit.Eventually(t, "a follower is out of sync", func() bool { return !c.InSync("orders") })
+	testkit.Eventually(t, "a follower is out of sync",
+		func() bool { return c.Missing("orders", ends[0]) || c.Missing("orders", ends[1]) })
+	if c.Missing("orders", controller) {
+		t.Error("the node whose links are whole is out of sync")
+	}
+	for _, n := range c.Nodes {
+		if strings.Contains(n.Log(), "node is fenced") {
+			t.Errorf("node %d says that a node was fenced", n.ID)
+		}
+	}
 	t.Logf("out of sync after %v", time.Since(cut))
 	load.AwaitProgress()
 	t.Logf("writes stood still for %v", load.Still(0, 1, 2, 3, 4, 5))
@@ -107,7 +117,9 @@ func TestAFullDiskOfOneNodeLosesNothing(t *testing.T) {
 	c.Create("orders", opsPartitions, 3, "min.insync.replicas", "2")
 	load := testkit.StartSlowLoad(t, c, "orders")
 	load.Mark()
-	testkit.Eventually(t, "the small disk is full", func() bool { return !c.InSync("orders") })
+	testkit.Eventually(t, "the small disk is full", func() bool {
+		return c.Missing("orders", small) && strings.Contains(small.Log(), "data directory is full")
+	})
 	elsewhere := slices.Concat(c.Led("orders", c.Nodes[0]), c.Led("orders", c.Nodes[1]))
 	load.AwaitProgressOf(elsewhere...)
 	t.Logf("partitions %v, led elsewhere, stood still for %v", elsewhere, load.Still(elsewhere...))
@@ -132,7 +144,9 @@ func TestABrokenDiskOfOneNodeLosesNothing(t *testing.T) {
 	c.Create("orders", opsPartitions, 3, "min.insync.replicas", "2")
 	load := testkit.StartSlowLoad(t, c, "orders")
 	load.Mark()
-	testkit.Eventually(t, "the disk of a node has failed", func() bool { return !c.InSync("orders") })
+	testkit.Eventually(t, "writes to the disk of a node fail", func() bool {
+		return c.Missing("orders", broken) && strings.Contains(broken.Log(), "file too large")
+	})
 	elsewhere := slices.Concat(c.Led("orders", c.Nodes[0]), c.Led("orders", c.Nodes[1]))
 	load.AwaitProgressOf(elsewhere...)
 	t.Logf("partitions %v, led elsewhere, stood still for %v", elsewhere, load.Still(elsewhere...))

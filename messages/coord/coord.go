@@ -49,7 +49,8 @@ func (k Kind) String() string {
 }
 
 // Partition is where the state of a key lives in an internal topic of n
-// partitions: Java's String.hashCode modulo n, as Kafka has it. n is positive.
+// partitions: the absolute value of Java's String.hashCode modulo n, as Kafka has
+// it. n is positive.
 func Partition(key string, n int) int32 {
 	var h int32
 	for _, r := range key {
@@ -60,7 +61,10 @@ func Partition(key string, n int) int32 {
 		}
 		h = 31*h + r
 	}
-	return (h & 0x7fffffff) % int32(n)
+	if h < 0 {
+		h = -h
+	}
+	return max(h, 0) % int32(n) // the least number has no opposite; Kafka takes 0
 }
 
 // Record is one record of an internal topic. A nil Value is a tombstone.
@@ -77,6 +81,8 @@ type Write struct {
 	// NoProducerID: it is none. The zero value is not none.
 	Producer messages.ProducerID
 	Epoch    messages.ProducerEpoch
+	// TransactionalID names that transaction.
+	TransactionalID string
 	// Done is called once, by whoever calls Handle: on every in-sync replica (nil),
 	// or an error, when nobody can say whether the records are there. The error
 	// wraps messages.ErrUnavailable (ask again) or messages.ErrNotCoordinator.

@@ -26,6 +26,11 @@ const (
 type Append struct {
 	Batch record.Batch
 	Acks  Acks
+	// Fenced has the append refused with messages.ErrNotLeader unless the leader
+	// leads under Epoch: what a coordinator decided counts under the leadership
+	// that it was decided under.
+	Fenced bool
+	Epoch  messages.LeaderEpoch
 	// Done is called exactly once, from any goroutine, and must not block.
 	// With AcksNone it is called too, so that the buffer can be given back.
 	// Those of batches in the log that wait for the same acks are called in the

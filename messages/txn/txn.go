@@ -134,6 +134,9 @@ type FreshID struct {
 
 // Markers ends a transaction in partitions.
 type Markers struct {
+	// Sending names this call; MarkersWritten repeats it. Producer and epoch alone
+	// do not tell two transactions of a V1 producer apart.
+	Sending          int64
 	Producer         messages.ProducerID
 	Epoch            messages.ProducerEpoch
 	CoordinatorEpoch int32 // the leader epoch of the coordinator's partition
@@ -143,6 +146,7 @@ type Markers struct {
 
 // MarkersWritten tells that partitions have their markers, or do not exist any more.
 type MarkersWritten struct {
+	Sending    int64 // that of the Markers it answers
 	Producer   messages.ProducerID
 	Epoch      messages.ProducerEpoch
 	Partitions []messages.TopicPartition

@@ -184,8 +184,8 @@ func (ElectionType) EnumDescriptor() ([]byte, []int) {
 	return file_troupe_wire_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
-// ErrorCode is the meaning of an Error: one code for each sentinel error of
-// package messages. Codes are appended, never renumbered.
+// ErrorCode is the meaning of an Error: one code for each sentinel error that
+// crosses. Codes are appended, never renumbered.
 type ErrorCode int32
 
 const (
@@ -239,6 +239,13 @@ const (
 	ErrorCode_ERROR_CODE_ELECTION_NOT_NEEDED            ErrorCode = 44
 	ErrorCode_ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS    ErrorCode = 45
 	ErrorCode_ERROR_CODE_OFFSET_NOT_AVAILABLE           ErrorCode = 46
+	ErrorCode_ERROR_CODE_NOT_COORDINATOR                ErrorCode = 47
+	ErrorCode_ERROR_CODE_COORDINATOR_LOADING            ErrorCode = 48
+	ErrorCode_ERROR_CODE_CONCURRENT_TRANSACTIONS        ErrorCode = 49
+	ErrorCode_ERROR_CODE_INVALID_PRODUCER_ID_MAPPING    ErrorCode = 50
+	ErrorCode_ERROR_CODE_PRODUCER_FENCED                ErrorCode = 51
+	ErrorCode_ERROR_CODE_OPERATION_NOT_ATTEMPTED        ErrorCode = 52
+	ErrorCode_ERROR_CODE_TRANSACTION_COORDINATOR_FENCED ErrorCode = 53
 )
 
 // Enum value maps for ErrorCode.
@@ -291,6 +298,13 @@ var (
 		44: "ERROR_CODE_ELECTION_NOT_NEEDED",
 		45: "ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS",
 		46: "ERROR_CODE_OFFSET_NOT_AVAILABLE",
+		47: "ERROR_CODE_NOT_COORDINATOR",
+		48: "ERROR_CODE_COORDINATOR_LOADING",
+		49: "ERROR_CODE_CONCURRENT_TRANSACTIONS",
+		50: "ERROR_CODE_INVALID_PRODUCER_ID_MAPPING",
+		51: "ERROR_CODE_PRODUCER_FENCED",
+		52: "ERROR_CODE_OPERATION_NOT_ATTEMPTED",
+		53: "ERROR_CODE_TRANSACTION_COORDINATOR_FENCED",
 	}
 	ErrorCode_value = map[string]int32{
 		"ERROR_CODE_UNSPECIFIED":                    0,
@@ -340,6 +354,13 @@ var (
 		"ERROR_CODE_ELECTION_NOT_NEEDED":            44,
 		"ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS":    45,
 		"ERROR_CODE_OFFSET_NOT_AVAILABLE":           46,
+		"ERROR_CODE_NOT_COORDINATOR":                47,
+		"ERROR_CODE_COORDINATOR_LOADING":            48,
+		"ERROR_CODE_CONCURRENT_TRANSACTIONS":        49,
+		"ERROR_CODE_INVALID_PRODUCER_ID_MAPPING":    50,
+		"ERROR_CODE_PRODUCER_FENCED":                51,
+		"ERROR_CODE_OPERATION_NOT_ATTEMPTED":        52,
+		"ERROR_CODE_TRANSACTION_COORDINATOR_FENCED": 53,
 	}
 )
 
@@ -2718,7 +2739,7 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	"\fElectionType\x12\x1d\n" +
 	"\x19ELECTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ELECTION_TYPE_PREFERRED\x10\x01\x12\x19\n" +
-	"\x15ELECTION_TYPE_UNCLEAN\x10\x02*\xe4\f\n" +
+	"\x15ELECTION_TYPE_UNCLEAN\x10\x02*\xf3\x0e\n" +
 	"\tErrorCode\x12\x1a\n" +
 	"\x16ERROR_CODE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ERROR_CODE_OTHER\x10\x01\x12\x1a\n" +
@@ -2767,7 +2788,14 @@ const file_troupe_wire_v1_control_proto_rawDesc = "" +
 	")ERROR_CODE_ELIGIBLE_LEADERS_NOT_AVAILABLE\x10+\x12\"\n" +
 	"\x1eERROR_CODE_ELECTION_NOT_NEEDED\x10,\x12*\n" +
 	"&ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS\x10-\x12#\n" +
-	"\x1fERROR_CODE_OFFSET_NOT_AVAILABLE\x10.B+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
+	"\x1fERROR_CODE_OFFSET_NOT_AVAILABLE\x10.\x12\x1e\n" +
+	"\x1aERROR_CODE_NOT_COORDINATOR\x10/\x12\"\n" +
+	"\x1eERROR_CODE_COORDINATOR_LOADING\x100\x12&\n" +
+	"\"ERROR_CODE_CONCURRENT_TRANSACTIONS\x101\x12*\n" +
+	"&ERROR_CODE_INVALID_PRODUCER_ID_MAPPING\x102\x12\x1e\n" +
+	"\x1aERROR_CODE_PRODUCER_FENCED\x103\x12&\n" +
+	"\"ERROR_CODE_OPERATION_NOT_ATTEMPTED\x104\x12-\n" +
+	")ERROR_CODE_TRANSACTION_COORDINATOR_FENCED\x105B+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
 
 var (
 	file_troupe_wire_v1_control_proto_rawDescOnce sync.Once

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // ErrUnsupported means the receiver is older than the command it was sent.
@@ -60,6 +61,13 @@ var codes = []struct {
 	{ErrorCode_ERROR_CODE_ELECTION_NOT_NEEDED, messages.ErrElectionNotNeeded},
 	{ErrorCode_ERROR_CODE_NO_REASSIGNMENT_IN_PROGRESS, messages.ErrNoReassignmentInProgress},
 	{ErrorCode_ERROR_CODE_OFFSET_NOT_AVAILABLE, messages.ErrOffsetNotAvailable},
+	{ErrorCode_ERROR_CODE_NOT_COORDINATOR, messages.ErrNotCoordinator},
+	{ErrorCode_ERROR_CODE_COORDINATOR_LOADING, messages.ErrCoordinatorLoading},
+	{ErrorCode_ERROR_CODE_CONCURRENT_TRANSACTIONS, txn.ErrConcurrent},
+	{ErrorCode_ERROR_CODE_INVALID_PRODUCER_ID_MAPPING, txn.ErrInvalidMapping},
+	{ErrorCode_ERROR_CODE_PRODUCER_FENCED, txn.ErrProducerFenced},
+	{ErrorCode_ERROR_CODE_OPERATION_NOT_ATTEMPTED, txn.ErrNotAttempted},
+	{ErrorCode_ERROR_CODE_TRANSACTION_COORDINATOR_FENCED, txn.ErrCoordinatorFenced},
 }
 
 // FromError returns the wire form of err: the code of the first sentinel it

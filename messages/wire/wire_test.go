@@ -252,7 +252,8 @@ func TestEverySentinelErrorHasACode(t *testing.T) {
 		}
 		return true
 	})
-	if own := 1; len(codes) != declared+own {
+	// ErrUnsupported is wire's own, five are of package txn.
+	if own := 1 + 5; len(codes) != declared+own {
 		t.Errorf("messages declares %d sentinels, wire has codes for %d", declared, len(codes)-own)
 	}
 	seen := map[ErrorCode]bool{}

@@ -121,7 +121,8 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.DataDir, "data-dir", "",
 		"folder of the node's data, made if missing (default \""+DefaultDataDir+"\")")
 	f.StringVar(&o.KafkaAddr, "kafka-addr", "",
-		"HOST:PORT for Kafka clients (default \""+DefaultBrokers+"\")")
+		"HOST:PORT for Kafka clients (default \""+DefaultBrokers+
+			"\"; in a cluster port 9092 of every interface)")
 	f.StringVar(&o.HTTPAddr, "http-addr", "",
 		"HOST:PORT for health checks and metrics (default \"127.0.0.1:8080\")")
 	f.StringVar(&o.ActorAddr, "actor-addr", "",

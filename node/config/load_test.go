@@ -421,15 +421,7 @@ func TestTheConfigurationOfAKafkaBrokerWorks(t *testing.T) {
 		"num.network.threads, process.roles, share.coordinator.state.topic.min.isr, " +
 		"share.coordinator.state.topic.replication.factor, socket.receive.buffer.bytes, " +
 		"socket.send.buffer.bytes, ssl.keystore.password"
-	warnings := []string{
-		"offsets.topic.replication.factor (file /server.properties:18) has no effect: " +
-			"Troupe has no consumer groups yet",
-		"transaction.state.log.min.isr (file /server.properties:22), " +
-			"transaction.state.log.replication.factor (file /server.properties:21) " +
-			"have no effect: Troupe has no transactions yet",
-		warning,
-	}
-	if got := c.Warnings(); !slices.Equal(got, warnings) {
+	if got := c.Warnings(); !slices.Equal(got, []string{warning}) {
 		t.Errorf("warns of %q", got)
 	}
 	rows := c.All()
@@ -455,10 +447,10 @@ func TestTheConfigurationOfAKafkaBrokerWorks(t *testing.T) {
 
 func TestSettingsThatChangeNothingAreWarnedOf(t *testing.T) {
 	c := mustLoad(t, Sources{Set: []string{"log.flush.scheduler.interval.ms=10",
-		"offsets.topic.replication.factor=1", "group.initial.rebalance.delay.ms=0"}})
+		"group.share.session.timeout.ms=45000", "group.share.min.session.timeout.ms=45000"}})
 	want := []string{
-		"group.initial.rebalance.delay.ms (flag --set), offsets.topic.replication.factor " +
-			"(flag --set) have no effect: Troupe has no consumer groups yet",
+		"group.share.min.session.timeout.ms (flag --set), group.share.session.timeout.ms " +
+			"(flag --set) have no effect: Troupe has no share groups yet",
 		"log.flush.scheduler.interval.ms (flag --set) has no effect: " +
 			def("log.flush.scheduler.interval.ms").NoEffect,
 	}

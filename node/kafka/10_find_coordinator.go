@@ -2,8 +2,12 @@ package kafka
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
 )
 
 // FindCoordinator, key 10, versions 0 to 6: the node that coordinates a group
@@ -13,53 +17,63 @@ import (
 //	v1  key type (0 group, 1 transactional id); error message
 //	v3  flexible encoding
 //	v4  many keys, each with an error of its own (KIP-699)
-//	v5  TRANSACTION_ABORTABLE may be answered; never happens without transactions
+//	v5  TRANSACTION_ABORTABLE may be answered; never happens here
 //	v6  key type 2, share groups (KIP-932)
 //
-// Not there: coordinators. COORDINATOR_NOT_AVAILABLE would be the obvious
-// answer and the worst: clients take it as "not yet" and wait, silently and
-// for ever. So the answer is final. For groups it is UNSUPPORTED_VERSION: Java,
-// librdkafka, franz-go, sarama and kafka-python hand it to the application at
-// once, librdkafka with our message. For transactional ids it is
-// TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the only code librdkafka does not
-// retry.
-func (s *Server) findCoordinator(_ context.Context, c *call) kmsg.Response {
+// The first call makes the internal topic and waits for it, where Kafka answers
+// COORDINATOR_NOT_AVAILABLE and lets the client ask again.
+//
+// Not there: share groups. UNSUPPORTED_VERSION is final for every client, where
+// COORDINATOR_NOT_AVAILABLE would make them wait for ever.
+func (s *Server) findCoordinator(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.FindCoordinatorRequest)
 	resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
-	code, text := noCoordinator(req.CoordinatorType, req.Version)
+	ctx, cancel := waitFor(ctx, 0)
+	defer cancel()
+	view := s.view(c)
 	if req.Version < 4 {
-		resp.ErrorCode, resp.ErrorMessage = code, &text
-		resp.NodeID, resp.Port = -1, -1
+		found := s.coordinatorOf(ctx, view, req, req.CoordinatorKey)
+		resp.ErrorCode, resp.ErrorMessage = found.ErrorCode, found.ErrorMessage
+		resp.NodeID, resp.Host, resp.Port = found.NodeID, found.Host, found.Port
 		return resp
 	}
 	for _, key := range req.CoordinatorKeys {
-		found := kmsg.NewFindCoordinatorResponseCoordinator()
-		found.Key = key
-		found.ErrorCode, found.ErrorMessage = code, &text
-		found.NodeID, found.Port = -1, -1
-		resp.Coordinators = append(resp.Coordinators, found)
+		resp.Coordinators = append(resp.Coordinators, s.coordinatorOf(ctx, view, req, key))
 	}
 	return resp
 }
 
-// Key types of FindCoordinator.
-const (
-	coordinatorGroup       int8 = 0
-	coordinatorTransaction int8 = 1
-	coordinatorShare       int8 = 2
-)
+// coordinatorShare is the key type of share groups.
+const coordinatorShare int8 = 2
 
-// noCoordinator says why there is no coordinator for keys of that type.
-func noCoordinator(keyType int8, version int16) (code int16, text string) {
-	switch {
-	case keyType == coordinatorGroup:
-		return codeUnsupportedVersion, "consumer groups are not available in this version of " +
-			"Troupe; assign partitions by hand and keep offsets in the application"
-	case keyType == coordinatorTransaction:
-		return codeTransactionalIDAuthFailed, "transactions are not available in this version of " +
-			"Troupe; unset transactional.id (idempotent producers work)"
-	case keyType == coordinatorShare && version >= 6:
-		return codeUnsupportedVersion, "share groups are not available in this version of Troupe"
+// coordinatorOf answers for one key.
+func (s *Server) coordinatorOf(ctx context.Context, view *clusterView,
+	req *kmsg.FindCoordinatorRequest, key string,
+) kmsg.FindCoordinatorResponseCoordinator {
+	found := kmsg.NewFindCoordinatorResponseCoordinator()
+	found.Key, found.NodeID, found.Port = key, -1, -1
+	if t := req.CoordinatorType; t != int8(coord.Group) && t != int8(coord.Txn) {
+		code, text := codeInvalidRequest, "unknown coordinator key type"
+		if t == coordinatorShare && req.Version >= 6 {
+			code, text = codeUnsupportedVersion,
+				"share groups are not available in this version of Troupe"
+		}
+		found.ErrorCode, found.ErrorMessage = code, &text
+		return found
 	}
-	return codeInvalidRequest, "unknown coordinator key type"
+	kind := coord.Kind(req.CoordinatorType)
+	id, err := s.coordinators.Find(ctx, kind, key)
+	if err == nil {
+		view.image = s.cluster.Image() // the node may have joined while the topic was made
+		n := view.image.Node(id)
+		if n != nil && !n.Fenced {
+			found.NodeID = int32(id)
+			found.Host, found.Port = view.endpoint(n)
+			return found
+		}
+		err = fmt.Errorf("node %d coordinates %s %q and is not alive: %w",
+			id, kind, key, messages.ErrUnavailable)
+	}
+	found.ErrorCode, found.ErrorMessage = coordinatorErrorCode(err), errorMessage(err)
+	return found
 }

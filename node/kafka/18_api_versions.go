@@ -14,9 +14,7 @@ import (
 //
 // The response header is always version 0, because the client cannot know yet
 // what the broker speaks. A version above 4 is answered in version 0 by
-// unsupportedAPIVersions. No feature is supported or finalized yet, so no
-// version can carry a SupportedFeature with MinVersion 0, which breaks Java
-// clients that speak v0 to v3.
+// unsupportedAPIVersions.
 func (s *Server) apiVersions(_ context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ApiVersionsRequest)
 	resp := req.ResponseKind().(*kmsg.ApiVersionsResponse)
@@ -32,7 +30,42 @@ func (s *Server) apiVersions(_ context.Context, c *call) kmsg.Response {
 		}
 		resp.ApiKeys = append(resp.ApiKeys, apiRange(a))
 	}
+	if req.Version >= 3 {
+		appendFeatures(resp, int64(s.cluster.Image().Version))
+	}
 	return resp
+}
+
+// features are the features of the cluster that clients look at (KIP-584), all
+// finalized at their highest level:
+//
+//   - group.version 1 lets consumers use the protocol of KIP-848;
+//   - transaction.version 2 makes Java and franz-go producers speak the second part
+//     of KIP-890: Produce 12, TxnOffsetCommit 5, EndTxn 5.
+var features = []struct {
+	name  string
+	level int16
+}{
+	{"group.version", 1},
+	{"transaction.version", 2},
+}
+
+// appendFeatures adds the features. Their lowest level is 0, which Java clients
+// that speak version 3 cannot read: they are told 1 (KAFKA-17011).
+func appendFeatures(resp *kmsg.ApiVersionsResponse, epoch int64) {
+	var lowest int16
+	if resp.Version < 4 {
+		lowest = 1
+	}
+	for _, f := range features {
+		sup := kmsg.NewApiVersionsResponseSupportedFeature()
+		sup.Name, sup.MinVersion, sup.MaxVersion = f.name, lowest, f.level
+		resp.SupportedFeatures = append(resp.SupportedFeatures, sup)
+		fin := kmsg.NewApiVersionsResponseFinalizedFeature()
+		fin.Name, fin.MinVersionLevel, fin.MaxVersionLevel = f.name, f.level, f.level
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, fin)
+	}
+	resp.FinalizedFeaturesEpoch = epoch
 }
 
 // unsupportedAPIVersions answers an ApiVersions request of a version that is

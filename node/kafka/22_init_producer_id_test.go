@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 func initRequest(txnID *string, id int64, epoch int16) *kmsg.InitProducerIDRequest {
@@ -42,10 +43,11 @@ func TestInitProducerIDRefuses(t *testing.T) {
 			want  int16
 			since int16
 		}{
-			{"transactions", initRequest(ptr("tx"), -1, -1), codeTransactionalIDAuthFailed, 0},
 			{"an empty transactional id", initRequest(ptr(""), -1, -1), codeInvalidRequest, 0},
 			{"an id without an epoch", initRequest(nil, 7, -1), codeInvalidRequest, 3},
 			{"an epoch without an id", initRequest(nil, -1, 7), codeInvalidRequest, 3},
+			{"an id without an epoch in a transaction", initRequest(ptr("tx"), 7, -1),
+				codeInvalidRequest, 3},
 		} {
 			if v < tt.since {
 				continue // the version has no such fields
@@ -57,6 +59,27 @@ func TestInitProducerIDRefuses(t *testing.T) {
 				equal(t, "epoch", resp.ProducerEpoch, int16(-1))
 			})
 		}
+	})
+}
+
+func TestInitProducerIDOfATransactionIsItsCoordinatorsToAnswer(t *testing.T) {
+	eachVersion(t, 22, func(t *testing.T, v int16) {
+		f := newFakeCluster()
+		req := initRequest(ptr("tx"), 9, 4)
+		req.TransactionTimeoutMillis = 60000
+		resp := ask[*kmsg.InitProducerIDResponse](t, f, req, v)
+		equal(t, "code", resp.ErrorCode, codeNone)
+		equal(t, "id", resp.ProducerID, int64(5001))
+		equal(t, "epoch", resp.ProducerEpoch, int16(0))
+		key, init := lastAsked[*txn.Init](t, f)
+		equal(t, "key", key, "tx")
+		equal(t, "timeout", init.TimeoutMs, int32(60000))
+		had, epoch := messages.ProducerID(9), messages.ProducerEpoch(4)
+		if v < 3 {
+			had, epoch = messages.NoProducerID, -1
+		}
+		equal(t, "id it had", init.Producer, had)
+		equal(t, "epoch it had", init.Epoch, epoch)
 	})
 }
 

@@ -24,8 +24,11 @@ import (
 // values are null. A resource that is named twice is described once: an answer
 // is a thousand times larger than the request that names a topic.
 //
+// A consumer group has the settings of the node, which cannot be changed for one
+// group (KIP-848).
+//
 // Not there: version 0, which has no source, and resources of other types
-// (loggers, client metrics, groups): INVALID_REQUEST.
+// (loggers, client metrics): INVALID_REQUEST.
 func (s *Server) describeConfigs(_ context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
@@ -97,6 +100,11 @@ func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
 			return changedConfigs(image, id), nil
 		}
 		return nil, fmt.Errorf("%w: there is no broker %d", messages.ErrInvalidRequest, id)
+	case messages.ConfigGroup:
+		if name == "" {
+			return nil, fmt.Errorf("%w: the group id is empty", messages.ErrInvalidRequest)
+		}
+		return groupConfigs(layers), nil
 	}
 	return nil, unconfigurable(resource.Type)
 }

@@ -204,7 +204,7 @@ func TestDescribeConfigsRefusesOtherResources(t *testing.T) {
 			{"a node that is not there", messages.ConfigBroker, "2", codeInvalidRequest},
 			{"a node that is no number", messages.ConfigBroker, "one", codeInvalidRequest},
 			{"loggers", 8, "1", codeInvalidRequest},
-			{"groups", 32, "g", codeInvalidRequest},
+			{"a group without a name", messages.ConfigGroup, "", codeInvalidRequest},
 			{"an unknown type", 99, "x", codeInvalidRequest},
 		} {
 			t.Run(tt.what, func(t *testing.T) {
@@ -216,6 +216,27 @@ func TestDescribeConfigsRefusesOtherResources(t *testing.T) {
 				equal(t, "settings", len(r.Configs), 0)
 			})
 		}
+	})
+}
+
+func TestDescribeConfigsShowsAGroupTheSettingsOfTheNode(t *testing.T) {
+	f := newFakeCluster()
+	f.set("group.consumer.session.timeout.ms", "50000")
+	eachVersion(t, 32, func(t *testing.T, v int16) {
+		req := describeRequest(messages.ConfigGroup, "g")
+		req.IncludeSynonyms = true
+		r := describe(t, f, req, v)
+		equal(t, "code", r.ErrorCode, codeNone)
+		equal(t, "settings", len(r.Configs), 2)
+		beat, session := r.Configs[0], r.Configs[1]
+		equal(t, "names", []string{beat.Name, session.Name},
+			[]string{"consumer.heartbeat.interval.ms", "consumer.session.timeout.ms"})
+		equal(t, "values", []string{*beat.Value, *session.Value}, []string{"5000", "50000"})
+		equal(t, "default", beat.Source, kmsg.ConfigSourceDefaultConfig)
+		equal(t, "set", session.Source, kmsg.ConfigSourceStaticBrokerConfig)
+		equal(t, "can be altered", !beat.ReadOnly, false)
+		equal(t, "where it comes from", session.ConfigSynonyms[0].Name,
+			"group.consumer.session.timeout.ms")
 	})
 }
 

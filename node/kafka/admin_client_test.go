@@ -138,12 +138,14 @@ func TestAnAdminClientDescribesTheCluster(t *testing.T) {
 	equal(t, "start after deletion", at.Offset, int64(9))
 }
 
-func TestAClientIsToldThatThereAreNoGroupsOrTransactions(t *testing.T) {
+func TestAClientFindsCoordinators(t *testing.T) {
 	adm, _, ctx := adminOf(t, newFakeCluster())
-	groups := adm.FindGroupCoordinators(ctx, "g")
-	equal(t, "groups", errors.Is(groups["g"].Err, kerr.UnsupportedVersion), true)
+	groups := adm.FindGroupCoordinators(ctx, "g", "h")
+	must(t, groups.Error())
+	equal(t, "node of a group", groups["h"].NodeID, int32(fakeNode))
 	txns := adm.FindTxnCoordinators(ctx, "t")
-	equal(t, "transactions", errors.Is(txns["t"].Err, kerr.TransactionalIDAuthorizationFailed), true)
+	must(t, txns.Error())
+	equal(t, "node of a transaction", txns["t"].NodeID, int32(fakeNode))
 }
 
 func TestAClientGetsTheTopicsItNames(t *testing.T) {

@@ -35,7 +35,8 @@ func askCtx[R kmsg.Response](ctx context.Context, t *testing.T, f *fakeCluster, 
 	if err := decoded.ReadFrom(req.AppendTo(nil)); err != nil {
 		t.Fatalf("decode request: %v", err)
 	}
-	s := &Server{partitions: f, cluster: f, settings: f, apis: newAPITable()}
+	s := &Server{partitions: f, cluster: f, coordinators: f.coords, settings: f,
+		apis: newAPITable(), serving: context.Background()}
 	row := s.apis.find(req.Key())
 	resp := row.serve(s, ctx, &call{req: decoded, version: version, conn: testConn})
 	if resp == nil {

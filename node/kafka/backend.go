@@ -51,6 +51,9 @@ type Partition interface {
 	// DeleteRecords moves the log start up to before; NoOffset means the high
 	// watermark. It returns the new log start.
 	DeleteRecords(ctx context.Context, before messages.Offset) (messages.Offset, error)
+	// Producers returns what the partition knows of its idempotent and transactional
+	// producers, by id.
+	Producers(ctx context.Context) ([]data.Producer, error)
 }
 
 // Offsets are the watermarks of a partition at one moment.

@@ -140,6 +140,23 @@ func brokerConfigs(l *brokerLayers) []configEntry {
 	return entries
 }
 
+// groupConfigs returns the settings in force for a consumer group, sorted by name:
+// those of the node, under the names that Kafka has for one group.
+func groupConfigs(l *brokerLayers) []configEntry {
+	var entries []configEntry
+	for _, name := range []string{
+		"consumer.heartbeat.interval.ms", "consumer.session.timeout.ms",
+	} {
+		d, _ := configs.Broker("group." + name)
+		v, _ := configs.EffectiveBroker(d.Name, l.lookup)
+		v.Synonyms = l.spread(v.Synonyms)
+		of := *d
+		of.Name = name
+		entries = append(entries, configEntry{def: &of, value: v, readOnly: true})
+	}
+	return entries
+}
+
 // changedConfigs returns what is set at run time for a node, or with
 // messages.NoNode for all nodes, sorted by name.
 func changedConfigs(image *messages.Image, node messages.NodeID) []configEntry {

@@ -334,9 +334,6 @@ func TestAPIVersions(t *testing.T) {
 					t.Errorf("v%d: %+v, table has %+v", v, k, a)
 				}
 			}
-			if len(resp.SupportedFeatures) > 0 {
-				t.Errorf("v%d: features %+v", v, resp.SupportedFeatures)
-			}
 		}
 	})
 	for _, tt := range []struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
 )
 
@@ -19,11 +20,20 @@ const (
 	codeNotLeaderOrFollower        int16 = 6
 	codeRequestTimedOut            int16 = 7
 	codeMessageTooLarge            int16 = 10
+	codeOffsetMetadataTooLarge     int16 = 12
+	codeCoordinatorLoadInProgress  int16 = 14
+	codeCoordinatorNotAvailable    int16 = 15
 	codeNotCoordinator             int16 = 16
 	codeInvalidTopic               int16 = 17
 	codeRecordListTooLarge         int16 = 18
 	codeNotEnoughReplicas          int16 = 19
 	codeInvalidRequiredAcks        int16 = 21
+	codeIllegalGeneration          int16 = 22
+	codeInconsistentGroupProtocol  int16 = 23
+	codeInvalidGroupID             int16 = 24
+	codeUnknownMemberID            int16 = 25
+	codeInvalidSessionTimeout      int16 = 26
+	codeRebalanceInProgress        int16 = 27
 	codeInvalidTimestamp           int16 = 32
 	codeUnsupportedVersion         int16 = 35
 	codeTopicAlreadyExists         int16 = 36
@@ -44,6 +54,8 @@ const (
 	codeTransactionalIDAuthFailed  int16 = 53
 	codeOperationNotAttempted      int16 = 55
 	codeStorageError               int16 = 56
+	codeNonEmptyGroup              int16 = 68
+	codeGroupIDNotFound            int16 = 69
 	codeFetchSessionIDNotFound     int16 = 70
 	codeTopicDeletionDisabled      int16 = 73
 	codeFencedLeaderEpoch          int16 = 74
@@ -51,11 +63,16 @@ const (
 	codeUnsupportedCompressionType int16 = 76
 	codeStaleBrokerEpoch           int16 = 77
 	codeOffsetNotAvailable         int16 = 78
+	codeMemberIDRequired           int16 = 79
 	codePreferredLeaderUnavailable int16 = 80
+	codeGroupMaxSizeReached        int16 = 81
+	codeFencedInstanceID           int16 = 82
 	codeEligibleLeadersUnavailable int16 = 83
 	codeElectionNotNeeded          int16 = 84
 	codeNoReassignmentInProgress   int16 = 85
+	codeGroupSubscribedToTopic     int16 = 86
 	codeInvalidRecord              int16 = 87
+	codeUnstableOffsetCommit       int16 = 88
 	codeThrottlingQuotaExceeded    int16 = 89
 	codeProducerFenced             int16 = 90
 	codeInvalidUpdateVersion       int16 = 95
@@ -65,7 +82,12 @@ const (
 	codeTransactionalIDNotFound    int16 = 105
 	codeIneligibleReplica          int16 = 107
 	codeNewLeaderElected           int16 = 108
+	codeFencedMemberEpoch          int16 = 110
+	codeUnreleasedInstanceID       int16 = 111
+	codeUnsupportedAssignor        int16 = 112
+	codeStaleMemberEpoch           int16 = 113
 	codeTransactionAbortable       int16 = 120
+	codeInvalidRegularExpression   int16 = 128
 )
 
 // errorCodes says which Kafka error a sentinel error becomes. The order counts
@@ -125,6 +147,27 @@ var errorCodes = []struct {
 	{messages.ErrOutOfOrderSequence, codeOutOfOrderSequence},
 	{messages.ErrInvalidProducerEpoch, codeInvalidProducerEpoch},
 	{messages.ErrInvalidTxnState, codeInvalidTxnState},
+
+	{group.ErrIllegalGeneration, codeIllegalGeneration},
+	{group.ErrInconsistentProtocol, codeInconsistentGroupProtocol},
+	{group.ErrInvalidGroupID, codeInvalidGroupID},
+	{group.ErrUnknownMember, codeUnknownMemberID},
+	{group.ErrInvalidSessionTimeout, codeInvalidSessionTimeout},
+	{group.ErrRebalanceInProgress, codeRebalanceInProgress},
+	{group.ErrMemberIDRequired, codeMemberIDRequired},
+	{group.ErrMetadataTooLarge, codeOffsetMetadataTooLarge},
+	{group.ErrNonEmptyGroup, codeNonEmptyGroup},
+	{group.ErrGroupNotFound, codeGroupIDNotFound},
+	{group.ErrFull, codeGroupMaxSizeReached},
+	{group.ErrFencedInstance, codeFencedInstanceID},
+	{group.ErrUnstableOffset, codeUnstableOffsetCommit},
+	{group.ErrSubscribed, codeGroupSubscribedToTopic},
+	{group.ErrFencedMemberEpoch, codeFencedMemberEpoch},
+	{group.ErrStaleMemberEpoch, codeStaleMemberEpoch},
+	{group.ErrUnreleasedInstance, codeUnreleasedInstanceID},
+	{group.ErrUnsupportedAssignor, codeUnsupportedAssignor},
+	{group.ErrInvalidRegex, codeInvalidRegularExpression},
+	{group.ErrUnsupported, codeUnsupportedVersion},
 
 	{txn.ErrInvalidTimeout, codeInvalidTxnTimeout},
 	{txn.ErrConcurrent, codeConcurrentTransactions},

@@ -15,24 +15,26 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// sentinels returns the names of the errors that a file of messages declares.
-func sentinels(t *testing.T, name string) []string {
+// sentinels returns the names of the errors that messages, group and txn declare.
+func sentinels(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../../messages/"+name, nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok {
-			for _, name := range v.Names {
-				if strings.HasPrefix(name.Name, "Err") {
-					names = append(names, name.Name)
+	for _, path := range []string{"errors.go", "group/group.go", "txn/txn.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), "../../messages/"+path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok {
+				for _, name := range v.Names {
+					if strings.HasPrefix(name.Name, "Err") {
+						names = append(names, path+":"+name.Name)
+					}
 				}
 			}
-		}
-		return true
-	})
+			return true
+		})
+	}
 	return names
 }
 
@@ -49,9 +51,9 @@ func TestEverySentinelErrorHasAKafkaCode(t *testing.T) {
 			t.Errorf("%v has the code %d", e.err, e.code)
 		}
 	}
-	names := append(sentinels(t, "errors.go"), sentinels(t, "txn/txn.go")...)
-	if len(names) != covered {
-		t.Errorf("messages declares %d errors, %d have codes: %v", len(names), covered, names)
+	if names := sentinels(t); len(names) != covered {
+		t.Errorf("messages, group and txn declare %d errors, %d have codes: %v",
+			len(names), covered, names)
 	}
 }
 

@@ -16,26 +16,27 @@ import (
 // fakePartition is one partition's log in memory. The high watermark follows
 // the log end unless hold is set.
 type fakePartition struct {
-	mu      sync.Mutex
-	epoch   messages.LeaderEpoch
-	start   messages.Offset
-	high    messages.Offset
-	stable  messages.Offset // -1: the high watermark
-	batches []record.Batch
-	aborted []data.AbortedTxn
-	waiters map[*fakeWaiter]struct{}
-	parked  []*data.Append // while pause is set: in order, not answered yet
-	pause   bool
-	asks    bool // about the first batch of a transaction
-	open    bool // a transaction is open
-	drop    bool // keep no records: for benchmarks
-	hold    bool
-	config  *configs.TopicSettings // nil: does not lead
-	err     error                  // of Append and Read while it is set
-	logTime messages.Timestamp
-	diverge *data.EpochEnd
-	extents func(b record.Batch) []messages.Extent // nil: one in memory
-	views   atomic.Int64                           // taken and not released
+	mu        sync.Mutex
+	epoch     messages.LeaderEpoch
+	start     messages.Offset
+	high      messages.Offset
+	stable    messages.Offset // -1: the high watermark
+	batches   []record.Batch
+	aborted   []data.AbortedTxn
+	waiters   map[*fakeWaiter]struct{}
+	parked    []*data.Append // while pause is set: in order, not answered yet
+	pause     bool
+	asks      bool // about the first batch of a transaction
+	open      bool // a transaction is open
+	drop      bool // keep no records: for benchmarks
+	hold      bool
+	config    *configs.TopicSettings // nil: does not lead
+	err       error                  // of Append and Read while it is set
+	logTime   messages.Timestamp
+	diverge   *data.EpochEnd
+	extents   func(b record.Batch) []messages.Extent // nil: one in memory
+	producers []data.Producer
+	views     atomic.Int64 // taken and not released
 }
 
 type fakeWaiter struct {
@@ -334,6 +335,13 @@ func (p *fakePartition) EpochEnd(current, asked messages.LeaderEpoch) (data.Epoc
 	default:
 		return data.EpochEnd{Epoch: asked, End: p.start}, nil
 	}
+}
+
+// Producers implements Partition.
+func (p *fakePartition) Producers(context.Context) ([]data.Producer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.producers, p.err
 }
 
 // DeleteRecords implements Partition.

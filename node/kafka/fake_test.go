@@ -13,17 +13,17 @@ import (
 // fakeCluster is a cluster of one node in memory: Cluster, Partitions and
 // Settings in one. Tests reach into it to set the scene.
 type fakeCluster struct {
-	mu         sync.Mutex
-	image      *messages.Image
-	replicas   map[messages.PartitionID]*fakePartition
-	settings   map[string]Setting
-	nextID     byte
-	nextPID    messages.ProducerID
-	dirs       []messages.LogDir
-	err        error                             // answered by every control operation while it is set
-	partitions map[messages.TopicPartition]error // answered by Partition
-
-	coordinators Coordinators // nil: none
+	mu           sync.Mutex
+	image        *messages.Image
+	replicas     map[messages.PartitionID]*fakePartition
+	coords       *fakeCoordinators
+	coordinators Coordinators // nil: coords
+	settings     map[string]Setting
+	nextID       byte
+	nextPID      messages.ProducerID
+	dirs         []messages.LogDir
+	err          error                             // of every control operation while it is set
+	partitions   map[messages.TopicPartition]error // answered by Partition
 }
 
 const fakeNode messages.NodeID = 1
@@ -35,6 +35,7 @@ func newFakeCluster() *fakeCluster {
 	f := &fakeCluster{
 		image:      messages.NewImage(),
 		replicas:   map[messages.PartitionID]*fakePartition{},
+		coords:     newFakeCoordinators(),
 		settings:   map[string]Setting{},
 		nextPID:    1000,
 		partitions: map[messages.TopicPartition]error{},

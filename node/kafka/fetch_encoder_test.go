@@ -15,7 +15,7 @@ import (
 
 // idleConn is a connection nobody serves, for encoders.
 func idleConn(f *fakeCluster) *conn {
-	s := New(Config{}, f, f, nil, f)
+	s := New(Config{}, f, f, f.coords, f)
 	c := &conn{s: s, info: connInfo{AdvertisedHost: "here.example", AdvertisedPort: 19092}}
 	c.pipe = newPipeline(4, 1<<20, c.drop)
 	return c

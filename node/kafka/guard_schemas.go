@@ -88,8 +88,40 @@ var schemas = map[int16]schema{
 		list(uuid.since(10), text.nullSince(10)).nullSince(1),
 		flag.since(4), flag.since(8).until(10), flag.since(8),
 	}},
+	8: {8, []field{ // OffsetCommit
+		text, i32, text, text.null().since(7), i64.until(4),
+		list(text.until(9), uuid.since(10), list(i32, i64, i32.since(6), text.null())),
+	}},
+	9: {6, []field{ // OffsetFetch
+		text.until(7), list(text, listOf(i32)).until(7).nullSince(2),
+		list(
+			text, text.null().since(9), i32.since(9),
+			list(text.until(9), uuid.since(10), listOf(i32)).null(),
+		).since(8),
+		flag.since(7),
+	}},
 	10: {3, []field{ // FindCoordinator
 		text.until(3), i8.since(1), listOf(text).since(4),
+	}},
+	11: {6, []field{ // JoinGroup
+		text, i32, i32.since(1), text, text.null().since(5), text, list(text, blob),
+		text.null().since(8),
+	}},
+	12: {4, []field{ // Heartbeat
+		text, i32, text, text.null().since(3),
+	}},
+	13: {4, []field{ // LeaveGroup
+		text, text.until(2), list(text, text.null(), text.null().since(5)).since(3),
+	}},
+	14: {4, []field{ // SyncGroup
+		text, i32, text, text.null().since(3), text.null().since(5), text.null().since(5),
+		list(text, blob),
+	}},
+	15: {5, []field{ // DescribeGroups
+		listOf(text), flag.since(3),
+	}},
+	16: {3, []field{ // ListGroups
+		listOf(text).since(4), listOf(text).since(5),
 	}},
 	keyAPIVersions: {3, []field{text.since(3), text.since(3)}},
 	19: {5, []field{ // CreateTopics
@@ -108,6 +140,23 @@ var schemas = map[int16]schema{
 	23: {4, []field{ // OffsetForLeaderEpoch
 		i32.since(3), list(text, list(i32, i32.since(2), i32)),
 	}},
+	24: {3, []field{ // AddPartitionsToTxn
+		text.until(3), i64.until(3), i16.until(3), list(text, listOf(i32)).until(3),
+		list(text, i64, i16, flag, list(text, listOf(i32))).since(4),
+	}},
+	25: {3, []field{ // AddOffsetsToTxn
+		text, i64, i16, text,
+	}},
+	26: {3, []field{ // EndTxn
+		text, i64, i16, flag,
+	}},
+	27: {1, []field{ // WriteTxnMarkers
+		list(i64, i16, flag, list(text, listOf(i32)), i32),
+	}},
+	28: {3, []field{ // TxnOffsetCommit
+		text, text, i64, i16, i32.since(3), text.since(3), text.null().since(3),
+		list(text, list(i32, i64, i32.since(2), text.null())),
+	}},
 	32: {4, []field{ // DescribeConfigs
 		list(i8, text, listOf(text).null()), flag.since(1), flag.since(3),
 	}},
@@ -119,6 +168,9 @@ var schemas = map[int16]schema{
 	}},
 	37: {2, []field{ // CreatePartitions
 		list(text, i32, list(listOf(i32)).null()), i32, flag,
+	}},
+	42: {2, []field{ // DeleteGroups
+		listOf(text),
 	}},
 	43: {2, []field{ // ElectLeaders
 		i8.since(1), list(text, listOf(i32)).null(), i32,
@@ -132,10 +184,29 @@ var schemas = map[int16]schema{
 	46: {0, []field{ // ListPartitionReassignments
 		i32, list(text, listOf(i32)).null(),
 	}},
+	47: {never, []field{ // OffsetDelete
+		text, list(text, list(i32)),
+	}},
 	60: {0, []field{ // DescribeCluster
 		flag, i8.since(1), flag.since(2),
 	}},
+	61: {0, []field{ // DescribeProducers
+		list(text, listOf(i32)),
+	}},
 	64: {0, []field{i32}}, // UnregisterBroker
+	65: {0, []field{ // DescribeTransactions
+		listOf(text),
+	}},
+	66: {0, []field{ // ListTransactions
+		listOf(text), listOf(i64), i64.since(1), text.null().since(2),
+	}},
+	68: {0, []field{ // ConsumerGroupHeartbeat
+		text, text, i32, text.null(), text.null(), i32, listOf(text).null(),
+		text.null().since(1), text.null(), list(uuid, listOf(i32)).null(),
+	}},
+	69: {0, []field{ // ConsumerGroupDescribe
+		listOf(text), flag,
+	}},
 	75: {0, []field{ // DescribeTopicPartitions
 		list(text), i32, maybe(text, i32),
 	}},

@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/txn"
 )
 
 // fuzzFake is a small cluster with something of everything.
@@ -16,6 +18,10 @@ func fuzzFake() *fakeCluster {
 	f.addNodes()
 	f.addTopic("a", 3)
 	f.addTopic("b", 1)
+	f.addTopic("t", 1)
+	f.coords.make("g", group.Classic).member = &group.Member{MemberID: "m"}
+	f.coords.groups["g"].generation = 5
+	f.coords.txns["x"] = &txn.Description{ID: "x", Producer: 7, Epoch: 3}
 	f.set("auto.create.topics.enable", "true")
 	return f
 }
@@ -81,7 +87,7 @@ func FuzzHandlers(f *testing.F) {
 			return
 		}
 		fake := fuzzFake()
-		s := New(Config{}, fake, fuzzCluster{fake}, nil, fake)
+		s := New(Config{}, fake, fuzzCluster{fake}, fake.coords, fake)
 		body, _, err := s.shapes[a.key][version-a.accepts].check(rest)
 		if err != nil {
 			return
@@ -122,6 +128,9 @@ func fuzzSeeds() []kmsg.Request {
 		growRequest("a", 5),
 		pageRequest(2, "a", "b"),
 	}
+	seeds = append(seeds, coordinated()...)
+	seeds = append(seeds, markersRequest(), producersRequest(0, 1), findRequest(1),
+		&kmsg.ListTransactionsRequest{TransactionalIDPattern: ptr("a.*")})
 	table := newAPITable()
 	for _, req := range seeds {
 		req.SetVersion(table.find(req.Key()).max)

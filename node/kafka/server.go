@@ -127,9 +127,10 @@ var ErrServerClosed = errors.New("kafka listener is closed")
 // Server is the Kafka listener of one node. Its methods may be called by any
 // goroutine.
 type Server struct {
-	config       Config
-	partitions   Partitions
-	cluster      Cluster
+	config     Config
+	partitions Partitions
+	cluster    Cluster
+	// coordinators answers for groups and transactions.
 	coordinators Coordinators
 	settings     Settings
 	apis         apiTable
@@ -139,6 +140,8 @@ type Server struct {
 
 	ctx      context.Context         // of everything the server does
 	cancel   context.CancelCauseFunc // ends it
+	serving  context.Context         // ends when Shutdown begins
+	drain    context.CancelFunc      // ends serving
 	draining atomic.Bool
 	slots    chan struct{} // one per connection; nil: no bound
 	running  sync.WaitGroup
@@ -149,9 +152,10 @@ type Server struct {
 }
 
 // New returns a Server that serves nothing yet. A config that Validate refuses
-// is a bug of the caller. Without coordinators (nil) there are no transactions.
+// is a bug of the caller.
 func New(config Config, partitions Partitions, cluster Cluster, coordinators Coordinators,
-	settings Settings) *Server {
+	settings Settings,
+) *Server {
 	config = config.withDefaults()
 	s := &Server{
 		config:       config,
@@ -176,6 +180,7 @@ func New(config Config, partitions Partitions, cluster Cluster, coordinators Coo
 		s.slots = make(chan struct{}, config.MaxConnections)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.serving, s.drain = context.WithCancel(s.ctx)
 	return s
 }
 
@@ -298,12 +303,14 @@ func (s *Server) removeListener(l Listener) {
 }
 
 // Shutdown stops accepting, lets every connection finish the requests it has
-// read, and closes it. Parked Fetches answer at once with what there is. When
+// read, and closes it. Parked Fetches answer at once with what there is, members
+// that wait for their group are sent to look for its coordinator. When
 // ctx ends first, what is left is closed the hard way and Shutdown returns the
 // reason; answers may be lost then, appends are not.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
+	s.drain()
 	for l := range s.listeners {
 		_ = l.Close() // Serve sees it and returns
 	}

@@ -37,7 +37,11 @@ func serveFake(t testing.TB, f *fakeCluster, config Config) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &testServer{Server: New(config, f, f, f.coordinators, f), addr: ln.Addr().String(),
+	coordinators := f.coordinators
+	if coordinators == nil {
+		coordinators = f.coords
+	}
+	s := &testServer{Server: New(config, f, f, coordinators, f), addr: ln.Addr().String(),
 		served: make(chan error, 1)}
 	_, measured := t.(*testing.B)
 	s.buffers.Poison = !measured
@@ -249,7 +253,7 @@ func TestSeveralListenersAdvertiseTheirOwnAddress(t *testing.T) {
 
 func TestServeReportsAListenerThatFails(t *testing.T) {
 	f := newFakeCluster()
-	s := New(Config{}, f, f, nil, f)
+	s := New(Config{}, f, f, f.coords, f)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,263 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/testkit"
+)
+
+func endOf(r coord.Request) (p messages.ProducerID, commit, ok bool) {
+	e, ok := r.(*group.TxnEnded)
+	if !ok {
+		return 0, false, false
+	}
+	return e.Producer, e.Commit, true
+}
+
+func TestAnAnswerWaitsForTheHighWatermark(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.hold()
+	slow := s.send("a", 2)
+	s.logged(2)
+	select {
+	case a := <-slow:
+		t.Fatalf("answered %+v before the record is safe", a)
+	default:
+	}
+	s.log.release()
+	if a := s.receive(slow); a.err != nil || a.total != 3 {
+		t.Errorf("answered %+v, want 3", a)
+	}
+}
+
+func TestWhatWaitsForAWriteIsWrittenInOneBatch(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.hold()
+	var all []chan answer
+	for range 50 {
+		all = append(all, s.send("a", 1))
+	}
+	s.logged(2)
+	before := s.log.appends
+	s.log.release()
+	for _, c := range all {
+		if a := s.receive(c); a.err != nil {
+			t.Fatal(a.err)
+		}
+	}
+	if got := s.add("a", 0); got != 51 {
+		t.Errorf("the sum is %d, want 51", got)
+	}
+	if n := s.log.appends - before; n > 5 {
+		t.Errorf("%d batches were written for what one would have held", n)
+	}
+}
+
+func TestAShardReplaysItsPartitionAndWaitsForWhatIsNotSafeYet(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	for i := range uint64(20) {
+		s.add(fmt.Sprint("g", i%3), i+1)
+	}
+	s.log.hold()
+	late := s.send("g0", 1000)
+	s.logged(21)
+	s.lead(2)
+	if a := s.receive(late); !errors.Is(a.err, messages.ErrNotCoordinator) {
+		t.Errorf("answered %+v by the leadership that ended", a)
+	}
+	testkit.Eventually(t, "the partition is being replayed", func() bool {
+		return errors.Is(s.receive(s.send("g0", 0)).err, messages.ErrCoordinatorLoading)
+	})
+	s.log.release()
+	if got := s.add("g0", 0); got != 1+4+7+10+13+16+19+1000 {
+		t.Errorf("the sum is %d: a record that was in the log counts once it is safe", got)
+	}
+	if got := s.add("g1", 0); got != 2+5+8+11+14+17+20 {
+		t.Errorf("the sum is %d", got)
+	}
+}
+
+func TestAPartitionThatMovedAwayAnswersNotCoordinator(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.lead(messages.NoEpoch)
+	testkit.Eventually(t, "it is not the coordinator", func() bool {
+		return errors.Is(s.receive(s.send("a", 1)).err, messages.ErrNotCoordinator)
+	})
+	if a := s.receive(s.send("never seen", 1)); !errors.Is(a.err, messages.ErrNotCoordinator) {
+		t.Errorf("answered %+v", a)
+	}
+}
+
+func TestAMachineThatPanicsIsReplayed(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 5)
+	s.add("b", 7)
+	answers := make(chan answer, 2)
+	s.Group("a", &boom{add{reply: func(n uint64, err error) { answers <- answer{n, err} }}})
+	if a := s.receive(answers); a.err == nil {
+		t.Errorf("answered %+v", a)
+	}
+	for id, want := range map[string]uint64{"a": 6, "b": 8} {
+		testkit.Eventually(t, "it works again", func() bool {
+			a := s.receive(s.send(id, 0))
+			return a.err == nil
+		})
+		if got := s.add(id, 1); got != want {
+			t.Errorf("the sum of %s is %d, want %d", id, got, want)
+		}
+	}
+}
+
+func TestAWriteOfUnknownOutcomeHasThePartitionReplayed(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 5)
+	s.log.mu.Lock()
+	s.log.fail = messages.ErrNotLeader
+	s.log.mu.Unlock()
+	if a := s.receive(s.send("a", 1)); !errors.Is(a.err, messages.ErrNotCoordinator) {
+		t.Errorf("answered %+v", a)
+	}
+	s.log.mu.Lock()
+	s.log.fail = nil
+	s.log.mu.Unlock()
+	if got := s.add("a", 1); got != 6 {
+		t.Errorf("the sum is %d, want 6", got)
+	}
+}
+
+func TestMembersWithNothingToRememberEnd(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 200 { // they come and go all the while
+				s.add(fmt.Sprint("empty", i%20), 0)
+			}
+		})
+		wg.Go(func() {
+			for i := range 100 {
+				s.add(fmt.Sprint("used", i%10), 1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 10 {
+		if got := s.add(fmt.Sprint("used", i), 0); got != 40 {
+			t.Errorf("sum %d is %d, want 40", i, got)
+		}
+	}
+	testkit.Eventually(t, "only members with something to remember are left", func() bool {
+		all, err := s.members(coord.Group)
+		return err == nil && len(all) == 11
+	})
+}
+
+func TestOffsetsOfATransactionCountWhenItsMarkerIsThere(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	if a := s.receive(s.sendIn("a", 10, 77)); a.err != nil || a.total != 1 {
+		t.Fatalf("answered %+v, want 1", a)
+	}
+	errs := s.WriteMarkers(t.Context(), markers(77, true))
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.add("a", 0); got != 11 {
+		t.Errorf("after the commit the sum is %d, want 11", got)
+	}
+	s.receive(s.sendIn("a", 100, 77))
+	s.WriteMarkers(t.Context(), markers(77, false))
+	if got := s.add("a", 0); got != 11 {
+		t.Errorf("after the abort the sum is %d, want 11", got)
+	}
+	s.receive(s.sendIn("a", 1000, 78))
+	s.lead(2)
+	if got := s.add("a", 0); got != 11 {
+		t.Errorf("after a replay the sum is %d, want 11", got)
+	}
+	s.WriteMarkers(t.Context(), markers(78, true))
+	if got := s.add("a", 0); got != 1011 {
+		t.Errorf("a transaction that was open at the replay ends with the sum %d, want 1011", got)
+	}
+}
+
+func markers(p messages.ProducerID, commit bool) txn.Markers {
+	return txn.Markers{Producer: p, Commit: commit,
+		Partitions: []messages.TopicPartition{{Topic: coord.OffsetsTopic}}}
+}
+
+func TestAMarkerThatComesDuringTheReplayCounts(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.receive(s.sendIn("a", 10, 77))
+	s.log.hold()
+	pending := s.send("a", 1)
+	s.logged(3)
+	s.lead(2)
+	s.receive(pending)
+	testkit.Eventually(t, "the partition is being replayed", func() bool {
+		return errors.Is(s.receive(s.send("a", 0)).err, messages.ErrCoordinatorLoading)
+	})
+	ended := make(chan []error, 1)
+	go func() { ended <- s.WriteMarkers(context.Background(), markers(77, true)) }()
+	s.logged(4)
+	s.log.release()
+	<-ended
+	if got := s.add("a", 0); got != 12 {
+		t.Errorf("the sum is %d, want 12", got)
+	}
+}
+
+func TestStopAnswersAllThatWaits(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.hold()
+	var all []chan answer
+	for i := range 10 {
+		all = append(all, s.send(fmt.Sprint("g", i%2), 1))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s.Stop(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("the shards did not end")
+	}
+	for _, c := range all {
+		if a := s.receive(c); !errors.Is(a.err, messages.ErrNotCoordinator) {
+			t.Errorf("answered %+v", a)
+		}
+	}
+}
+
+func TestKeysGoToThePartitionThatKafkaWouldTake(t *testing.T) {
+	// Java: Math.abs("...".hashCode()) % 50, printed by a JVM.
+	for key, want := range map[string]int32{"": 0, "a": 97 % 50, "my-group": 12,
+		"connect-cluster": 13, "grüße": 23, "\U0001F600": 49} {
+		if got := coord.Partition(key, 50); got != want {
+			t.Errorf("%q is in partition %d, want %d", key, got, want)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package coordinator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
+)
+
+// Bounds of what waits for a machine.
+const (
+	// maxQueued bounds the requests that wait for one machine. A connection has one
+	// under way at a time, so it is reached only by clients that give up and come
+	// again while the partition takes no writes.
+	maxQueued = 4096
+	// maxMerged bounds the requests whose writes go into one batch.
+	maxMerged = 256
+)
+
+// Host runs one machine: one decision is under way at a time, what comes
+// meanwhile waits. It is the body of an actor without the actor, so that a
+// simulation can run it.
+//
+// One goroutine at a time may call it; it starts none.
+type Host struct {
+	machine coord.Machine
+	out     Outbox
+	queue   []coord.Request
+	writing *coord.Write // under way
+	since   time.Time    // when it began
+	stopped error
+}
+
+// Outbox is all that a Host does to the world around it.
+type Outbox interface {
+	// Append makes a write durable; Written of the host hears of it later, never
+	// within the call.
+	Append(w *coord.Write)
+	// Patience is how long requests may wait for a write that does not end
+	// (offsets.commit.timeout.ms).
+	Patience() time.Duration
+}
+
+// NewHost returns the host of a machine that has been replayed.
+func NewHost(m coord.Machine, out Outbox) *Host { return &Host{machine: m, out: out} }
+
+// Begin lets the machine handle requests.
+func (h *Host) Begin(now time.Time) {
+	h.machine.Loaded(now)
+	h.take(now)
+}
+
+// Handle takes one request in.
+func (h *Host) Handle(now time.Time, r coord.Request) {
+	switch {
+	case h.stopped != nil:
+		r.Refuse(h.stopped)
+	case len(h.queue) >= maxQueued:
+		r.Refuse(fmt.Errorf("%d requests wait already: %w", len(h.queue), messages.ErrUnavailable))
+	default:
+		h.queue = append(h.queue, r)
+		h.drain(now)
+	}
+}
+
+// Written tells how the write under way went.
+func (h *Host) Written(now time.Time, w *coord.Write, err error) {
+	if h.writing != w || h.stopped != nil {
+		return // of a machine that was stopped
+	}
+	h.writing = nil
+	w.Done(now, err)
+	h.take(now)
+	h.drain(now)
+}
+
+// Tick does what has become due.
+func (h *Host) Tick(now time.Time) {
+	switch {
+	case h.stopped != nil:
+	case h.writing == nil:
+		if due := h.machine.Due(); !due.IsZero() && !due.After(now) {
+			h.machine.Tick(now)
+			h.take(now)
+		}
+		h.drain(now)
+	case now.Sub(h.since) >= h.out.Patience():
+		h.refuse(fmt.Errorf("the write before takes longer than %s: %w",
+			h.out.Patience(), messages.ErrUnavailable))
+	}
+}
+
+// Due is when Tick has something to do; zero: never, as far as is known.
+func (h *Host) Due() time.Time {
+	switch {
+	case h.stopped != nil:
+		return time.Time{}
+	case h.writing == nil:
+		return h.machine.Due()
+	case len(h.queue) > 0:
+		return h.since.Add(h.out.Patience())
+	}
+	return time.Time{}
+}
+
+// Empty reports that there is nothing to remember and nothing under way.
+func (h *Host) Empty() bool {
+	return h.writing == nil && len(h.queue) == 0 && h.machine.Empty()
+}
+
+// Stop answers everything that waits with err, and all that comes after.
+func (h *Host) Stop(now time.Time, err error) {
+	if h.stopped != nil {
+		return
+	}
+	h.stopped = err
+	if w := h.writing; w != nil {
+		h.writing = nil
+		w.Done(now, err)
+	}
+	h.refuse(err)
+	h.machine.Stop(err)
+}
+
+func (h *Host) refuse(err error) {
+	for _, r := range h.queue {
+		if r != nil { // the machine panicked over it
+			r.Refuse(err)
+		}
+	}
+	clear(h.queue)
+	h.queue = h.queue[:0]
+}
+
+// drain handles what waits, until a decision has to be written. Requests that
+// merge are decided together, in one write.
+func (h *Host) drain(now time.Time) {
+	n := 0
+	for n < len(h.queue) && h.writing == nil {
+		r := h.queue[n]
+		h.queue[n] = nil
+		n++
+		h.machine.Handle(now, r)
+		if _, merges := r.(coord.Mergeable); merges {
+			for most := n + maxMerged; n < len(h.queue) && n < most; n++ {
+				next, merges := h.queue[n].(coord.Mergeable)
+				if !merges {
+					break
+				}
+				h.queue[n] = nil
+				h.machine.Handle(now, next)
+			}
+		}
+		h.take(now)
+	}
+	rest := copy(h.queue, h.queue[n:])
+	clear(h.queue[rest:])
+	h.queue = h.queue[:rest]
+}
+
+// take has the machine's next write made durable.
+func (h *Host) take(now time.Time) {
+	if h.writing != nil {
+		return
+	}
+	if w := h.machine.TakeWrite(); w != nil {
+		h.writing, h.since = w, now
+		h.out.Append(w)
+	}
+}

@@ -1,0 +1,211 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupelog/troupe/actors/alarm"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/txn"
+)
+
+// memberIdle is how long a member with nothing to remember stays: the next
+// request for it often follows.
+const memberIdle = time.Second
+
+// member is one group or transactional id of a shard.
+type member struct {
+	shard   *shard
+	id      string
+	life    int // of the shard, in which it was made
+	pid     *actor.PID
+	machine coord.Machine
+}
+
+// homed is a machine whose outbox has to know its member.
+type homed interface{ live(m *member) }
+
+// written tells how an append ended.
+type written struct {
+	w   *coord.Write
+	err error
+}
+
+// memberActor runs the machine of a member.
+type memberActor struct {
+	*member
+	root    *actor.RootContext
+	host    *Host
+	alarm   alarm.Alarm
+	empty   time.Time // since when there is nothing to remember; zero: there is
+	asked   bool      // the shard to let it end
+	leaving bool
+}
+
+func (a *memberActor) Receive(ctx actor.Context) {
+	now := time.Now()
+	defer a.rescue(ctx, now)
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		a.root = a.shard.c.cfg.Root
+		a.host = NewHost(a.machine, a)
+		a.host.Begin(now)
+	case coord.Request:
+		a.host.Handle(now, m)
+	case written:
+		a.written(now, m)
+	case alarm.Ring:
+		a.alarm.Rang(m)
+		a.host.Tick(now)
+		a.retire(now)
+	case retired:
+		a.retired(ctx)
+	case leave:
+		a.host.Stop(now, messages.ErrNotCoordinator)
+		a.leaving = true
+		ctx.Poison(ctx.Self())
+	case *actor.Stopping:
+		a.alarm.Stop()
+		return
+	default:
+		return
+	}
+	if !a.leaving {
+		a.alarm.Set(a.root, ctx.Self(), now, a.due(now))
+	}
+}
+
+// due is when the member has something to do.
+func (a *memberActor) due(now time.Time) time.Time {
+	if !a.host.Empty() {
+		a.empty = time.Time{}
+		return a.host.Due()
+	}
+	if a.empty.IsZero() {
+		a.empty = now
+	}
+	return a.empty.Add(a.shard.c.idle)
+}
+
+// retire asks the shard to let the member end when there has been nothing to
+// remember for a while.
+func (a *memberActor) retire(now time.Time) {
+	if a.host.Empty() && !a.empty.IsZero() && now.Sub(a.empty) >= a.shard.c.idle && !a.asked {
+		a.asked = true
+		a.root.Send(a.shard.pid, retire{a.member})
+	}
+}
+
+// retired ends the member: no request can reach it any more. If one did before,
+// it stays.
+func (a *memberActor) retired(ctx actor.Context) {
+	a.asked, a.empty = false, time.Time{}
+	if a.host.Empty() {
+		a.leaving = true
+		ctx.Poison(ctx.Self())
+		return
+	}
+	a.root.Send(a.shard.pid, kept{a.member})
+}
+
+// Append implements Outbox.
+func (a *memberActor) Append(w *coord.Write) {
+	root, self := a.root, a.pid
+	batch, err := encode(w, messages.Timestamp(time.Now().UnixMilli()))
+	if err != nil {
+		root.Send(self, written{w, err})
+		return
+	}
+	ap := &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: a.shard.epoch,
+		Done: func(r data.AppendResult) { root.Send(self, written{w, r.Err}) }}
+	if w.Producer != messages.NoProducerID {
+		a.shard.begun(w.Producer, a.id)
+		ap.Verify = a.shard.verify(w)
+	}
+	log, err := a.shard.leading()
+	if err != nil {
+		root.Send(self, written{w, err})
+		return
+	}
+	log.Append(ap)
+}
+
+// verify returns how the leader of the shard's partition makes sure that it is part
+// of the transaction that a write begins there: else nobody would end it. The
+// goroutine ends with the question, which has a deadline.
+func (s *shard) verify(w *coord.Write) func(reply func(error)) {
+	return func(reply func(error)) {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), peerWait)
+			defer cancel()
+			added := s.c.AddToTxn(ctx, w.TransactionalID, txn.Add{Producer: w.Producer,
+				Epoch: w.Epoch, VerifyOnly: true, Partitions: []messages.TopicPartition{
+					{Topic: s.key.kind.Topic(), Partition: s.key.partition}}})
+			reply(errors.Join(append(added.Errs, added.Err)...))
+		}()
+	}
+}
+
+// leading returns the replica, if it still leads.
+func (s *shard) leading() (Partition, error) {
+	t := s.c.cfg.Image().Topic(s.key.kind.Topic())
+	if t == nil {
+		return nil, fmt.Errorf("%s: %w", s.name(), messages.ErrUnknownTopicOrPartition)
+	}
+	return s.c.cfg.Leading(t, s.key.partition)
+}
+
+// Patience implements Outbox.
+func (a *memberActor) Patience() time.Duration {
+	ms, err := strconv.Atoi(a.shard.c.cfg.Settings("offsets.commit.timeout.ms"))
+	if err != nil {
+		return 5 * time.Second
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func (a *memberActor) written(now time.Time, m written) {
+	err, sure := m.err, true
+	if err != nil {
+		err, sure = refusal(err)
+	}
+	a.host.Written(now, m.w, err)
+	if !sure {
+		a.fail(now, err, m.err.Error())
+	}
+}
+
+// fail has everything replayed: what the machine knows may not be what is in the
+// log.
+func (a *memberActor) fail(now time.Time, answer error, why string) {
+	a.host.Stop(now, answer)
+	a.root.Send(a.shard.pid, failed{a.life, why})
+}
+
+// rescue answers everybody who waits when a machine panics. The shard replays the
+// partition.
+func (a *memberActor) rescue(ctx actor.Context, now time.Time) {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	a.shard.c.log.Error().Str("kind", a.shard.key.kind.String()).Str("id", a.id).
+		Str("message", fmt.Sprintf("%T", ctx.Message())).Str("reason", fmt.Sprint(reason)).
+		Bytes("stack", debug.Stack()).Msg("coordinator panicked")
+	if r, ok := ctx.Message().(coord.Request); ok {
+		defer func() { _ = recover() }() // it was answered before
+		r.Refuse(messages.ErrUnavailable)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		a.fail(now, messages.ErrUnavailable, fmt.Sprintf("%q panicked: %v", a.id, reason))
+	}()
+}

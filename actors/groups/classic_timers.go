@@ -1,0 +1,93 @@
+package groups
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/troupelog/troupe/messages/group"
+)
+
+// timers are the deadlines of a classic group; zero: not set.
+type timers struct {
+	// session is no later than the first deadline of a member or a pending id. A
+	// heartbeat only moves a deadline away, so it need not look for the first one:
+	// whoever comes too early looks at all and finds the next.
+	session time.Time
+	join    time.Time // the joining ends
+	sync    time.Time // members that did not sync are dropped
+
+	// Of a new group that waits for more members: whether one came in the current
+	// delay, how long that is, and how much of the rebalance timeout is left after.
+	newcomer         bool
+	delay, remaining time.Duration
+}
+
+// expectBy takes note of a deadline of a member, and returns it.
+func (t *timers) expectBy(deadline time.Time) time.Time {
+	t.session = earliest(t.session, deadline)
+	return deadline
+}
+
+// alive gives a member its full session from now on.
+func (c *classic) alive(now time.Time, m *member) {
+	m.deadline = c.timers.expectBy(now.Add(millis(m.sessionMs)))
+}
+
+func (c *classic) due() time.Time {
+	return earliest(c.timers.session, c.timers.join, c.timers.sync)
+}
+
+// tick does what is due, up to the first write: the rest is still due after it.
+func (c *classic) tick(now time.Time) {
+	if isDue(c.timers.session, now) {
+		c.expireSessions(now)
+	}
+	if c.g.next == nil && isDue(c.timers.join, now) {
+		c.joinDue(now)
+	}
+	if c.g.next == nil && isDue(c.timers.sync, now) {
+		c.dropUnsynced(now)
+	}
+}
+
+// expireSessions gives up members that were not heard of, and looks when the next
+// one has to be heard of.
+func (c *classic) expireSessions(now time.Time) {
+	gone := false
+	c.timers.session = time.Time{}
+	for _, id := range slices.Sorted(maps.Keys(c.pending)) {
+		if isDue(c.pending[id], now) {
+			delete(c.pending, id)
+			gone = true
+			continue
+		}
+		c.timers.expectBy(c.pending[id])
+	}
+	for _, m := range slices.Clone(c.members) {
+		switch {
+		case !isDue(m.deadline, now):
+			c.timers.expectBy(m.deadline)
+		case !m.fresh && (m.join != nil || m.sync != nil):
+			m.deadline = time.Time{} // it waits for us, and gets a new one then
+		default:
+			c.remove(m, c.errorf(group.ErrUnknownMember, "the session of member %q is over", m.id))
+			gone = true
+		}
+	}
+	if gone {
+		c.membersGone(now)
+	}
+}
+
+// dropUnsynced gives up the members that never asked for their assignment.
+func (c *classic) dropUnsynced(now time.Time) {
+	c.timers.sync = time.Time{}
+	late := c.errorf(group.ErrUnknownMember, "the member did not sync in time")
+	for _, m := range slices.Clone(c.members) {
+		if !m.synced {
+			c.remove(m, late)
+		}
+	}
+	c.prepare(now)
+}

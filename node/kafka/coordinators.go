@@ -1,0 +1,209 @@
+package kafka
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/group"
+)
+
+// gatherMax bounds the questions of one request that are with coordinators at
+// the same time.
+const gatherMax = 64
+
+// gather asks n questions and returns the answers in their order. build makes
+// question i, whose answer goes to reply; it may be called again for a question
+// whose answer was not waited for, so it makes a new one each time. When ctx ends
+// first, what is not answered yet is refused with messages.ErrUnavailable.
+func gather[A any](ctx context.Context, ask func(key string, r coord.Request), n int,
+	build func(i int, reply func(A)) (key string, r coord.Request),
+) []A {
+	type answer struct {
+		i int
+		a A
+	}
+	answers := make([]A, n)
+	missing := make(map[int]struct{}, min(n, gatherMax))
+	// There is room for every question under way, so no reply blocks, not even one
+	// that comes when nobody waits any more.
+	came := make(chan answer, min(n, gatherMax))
+	for next := 0; next < n || len(missing) > 0; {
+		if next < n && len(missing) < gatherMax {
+			i := next
+			missing[i] = struct{}{}
+			ask(build(i, func(a A) { came <- answer{i, a} }))
+			next++
+			continue
+		}
+		select {
+		case got := <-came:
+			answers[got.i] = got.a
+			delete(missing, got.i)
+		case <-ctx.Done():
+			err := fmt.Errorf("%w: %w", messages.ErrUnavailable, context.Cause(ctx))
+			refuse := func(i int) {
+				_, r := build(i, func(a A) { answers[i] = a })
+				r.Refuse(err)
+			}
+			for i := range missing {
+				refuse(i)
+			}
+			for i := next; i < n; i++ {
+				refuse(i)
+			}
+			return answers
+		}
+	}
+	return answers
+}
+
+// await is gather for one question.
+func await[A any](ctx context.Context, ask func(key string, r coord.Request), key string,
+	build func(reply func(A)) coord.Request,
+) A {
+	return gather(ctx, ask, 1, func(_ int, reply func(A)) (string, coord.Request) {
+		return key, build(reply)
+	})[0]
+}
+
+// askGroup hands a request to a group. One without an id does not exist, although
+// Kafka once let consumers commit offsets under it.
+func (s *Server) askGroup(id string, r coord.Request) {
+	if id == "" {
+		r.Refuse(fmt.Errorf("%w: it is empty", group.ErrInvalidGroupID))
+		return
+	}
+	s.coordinators.Group(id, r)
+}
+
+// askTxn hands a request to a transactional id.
+func (s *Server) askTxn(id string, r coord.Request) {
+	if id == "" {
+		r.Refuse(fmt.Errorf("%w: the transactional id is empty", messages.ErrInvalidRequest))
+		return
+	}
+	s.coordinators.Txn(id, r)
+}
+
+// parked returns a context for what may wait for minutes: it ends with ctx, and
+// when the node begins to stop.
+func (s *Server) parked(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.serving, func() { cancel(errDraining) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// coordinatorErrorCode is errorCode for what coordinators answer. Clients look for
+// the coordinator again on NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE and ask
+// the same one again on COORDINATOR_LOAD_IN_PROGRESS; the errors of the partition
+// that keeps its state become one of them, as in Kafka.
+func coordinatorErrorCode(err error) int16 {
+	switch code := errorCode(err); code {
+	case codeLeaderNotAvailable, codeRequestTimedOut, codeNotEnoughReplicas, codeNotController:
+		return codeCoordinatorNotAvailable
+	case codeNotLeaderOrFollower, codeFencedLeaderEpoch, codeUnknownLeaderEpoch, codeStorageError:
+		return codeNotCoordinator
+	case codeThrottlingQuotaExceeded:
+		return codeCoordinatorLoadInProgress
+	case codeMessageTooLarge, codeRecordListTooLarge:
+		return codeUnknownServerError
+	default:
+		return code
+	}
+}
+
+// txnErrors says from which version on an API of transactions may answer errors
+// that clients learnt late.
+type txnErrors struct {
+	fenced    int16 // PRODUCER_FENCED (KIP-588); INVALID_PRODUCER_EPOCH before
+	abortable int16 // TRANSACTION_ABORTABLE (KIP-890); INVALID_TXN_STATE before
+}
+
+// code is coordinatorErrorCode for that API in that version.
+func (e txnErrors) code(err error, version int16) int16 {
+	switch code := coordinatorErrorCode(err); {
+	case code == codeProducerFenced && version < e.fenced:
+		return codeInvalidProducerEpoch
+	case code == codeTransactionAbortable && version < e.abortable:
+		return codeInvalidTxnState
+	default:
+		return code
+	}
+}
+
+// errorAt is the error of item i of a request that is answered by one error for
+// all or by one for each.
+func errorAt(all error, each []error, i int) error {
+	switch {
+	case all != nil || each == nil:
+		return all
+	case i >= len(each):
+		return fmt.Errorf("coordinator answered only %d items", len(each))
+	}
+	return each[i]
+}
+
+// orEmpty is the text behind p, "" for null.
+func orEmpty(p *string) string {
+	if p == nil {
+		return ""
+	}
+	return *p
+}
+
+// orNull is s, or null for "".
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// clientHost is where the client is, as Kafka shows it.
+func (c *call) clientHost() string {
+	host, _, err := net.SplitHostPort(c.conn.Remote)
+	if err != nil {
+		host = c.conn.Remote
+	}
+	return "/" + host
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4).
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// partitionCode says why a partition that a request names is not there. t is nil if
+// its topic does not exist; byID: the request names topics by id.
+func partitionCode(t *messages.Topic, byID bool, index int32) int16 {
+	switch {
+	case t == nil && byID:
+		return codeUnknownTopicID
+	case t == nil || index < 0 || int(index) >= len(t.Partitions):
+		return codeUnknownTopicOrPartition
+	}
+	return codeNone
+}
+
+// once returns the names in order, each once.
+func once(names []string) []string {
+	seen := make(map[string]bool, len(names))
+	var out []string
+	for _, n := range names {
+		if !seen[n] {
+			seen[n] = true
+			out = append(out, n)
+		}
+	}
+	return out
+}
