@@ -76,7 +76,8 @@ func TestLeadersOnOtherNodesTellEndsAndTimes(t *testing.T) {
 	if !maps.Equal(ends, want) {
 		t.Errorf("ends are %v, want %v", ends, want)
 	}
-	times := r.times(t.Context(), []place{{orders(0), 0}, {orders(1), 1}, {orders(1), 2}, {orders(0), 3},
+	times := r.times(t.Context(), []place{{orders(0), 0}, {orders(1), 1}, {orders(1), 2},
+		{orders(0), 3},
 		{orders(0), 9}, {orders(5), 0}})
 	wantTimes := map[place]messages.Timestamp{
 		{orders(0), 0}: messages.Timestamp(noon.Add(-2 * time.Minute).UnixMilli()),
