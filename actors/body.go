@@ -33,6 +33,8 @@ type ReplicaBodyConfig struct {
 	Clean bool
 	// Flush runs a flush some time later and calls reply with its outcome.
 	Flush func(run func() error, reply func(error))
+	// Compact runs a step of a compaction some time later; nil: nothing is compacted.
+	Compact func(step func())
 	// Closed hears the bounds of the log when it is closed in good order, Failed of
 	// a disk that failed. Both may be nil.
 	Closed func(r Recorded)
@@ -41,7 +43,7 @@ type ReplicaBodyConfig struct {
 
 // Recorded are the checkpointed bounds of a log.
 type Recorded struct {
-	Recovery, LogStart, HighWatermark messages.Offset
+	Recovery, LogStart, HighWatermark, Cleaned messages.Offset
 }
 
 // NewReplicaBody makes the body and its face, which env knows from now on. The
@@ -67,6 +69,9 @@ var DeleteData any = deleteData{}
 
 // NodesChanged tells a replica that the set of live nodes is another one.
 var NodesChanged any = nodesChanged{}
+
+// CompactDue asks a replica to compact its log, if that is worth it.
+var CompactDue any = compactDue{}
 
 // Assigned is the message that tells a replica what the controller decided.
 func Assigned(t *messages.Topic, p messages.Partition) any {
@@ -106,7 +111,7 @@ func (b *ReplicaBody) Recorded() Recorded {
 		return Recorded{}
 	}
 	bounds := b.r.bounds(nil)
-	return Recorded{bounds.recovery, bounds.start, bounds.watermark}
+	return Recorded{bounds.recovery, bounds.start, bounds.watermark, bounds.cleaned}
 }
 
 // Crash ends the body as the end of its process does: nothing is written,
@@ -126,7 +131,7 @@ func (d *bodyDirectory) boundsOf(messages.TopicPartition) logBounds {
 		return logBounds{}
 	}
 	return logBounds{recovery: d.c.Recorded.Recovery, start: d.c.Recorded.LogStart,
-		watermark: d.c.Recorded.HighWatermark}
+		watermark: d.c.Recorded.HighWatermark, cleaned: d.c.Recorded.Cleaned}
 }
 
 func (d *bodyDirectory) wasClean() bool                          { return d.c.Clean }
@@ -137,11 +142,12 @@ func (d *bodyDirectory) wrote(*zerolog.Logger, error)            {}
 func (d *bodyDirectory) grew(int64)                              {}
 func (d *bodyDirectory) room() error                             { return nil }
 func (d *bodyDirectory) changed()                                {}
+func (d *bodyDirectory) checkpoint()                             {}
 func (d *bodyDirectory) saveStarts(reply func(error))            { reply(nil) }
 
 func (d *bodyDirectory) closed(_ messages.TopicPartition, b logBounds) {
 	if d.c.Closed != nil && b.err == nil {
-		d.c.Closed(Recorded{b.recovery, b.start, b.watermark})
+		d.c.Closed(Recorded{b.recovery, b.start, b.watermark, b.cleaned})
 	}
 }
 
@@ -155,6 +161,29 @@ func (d *bodyDirectory) flush(f commitlog.Flush, reply func(error)) {
 	d.c.Flush(f.Run, reply)
 }
 
+// compact runs a compaction in steps.
+func (d *bodyDirectory) compact(job *compactionJob) {
+	if d.c.Compact == nil {
+		job.end(errNoCompaction)
+		return
+	}
+	var step func()
+	step = func() {
+		if err := job.run.Clean(nil); err != nil {
+			job.end(err)
+			return
+		}
+		job.swap(func(err error) {
+			if err != nil || !job.run.More() {
+				job.end(err)
+				return
+			}
+			d.c.Compact(step)
+		})
+	}
+	d.c.Compact(step)
+}
+
 // NoMetrics counts nothing.
 type NoMetrics struct{}
 
@@ -163,6 +192,9 @@ func (NoMetrics) ActorRestarted(string) {}
 
 // LogFlushed implements Metrics.
 func (NoMetrics) LogFlushed(time.Duration) {}
+
+// Compacted implements Metrics.
+func (NoMetrics) Compacted(time.Duration, int64, int64) {}
 
 // PartitionRecovered implements Metrics.
 func (NoMetrics) PartitionRecovered(time.Duration, int64) {}

@@ -39,8 +39,9 @@ type dirHandle struct {
 
 // logBounds are a log's entries in the checkpoint files.
 type logBounds struct {
-	recovery, start, watermark messages.Offset
-	err                        error // it was not closed cleanly
+	recovery, start, watermark, cleaned messages.Offset
+
+	err error // it was not closed cleanly
 }
 
 // newDirHandle starts with the bounds that the last process checkpointed, for
@@ -50,14 +51,15 @@ func newDirHandle(dir *datadir.Dir, root *actor.RootContext, most int64) *dirHan
 	for _, p := range dir.Partitions {
 		tp := messages.TopicPartition{Topic: p.Topic, Partition: p.Partition}
 		b := logBounds{
-			recovery: dir.Recovery[tp], start: dir.LogStarts[tp], watermark: dir.Watermarks[tp]}
+			recovery: dir.Recovery[tp], start: dir.LogStarts[tp], watermark: dir.Watermarks[tp],
+			cleaned: dir.Cleaned[tp]}
 		if !dir.Clean {
 			b.err = errNotRecovered
 		}
 		h.bounds.Store(tp, b)
 	}
 	for _, entries := range []map[messages.TopicPartition]messages.Offset{
-		dir.Recovery, dir.LogStarts, dir.Watermarks,
+		dir.Recovery, dir.LogStarts, dir.Watermarks, dir.Cleaned,
 	} {
 		for tp := range entries {
 			if _, here := h.bounds.Load(tp); !here {
@@ -150,6 +152,12 @@ func (d *dirHandle) changed() {
 func (d *dirHandle) flush(f commitlog.Flush, reply func(error)) {
 	d.root.Send(d.pid, flushJob{f, reply})
 }
+
+// checkpoint writes the checkpoint files at once.
+func (d *dirHandle) checkpoint() { d.root.Send(d.pid, checkpointDue{}) }
+
+// compact runs a compaction when it is its turn.
+func (d *dirHandle) compact(job *compactionJob) { d.root.Send(d.pid, job) }
 
 // saveStarts makes the log starts of the directory durable, then calls reply.
 func (d *dirHandle) saveStarts(reply func(error)) { d.root.Send(d.pid, &saveLogStarts{reply}) }

@@ -64,6 +64,9 @@ type Metrics interface {
 	ActorRestarted(kind string)
 	// LogFlushed measures one fdatasync of a log.
 	LogFlushed(took time.Duration)
+	// Compacted measures a compaction: bytes that were read, and by how many the
+	// log is shorter.
+	Compacted(took time.Duration, read, removed int64)
 	// PartitionRecovered measures opening a log after an unclean stop.
 	PartitionRecovered(took time.Duration, truncatedBytes int64)
 	// ISRChanged counts another in-sync set of a partition that this node goes on
@@ -104,6 +107,8 @@ type Env struct {
 	// Led hears of every leadership of a replica here, by its epoch, and with
 	// NoEpoch of its end. It must not block. Nil: nobody asks.
 	Led func(topic string, partition int32, epoch messages.LeaderEpoch)
+	// Deleted hears of topics that were deleted. It must not block. Nil: nobody asks.
+	Deleted func(topic string)
 
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses

@@ -51,6 +51,8 @@ type Replica struct {
 	leaderEnd atomic.Int64
 	deleted   atomic.Bool // its data was deleted
 
+	compaction compactionFace
+
 	waiting waiters
 }
 

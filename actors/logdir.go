@@ -60,6 +60,8 @@ type logDir struct {
 	behind   bool            // the last checkpoint failed
 	retain   *time.Timer
 	draining func(error) // set once it drains
+
+	compactions compactor
 }
 
 func newLogDir(env *Env, handle *dirHandle) *actor.Props {
@@ -89,6 +91,7 @@ func (l *logDir) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		l.armRetention(ctx)
+		l.armCompaction(ctx)
 	case *spawnReplica:
 		l.spawn(ctx, m)
 	case flushJob:
@@ -109,6 +112,15 @@ func (l *logDir) Receive(ctx actor.Context) {
 		l.saveStarts()
 	case retentionDue:
 		l.retainAll(ctx)
+	case compactionsDue:
+		l.compactAll(ctx)
+	case *compactionJob:
+		l.compactions.add(m)
+		l.startCompaction(ctx)
+	case compactionDone:
+		l.compactions.running = false
+		l.startCompaction(ctx)
+		l.drained(ctx)
 	case dirFailed:
 		l.fail(ctx, m.err)
 	case *drain:
@@ -117,6 +129,7 @@ func (l *logDir) Receive(ctx actor.Context) {
 		l.ended(ctx, m.Who)
 	case *actor.Stopping:
 		l.retain.Stop()
+		l.compactions.end()
 	}
 }
 
@@ -217,8 +230,12 @@ func (l *logDir) writeCheckpoints() error {
 	})
 	recovery := map[messages.TopicPartition]messages.Offset{}
 	watermarks := map[messages.TopicPartition]messages.Offset{}
+	cleaned := map[messages.TopicPartition]messages.Offset{}
 	for tp, b := range l.bounds() {
 		recovery[tp], watermarks[tp] = b.recovery, b.watermark
+		if b.cleaned > 0 {
+			cleaned[tp] = b.cleaned
+		}
 	}
 	if err := l.handle.dir.WriteCheckpoint(datadir.RecoveryFile, recovery); err != nil {
 		return err
@@ -227,6 +244,9 @@ func (l *logDir) writeCheckpoints() error {
 		return err
 	}
 	if err := l.handle.dir.WriteCheckpoint(datadir.LogStartFile, l.logStarts()); err != nil {
+		return err
+	}
+	if err := l.handle.dir.WriteCheckpoint(datadir.CleanerFile, cleaned); err != nil {
 		return err
 	}
 	for _, tp := range forgotten {
@@ -264,7 +284,7 @@ func (l *logDir) bounds() map[messages.TopicPartition]logBounds {
 		out[tp] = l.handle.boundsOf(tp)
 		if log := face.log.Load(); log != nil {
 			out[tp] = logBounds{recovery: log.Durable(), start: log.Start(),
-				watermark: min(messages.Offset(face.watermark.Load()), log.End())}
+				cleaned: log.Cleaned(), watermark: min(messages.Offset(face.watermark.Load()), log.End())}
 		}
 	}
 	l.handle.bounds.Range(func(tp, b any) bool {
@@ -312,6 +332,7 @@ func (l *logDir) fail(ctx actor.Context, err error) {
 // drain asks every replica to leave; the last one's end ends the directory.
 func (l *logDir) drain(ctx actor.Context, m *drain) {
 	l.draining = m.done
+	l.compactions.end()
 	for _, face := range l.faces {
 		ctx.Send(face.pid, Leave{})
 	}
@@ -321,7 +342,7 @@ func (l *logDir) drain(ctx actor.Context, m *drain) {
 // drained closes the directory once all replicas have left. The clean-shutdown
 // marker is written only if every log was closed cleanly.
 func (l *logDir) drained(ctx actor.Context) {
-	if l.draining == nil || len(l.faces) > 0 {
+	if l.draining == nil || len(l.faces) > 0 || l.compactions.running {
 		return
 	}
 	done := l.draining

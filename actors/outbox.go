@@ -57,8 +57,11 @@ type directory interface {
 	// grew counts bytes of logs; room says whether the budget lets more in.
 	grew(bytes int64)
 	room() error
-	// changed asks for a checkpoint some time soon.
+	// changed asks for a checkpoint some time soon, checkpoint for one at once.
 	changed()
+	checkpoint()
+	// compact runs a compaction, when it is its turn.
+	compact(job *compactionJob)
 	flush(f commitlog.Flush, reply func(error))
 	saveStarts(reply func(error))
 	failed(err error)

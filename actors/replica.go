@@ -113,6 +113,8 @@ type replica struct {
 	follows    int64                                // fetches so far, to tell an answer to an earlier one
 	flushing   bool                                 // a flush is with the data directory
 	flushArmed bool                                 // a flushDue is on its way
+	compacting bool                                 // a compaction is with the data directory
+	tooFull    bool                                 // for the last compaction
 	size       int64                                // of the log, as counted in dir.used
 	life       int64                                // of this instance, to tell what an earlier one began
 	leaving    bool
@@ -202,6 +204,12 @@ func (r *replica) handle(message any) {
 		r.deleteRecords(m)
 	case retain:
 		r.retain()
+	case compactDue:
+		r.compactDue()
+	case swapDue:
+		r.swapDue(m)
+	case compactionEnded:
+		r.compactionEnded(m)
 	case opening:
 		r.open()
 	case Leave:
@@ -221,9 +229,11 @@ func (r *replica) handle(message any) {
 	}
 }
 
-func (r *replica) topicSettings(t *messages.Topic) *configs.TopicSettings {
+// configure takes over the settings in force for the topic.
+func (r *replica) configure(t *messages.Topic) {
 	s := configs.ForTopic(r.env.Settings, t.Configs)
-	return &s
+	r.settings = &s
+	r.lookForCompaction()
 }
 
 // assign takes over a decision of the controller.
@@ -232,7 +242,7 @@ func (r *replica) assign(t *messages.Topic, p messages.Partition) {
 	if r.store == nil || r.leaving {
 		return
 	}
-	r.settings = r.topicSettings(t)
+	r.configure(t)
 	r.store.SetConfig(logConfig(r.settings))
 	r.become(p)
 }

@@ -163,7 +163,7 @@ func (r *replica) finishCut() error {
 	if r.unfinished == nil {
 		return nil
 	}
-	step, before := *r.unfinished, r.store.End()
+	step, before, cleaned := *r.unfinished, r.store.End(), r.store.Cleaned()
 	truncate := r.store.TruncateTo
 	if step.Kind == replicas.Restart {
 		truncate = r.store.TruncateFullyAndStartAt
@@ -172,6 +172,9 @@ func (r *replica) finishCut() error {
 		return err
 	}
 	r.unfinished = nil
+	if r.store.Cleaned() < cleaned {
+		r.dir.checkpoint() // what comes now is not compacted
+	}
 	if r.follower == nil {
 		return nil
 	}

@@ -25,7 +25,7 @@ func (r *replica) open() {
 	if part == nil {
 		return // deleted while it was started; the order to leave is on its way
 	}
-	r.settings = r.topicSettings(r.topic)
+	r.configure(r.topic)
 	r.producers = producers.New()
 	tp := messages.TopicPartition{Topic: r.face.topic, Partition: r.face.id.Partition}
 	bounds := r.dir.boundsOf(tp)
@@ -35,7 +35,8 @@ func (r *replica) open() {
 		Topic: tp.Topic, Partition: tp.Partition, TopicID: r.face.id.Topic,
 		Config: logConfig(r.settings), State: r.producers, Files: r.env.Files,
 		Clean:         r.dir.wasClean() && bounds.err == nil,
-		RecoveryPoint: bounds.recovery, LogStart: bounds.start, Pause: slot.pause,
+		RecoveryPoint: bounds.recovery, LogStart: bounds.start, Cleaned: bounds.cleaned,
+		Pause: slot.pause,
 	})
 	if err != nil {
 		r.dir.unopened(tp, err)
@@ -97,12 +98,21 @@ func (r *replica) report(found commitlog.Recovery, took time.Duration) {
 // logConfig takes the log's settings out of the topic's.
 func logConfig(s *configs.TopicSettings) commitlog.Config {
 	return commitlog.Config{
-		SegmentBytes: s.SegmentBytes, SegmentAge: milliseconds(s.SegmentMs),
+		SegmentBytes: s.SegmentBytes, SegmentAge: segmentAge(s),
 		SegmentJitter: milliseconds(s.SegmentJitterMs), IndexInterval: s.IndexIntervalBytes,
 		IndexMaxBytes: int64(s.SegmentIndexBytes), RetentionAge: retentionAge(s),
 		RetentionBytes: retentionBytes(s), FileDeleteDelay: milliseconds(s.FileDeleteDelayMs),
 		Preallocate: s.Preallocate,
 	}
+}
+
+// segmentAge is how old an active segment gets. That of a compacted topic must be
+// rolled in time for its records to be compacted in time.
+func segmentAge(s *configs.TopicSettings) time.Duration {
+	if s.CleanupCompact {
+		return milliseconds(min(s.SegmentMs, s.MaxCompactionLagMs))
+	}
+	return milliseconds(s.SegmentMs)
 }
 
 // retentionAge and retentionBytes keep everything of a topic that is not
@@ -181,7 +191,7 @@ func (r *replica) quit() {
 // cleanly).
 func (r *replica) bounds(err error) logBounds {
 	return logBounds{recovery: r.store.Durable(), start: r.store.Start(),
-		watermark: min(r.watermark(), r.store.End()), err: err}
+		cleaned: r.store.Cleaned(), watermark: min(r.watermark(), r.store.End()), err: err}
 }
 
 var errAbandoned = errors.New("the log was given up after a failure")

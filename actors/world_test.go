@@ -400,6 +400,7 @@ type counts struct {
 	restarted, recovered, flushed atomic.Int64
 	shrunk, grown                 atomic.Int64 // in-sync sets
 	in, out                       atomic.Int64 // bytes replicated
+	compacted, removed            atomic.Int64 // runs, and bytes they removed
 	forgotten                     sync.Map
 }
 
@@ -409,6 +410,11 @@ func (c *counts) PartitionRecovered(time.Duration, int64) { c.recovered.Add(1) }
 func (c *counts) ReplicatedIn(bytes int)                  { c.in.Add(int64(bytes)) }
 func (c *counts) ReplicatedOut(bytes int)                 { c.out.Add(int64(bytes)) }
 func (c *counts) ForgetTopic(name string)                 { c.forgotten.Store(name, true) }
+
+func (c *counts) Compacted(_ time.Duration, _, removed int64) {
+	c.removed.Add(removed)
+	c.compacted.Add(1)
+}
 
 func (c *counts) ISRChanged(by int) {
 	if by < 0 {

@@ -51,6 +51,7 @@ func (n *Node) snapshot() metrics.Snapshot {
 			SizeBytes: st.Bytes, Segments: st.Segments, LogStart: st.Offsets.LogStart, Lag: st.Lag,
 			LogEnd: st.Offsets.LogEnd, HighWatermark: st.Offsets.HighWatermark,
 		}
+		m.Dirty, m.Uncleanable = r.Compaction()
 		settings, p := r.Settings(), im.Partition(st.ID.PartitionID)
 		if settings != nil && p != nil { // it leads
 			rateISR(&m, p, settings.MinInsyncReplicas)

@@ -125,7 +125,7 @@ func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
 		NewProducerID: n.client.NewProducerID, Failed: n.metrics.ActorRestarted,
 	})
 	if err == nil {
-		n.env.Led = n.coordinators.Led
+		n.env.Led, n.env.Deleted = n.coordinators.Led, n.coordinators.Deleted
 	}
 	return err
 }

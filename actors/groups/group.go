@@ -130,7 +130,7 @@ func (g *Group) Loaded(now time.Time) {
 // Handle implements coord.Machine. Only a *group.Commit may come while another
 // one's write was not taken.
 func (g *Group) Handle(now time.Time, r coord.Request) {
-	invariant.That(g.inFlight == nil, "group %q is asked while a write is under way", g.id)
+	invariant.That(g.inFlight == nil, "a group is asked while a write is under way")
 	g.now = now
 	switch r := r.(type) {
 	case *group.Commit:
@@ -191,8 +191,9 @@ func (g *Group) Due() time.Time { return earliest(g.members.due(), g.checkDue) }
 
 // settle arms the search for expired offsets if there is something to find.
 func (g *Group) settle() {
+	leftover := g.members.vacant() && g.members.exists()
 	switch {
-	case g.offsets.len() == 0 && !(g.members.vacant() && g.members.exists()):
+	case g.offsets.len() == 0 && !leftover:
 		g.checkDue = time.Time{}
 	case g.checkDue.IsZero():
 		g.checkDue = g.now.Add(g.cfg().RetentionCheckInterval)

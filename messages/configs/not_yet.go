@@ -3,11 +3,10 @@ package configs
 // Why settings have no effect in this version. They are known, so that files and
 // topics can be shared with Kafka; a row leaves this file when somebody obeys it.
 const (
-	noShares     = "Troupe has no share groups yet"
-	noCompaction = "Troupe compacts nothing yet"
-	noLogin      = "Troupe has no authentication yet"
-	noPace       = "idle producers are looked for when their log is looked after"
-	noCheck      = "transactions that are over their time are ended when it is up, not in rounds"
+	noShares = "Troupe has no share groups yet"
+	noLogin  = "Troupe has no authentication yet"
+	noPace   = "idle producers are looked for when their log is looked after"
+	noCheck  = "transactions that are over their time are ended when it is up, not in rounds"
 )
 
 // notYet is the NoEffect of these settings, of nodes and of topics.
@@ -18,15 +17,6 @@ var notYet = map[string]string{
 
 	"transaction.abort.timed.out.transaction.cleanup.interval.ms": noCheck,
 	"transaction.remove.expired.transaction.cleanup.interval.ms":  noCheck,
-
-	"delete.retention.ms":               noCompaction,
-	"log.cleaner.delete.retention.ms":   noCompaction,
-	"log.cleaner.max.compaction.lag.ms": noCompaction,
-	"log.cleaner.min.cleanable.ratio":   noCompaction,
-	"log.cleaner.min.compaction.lag.ms": noCompaction,
-	"max.compaction.lag.ms":             noCompaction,
-	"min.cleanable.dirty.ratio":         noCompaction,
-	"min.compaction.lag.ms":             noCompaction,
 
 	"producer.id.expiration.check.interval.ms": noPace,
 	"sasl.server.max.receive.size":             noLogin,

@@ -1,5 +1,7 @@
 package configs
 
+import "strconv"
+
 // brokerTable holds the settings of nodes but for those of the coordinators.
 // Those that topics have under the same name stand in topicTable.
 var brokerTable = []Def{
@@ -74,8 +76,19 @@ var brokerTable = []Def{
 		Doc: "Where the node listens to Kafka clients, as NAME://host:port. No host means every " +
 			"interface; port 0 takes any free one. Unlike Kafka's, the default serves this machine " +
 			"alone, unless the node is one of a cluster: clients do not prove who they are yet."},
+	{Name: "log.cleaner.backoff.ms", Type: Long, Default: "15000", Range: atLeast(1), Unit: "ms",
+		Dynamic: true, Doc: "How often compacted topics are looked at for something to compact."},
+	{Name: "log.cleaner.dedupe.buffer.size", Type: Long, Default: "67108864",
+		KafkaDefault: "134217728", Range: atLeast(1 << 20), Unit: "bytes", Dynamic: true,
+		Doc: "Memory for the keys of a compaction, 32 bytes each, in each data directory. A log with " +
+			"more new keys than fit is compacted in several runs. Memory is taken while one runs."},
 	{Name: "log.cleaner.delete.retention.ms", Type: Long, Default: "86400000", Range: atLeast(0),
 		Unit: "ms", Dynamic: true, Doc: "delete.retention.ms of topics that do not set it."},
+	{Name: "log.cleaner.enable", Type: Boolean, Default: "true",
+		Doc: "Compact topics whose cleanup.policy has compact. Without it they grow for ever."},
+	{Name: "log.cleaner.io.max.bytes.per.second", Type: Double, Default: "1.7976931348623157E308",
+		Unit: "bytes per second", Dynamic: true, check: positive,
+		Doc: "What compaction may read and write in each data directory; without a bound by default."},
 	{Name: "log.cleaner.max.compaction.lag.ms", Type: Long, Default: maxLong, Range: atLeast(1),
 		Unit: "ms", Dynamic: true, Doc: "max.compaction.lag.ms of topics that do not set it."},
 	{Name: "log.cleaner.min.cleanable.ratio", Type: Double, Default: "0.5", Range: &Range{0, 1},
@@ -205,4 +218,12 @@ var brokerTable = []Def{
 	{Name: "socket.request.max.bytes", Type: Int, Default: "104857600", Range: atLeast(1),
 		Unit: "bytes",
 		Doc:  "Largest request; a connection that announces a larger one is closed."},
+}
+
+// positive refuses a rate at which nothing would ever be done.
+func positive(v string) string {
+	if f, err := strconv.ParseFloat(v, 64); err != nil || f <= 0 {
+		return "a number above 0"
+	}
+	return ""
 }

@@ -19,6 +19,7 @@ type Record struct {
 	HeaderCount int
 
 	headers []byte
+	raw     []byte // the whole record as it stands in its batch
 }
 
 // RecordHeader is one header of a record. Value is nil when it is null.
@@ -72,6 +73,7 @@ func walk(h *Header, body []byte, yield func(*Record, error) bool) {
 			yield(nil, fmt.Errorf("record %d: %w", i, err))
 			return
 		}
+		r.raw = body[:len(body)-len(rest)]
 		if !yield(&r, nil) {
 			return
 		}

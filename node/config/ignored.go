@@ -43,7 +43,7 @@ const (
 	noPurgatory  = "Troupe has no purgatory"
 	noJMX        = "Troupe has no JMX; see /metrics"
 	noFetchers   = "replication between nodes is not by Kafka's fetchers"
-	noCleaner    = "Troupe has no pool of cleaner threads"
+	noCleaner    = "Troupe compacts one log at a time in each data directory"
 	noConfluent  = "Confluent's additions are not part of Troupe"
 	noPlugins    = "Troupe loads no Java classes"
 	removed      = "Kafka removed it, too"
@@ -134,13 +134,9 @@ var meaninglessSettings = map[string]string{
 	"max.request.partition.size.limit":              noPacing,
 	"telemetry.max.bytes":                           "Troupe takes no metrics from clients",
 
-	"log.cleaner.enable":                  noChoice,
-	"log.cleaner.threads":                 noCleaner,
-	"log.cleaner.backoff.ms":              noCleaner,
-	"log.cleaner.dedupe.buffer.size":      noCleaner,
-	"log.cleaner.io.buffer.load.factor":   noCleaner,
-	"log.cleaner.io.buffer.size":          noCleaner,
-	"log.cleaner.io.max.bytes.per.second": noCleaner,
+	"log.cleaner.threads":               noCleaner,
+	"log.cleaner.io.buffer.load.factor": noCleaner,
+	"log.cleaner.io.buffer.size":        noCleaner,
 	"log.message.timestamp.difference.max.ms": "Kafka 4 replaced it by " +
 		"log.message.timestamp.before.max.ms and after.max.ms",
 

@@ -21,6 +21,8 @@ import (
 //	v8   which records of a batch are bad (KIP-467)
 //	v9   flexible encoding
 //	v10  where the leader is, for a producer that guessed wrong (KIP-951)
+//	v11  TRANSACTION_ABORTABLE (KIP-890)
+//	v12  a transactional batch adds its partition to the transaction (KIP-890)
 //	v13  topic ids instead of names (KIP-516)
 //
 // Partitions succeed or fail one by one. The reader checks the batches, CRC
@@ -30,8 +32,8 @@ import (
 // still be appended. With acks=0 there is no answer at all, and the first error
 // closes the connection: that is the only sign the client can see.
 //
-// Transactions are not served. Batches that claim to belong to one are judged
-// by the partition's leader.
+// Internal topics take batches of the client that Kafka's own tools call
+// __admin_client alone.
 
 // Bounds of how long an answer waits for the leaders.
 const (
@@ -48,6 +50,7 @@ type produceCall struct {
 	e       *exchange
 	version int16
 	acks    data.Acks
+	txnID   string         // transactional
 	mem     *requestMemory // until the last leader is done with its batch
 	topics  []produceTopic
 	appends []produceAppend // of all topics, in the order of the request
@@ -73,6 +76,8 @@ type produceAppend struct {
 	part int       // index of call.outcomes
 	to   Partition // nil: not to be appended
 	data data.Append
+	// partition is for a transactional batch: what its coordinator is asked about.
+	partition messages.TopicPartition
 }
 
 // produceOutcome is what became of one partition of a request.
@@ -89,6 +94,9 @@ type produceOutcome struct {
 // here on the call owns mem.
 func (c *conn) newProduce(e *exchange, req *kmsg.ProduceRequest, mem *requestMemory) *produceCall {
 	p := &produceCall{conn: c, e: e, version: req.Version, acks: data.Acks(req.Acks), mem: mem}
+	if req.TransactionID != nil {
+		p.txnID = *req.TransactionID
+	}
 	checked := false
 	defer func() {
 		if !checked { // a panic on its way out; nobody else has the memory yet
@@ -138,7 +146,7 @@ func (p *produceCall) check(req *kmsg.ProduceRequest) {
 			part++
 		}
 	}
-	if code := p.checkWhole(req); code != codeNone {
+	if code := p.checkWhole(); code != codeNone {
 		for part := range p.appends {
 			p.refuse(part, code, nil)
 		}
@@ -154,7 +162,7 @@ func (p *produceCall) check(req *kmsg.ProduceRequest) {
 // checkWhole returns the error of a request that fails as a whole. A
 // transactional batch needs a transactional id, and all of them have to be of
 // one producer.
-func (p *produceCall) checkWhole(req *kmsg.ProduceRequest) int16 {
+func (p *produceCall) checkWhole() int16 {
 	switch p.acks {
 	case data.AcksAll, data.AcksNone, data.AcksLeader:
 	default:
@@ -167,7 +175,7 @@ func (p *produceCall) checkWhole(req *kmsg.ProduceRequest) int16 {
 			continue
 		}
 		switch {
-		case req.TransactionID == nil || *req.TransactionID == "":
+		case p.txnID == "":
 			return codeTransactionalIDAuthFailed
 		case producer != messages.NoProducerID && producer != b.ProducerID:
 			return codeInvalidProducerIDMapping
@@ -176,6 +184,10 @@ func (p *produceCall) checkWhole(req *kmsg.ProduceRequest) int16 {
 	}
 	return codeNone
 }
+
+// adminClient is the client id with which Kafka's own tools may write to internal
+// topics.
+const adminClient = "__admin_client"
 
 var errInternal = fmt.Errorf("clients may not write to it: %w", messages.ErrInvalidTopic)
 
@@ -187,7 +199,7 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 		return messages.ErrUnknownTopicID
 	case t.topic == nil:
 		return messages.ErrUnknownTopicOrPartition
-	case t.topic.Internal():
+	case t.topic.Internal() && p.e.header.clientID != adminClient:
 		return fmt.Errorf("topic %q is internal; %w", t.topic.Name, errInternal)
 	}
 	to, err := p.conn.s.partitions.Partition(t.topic, index)
@@ -212,6 +224,13 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	a, o := &p.appends[part], &p.outcomes[part]
 	o.records, o.bytes = int(admitted.Count), admitted.Size()
 	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish}
+	if admitted.Transactional() {
+		a.partition = messages.TopicPartition{Topic: t.topic.Name, Partition: index}
+		a.data.FreshEpoch = p.version >= produceAdds
+		if p.verifies() {
+			a.data.Verify = a.verify
+		}
+	}
 	return nil
 }
 

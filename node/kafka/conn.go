@@ -26,7 +26,8 @@ import (
 //     Produce and Fetch it only starts;
 //   - the writer sends the answers, in the order of the requests.
 //
-// A parked Fetch has a goroutine of its own until it is answered. The
+// A parked Fetch has a goroutine of its own until it is answered, and so has each
+// producer whose transaction's coordinator is being asked (00_produce_txn.go). The
 // connection ends when the reader does: the client is gone, sent something
 // impossible, was idle too long, or the node stops. The writer then still sends
 // the answers of what was under way, and parked Fetches answer at once.
@@ -42,6 +43,7 @@ type conn struct {
 	hurry   chan struct{}           // the reader's; closed: what is parked answers now
 	parks   bool                    // the reader's: a Fetch was parked under hurry
 	fetches sync.WaitGroup          // goroutines of parked Fetches
+	txns    txnAsks                 // questions to transaction coordinators
 	active  atomic.Int64            // when something was last sent, Unix nanoseconds
 }
 
@@ -117,6 +119,7 @@ func (c *conn) serve() {
 	_ = c.nc.Close() // the last word was sent, or nobody listens
 	c.pipe.abandon()
 	c.fetches.Wait()
+	c.txns.close()
 	c.account(reason)
 }
 

@@ -26,6 +26,8 @@ type fakePartition struct {
 	waiters   map[*fakeWaiter]struct{}
 	parked    []*data.Append // while pause is set: in order, not answered yet
 	pause     bool
+	asks      bool // about the first batch of a transaction
+	open      bool // a transaction is open
 	drop      bool // keep no records: for benchmarks
 	hold      bool
 	config    *configs.TopicSettings // nil: does not lead
@@ -72,11 +74,30 @@ func (p *fakePartition) Append(a *data.Append) {
 		p.mu.Unlock()
 		return
 	}
+	if p.asks && a.Verify != nil && !p.open {
+		p.mu.Unlock()
+		a.Verify(func(err error) { p.verified(a, err) })
+		return
+	}
+	p.open = p.open || a.Verify != nil
 	res := p.appendLocked(a)
 	wake := p.wakeLocked()
 	p.mu.Unlock()
 	a.Done(res)
 	notifyAll(wake)
+}
+
+// verified is what the coordinator said about a batch that begins a transaction.
+func (p *fakePartition) verified(a *data.Append, err error) {
+	if err != nil {
+		a.Done(data.AppendResult{Err: err, BaseOffset: messages.NoOffset,
+			LogAppendTime: messages.NoTimestamp, LogStart: messages.NoOffset})
+		return
+	}
+	p.mu.Lock()
+	p.open = true
+	p.mu.Unlock()
+	p.Append(a)
 }
 
 func (p *fakePartition) appendLocked(a *data.Append) data.AppendResult {

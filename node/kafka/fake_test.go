@@ -13,16 +13,17 @@ import (
 // fakeCluster is a cluster of one node in memory: Cluster, Partitions and
 // Settings in one. Tests reach into it to set the scene.
 type fakeCluster struct {
-	mu         sync.Mutex
-	image      *messages.Image
-	replicas   map[messages.PartitionID]*fakePartition
-	coords     *fakeCoordinators
-	settings   map[string]Setting
-	nextID     byte
-	nextPID    messages.ProducerID
-	dirs       []messages.LogDir
-	err        error                             // answered by every control operation while it is set
-	partitions map[messages.TopicPartition]error // answered by Partition
+	mu           sync.Mutex
+	image        *messages.Image
+	replicas     map[messages.PartitionID]*fakePartition
+	coords       *fakeCoordinators
+	coordinators Coordinators // nil: coords
+	settings     map[string]Setting
+	nextID       byte
+	nextPID      messages.ProducerID
+	dirs         []messages.LogDir
+	err          error                             // answered by every control operation while it is set
+	partitions   map[messages.TopicPartition]error // answered by Partition
 }
 
 const fakeNode messages.NodeID = 1

@@ -37,7 +37,11 @@ func serveFake(t testing.TB, f *fakeCluster, config Config) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &testServer{Server: New(config, f, f, f.coords, f), addr: ln.Addr().String(),
+	coordinators := f.coordinators
+	if coordinators == nil {
+		coordinators = f.coords
+	}
+	s := &testServer{Server: New(config, f, f, coordinators, f), addr: ln.Addr().String(),
 		served: make(chan error, 1)}
 	_, measured := t.(*testing.B)
 	s.buffers.Poison = !measured

@@ -31,7 +31,11 @@ type Node struct {
 	connectionsRejected *prometheus.CounterVec
 	bytesIn, bytesOut   prometheus.Counter
 
-	flushMs           prometheus.Observer
+	flushMs                           prometheus.Observer
+	compactionMs                      prometheus.Observer
+	compactionRead, compactionRemoved prometheus.Counter
+	compactedAt                       atomic.Int64 // in Unix milliseconds
+
 	recovered         prometheus.Counter
 	recoveryMs        prometheus.Observer
 	recoveryTruncated prometheus.Counter
@@ -57,6 +61,9 @@ func New(b Build) *Node {
 		bytesIn:             counter(r, clientBytesIn),
 		bytesOut:            counter(r, clientBytesOut),
 		flushMs:             histogram(r, logFlushMs),
+		compactionMs:        histogram(r, compactionMs),
+		compactionRead:      counter(r, compactionRead),
+		compactionRemoved:   counter(r, compactionRemoved),
 		recovered:           counter(r, recoveryDone),
 		recoveryMs:          histogram(r, recoveryMs),
 		recoveryTruncated:   counter(r, recoveryTruncatedBytes),
@@ -67,6 +74,10 @@ func New(b Build) *Node {
 		restarts:            counters(r, actorRestarts),
 		deadLetters:         counter(r, deadLetters),
 	}
+	n.compactedAt.Store(time.Now().UnixMilli())
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: table[sinceCompaction].Name, Help: table[sinceCompaction].Help,
+	}, func() float64 { return float64(time.Now().UnixMilli() - n.compactedAt.Load()) }))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: table[buildInfo].Name, Help: table[buildInfo].Help,
 	}, table[buildInfo].Labels)
@@ -122,6 +133,15 @@ func (n *Node) BytesOut(bytes int) { n.bytesOut.Add(float64(bytes)) }
 
 // LogFlushed counts a flush of a log and how long it took.
 func (n *Node) LogFlushed(took time.Duration) { n.flushMs.Observe(milliseconds(took)) }
+
+// Compacted counts a compaction, how long it took, what it read and by how many
+// bytes the log is shorter.
+func (n *Node) Compacted(took time.Duration, read, removed int64) {
+	n.compactionMs.Observe(milliseconds(took))
+	n.compactionRead.Add(float64(max(read, 0)))
+	n.compactionRemoved.Add(float64(max(removed, 0)))
+	n.compactedAt.Store(time.Now().UnixMilli())
+}
 
 // PartitionRecovered counts a partition that was opened, how long that took and
 // how many bytes recovery cut off its log.

@@ -28,6 +28,7 @@ func exercise() *Node {
 	orders.Fetched(350)
 	orders.FetchFailed()
 	n.LogFlushed(2 * time.Millisecond)
+	n.Compacted(time.Minute, 900, 300)
 	n.PartitionRecovered(time.Second, 17)
 	n.ISRChanged(-1)
 	n.ISRChanged(2)
@@ -47,7 +48,7 @@ func snapshot() Snapshot {
 			{Topic: "orders", Partition: 1, Leader: true, UnderReplicated: true,
 				UnderMinISR: true, Reassigning: true},
 			{Topic: "orders", Partition: 2, Offline: true},
-			{Topic: "orders", Partition: 3, Lag: 17},
+			{Topic: "orders", Partition: 3, Lag: 17, Dirty: 0.75, Uncleanable: true},
 			{Topic: "orders", Partition: 4, Leader: true, AtMinISR: true},
 		},
 		Cluster: Cluster{Controller: true, Brokers: 1, Topics: 1, Partitions: 3,
@@ -109,6 +110,11 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 		`kafka_controller_kafkacontroller_fencedbrokercount 2`,
 		`kafka_controller_kafkacontroller_preferredreplicaimbalancecount 3`,
 		`kafka_server_replicamanager_offlinereplicacount 1`,
+		`troupe_log_compaction_timems_sum 60000`,
+		`troupe_log_compaction_read_bytes_total 900`,
+		`troupe_log_compaction_removed_bytes_total 300`,
+		`kafka_log_logcleanermanager_max_dirty_percent 75`,
+		`kafka_log_logcleanermanager_uncleanable_partitions_count 1`,
 		`kafka_log_log_size{partition="0",topic="orders"} 700`,
 		`kafka_log_log_numlogsegments{partition="0",topic="orders"} 2`,
 		`kafka_log_log_logstartoffset{partition="0",topic="orders"} 5`,

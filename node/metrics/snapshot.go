@@ -45,6 +45,8 @@ type Replica struct {
 	LogStart        messages.Offset
 	LogEnd          messages.Offset
 	HighWatermark   messages.Offset
+	Dirty           float64 // share of a compacted log that could be compacted
+	Uncleanable     bool    // compacted, but for some damage
 }
 
 // ConsumerGroup is a consumer group that this node coordinates.
@@ -93,7 +95,7 @@ type Budget struct {
 // snapshotMetrics are those the collector sends; their order is of no meaning.
 var snapshotMetrics = []id{
 	partitionCount, leaderCount, underReplicated, underMinISR, atMinISR, reassigning,
-	offlineReplicas, maxLag,
+	offlineReplicas, maxLag, maxDirtyPercent, uncleanable,
 	logSize, logStartOffset, logEndOffset, logSegments, highWatermark,
 	activeControllers, activeBrokers, fencedBrokers, globalTopics, globalPartitions,
 	offlinePartitions, notPreferred,
@@ -153,6 +155,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
 	var leaders, under, underMin, atMin, moving, offline int
 	var lag int64
+	var dirty float64
+	var stuck int
 	for i := range replicas {
 		r := &replicas[i]
 		leaders += flag(r.Leader)
@@ -161,6 +165,8 @@ func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
 		atMin += flag(r.AtMinISR)
 		moving += flag(r.Reassigning)
 		lag = max(lag, r.Lag)
+		dirty = max(dirty, r.Dirty)
+		stuck += flag(r.Uncleanable)
 		offline += flag(r.Offline)
 		if r.Offline {
 			continue
@@ -180,6 +186,8 @@ func collectReplicas(out chan<- prometheus.Metric, replicas []Replica) {
 	send(out, reassigning, moving)
 	send(out, maxLag, lag, "Replica") // Kafka's name of the fetcher
 	send(out, offlineReplicas, offline)
+	send(out, maxDirtyPercent, int64(dirty*100))
+	send(out, uncleanable, stuck)
 }
 
 func collectCluster(out chan<- prometheus.Metric, c Cluster) {

@@ -79,6 +79,13 @@ const (
 	highWatermark
 	logFlushMs
 
+	compactionMs
+	compactionRead
+	compactionRemoved
+	maxDirtyPercent
+	uncleanable
+	sinceCompaction
+
 	activeControllers
 	activeBrokers
 	fencedBrokers
@@ -135,6 +142,9 @@ var (
 	// that waits its whole fetch.max.wait.ms, and the timeouts behind it.
 	requestMsBuckets = []float64{
 		0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000,
+	}
+	compactionMsBuckets = []float64{
+		10, 50, 100, 500, 1000, 5000, 30000, 60000, 300000, 900000, 3600000,
 	}
 	diskMsBuckets = []float64{
 		0.1, 0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000,
@@ -223,6 +233,21 @@ var table = [idCount]Def{
 		"Offset up to which consumers may read.", nil},
 	logFlushMs: {"kafka_log_logflushstats_logflushrateandtimems", Histogram, nil,
 		"Milliseconds a flush of a log to disk took.", diskMsBuckets},
+
+	compactionMs: {"troupe_log_compaction_timems", Histogram, nil,
+		"Milliseconds a compaction of a log took; its count is that of the compactions.",
+		compactionMsBuckets},
+	compactionRead: {"troupe_log_compaction_read_bytes_total", Counter, nil,
+		"Bytes of record batches that compactions read, those they read twice counted twice.", nil},
+	compactionRemoved: {"troupe_log_compaction_removed_bytes_total", Counter, nil,
+		"Bytes of record batches that compactions removed.", nil},
+	maxDirtyPercent: {"kafka_log_logcleanermanager_max_dirty_percent", Gauge, nil,
+		"Percent of a compacted log on this node that could be compacted, of the log with the most, " +
+			"when it was last looked at.", nil},
+	uncleanable: {"kafka_log_logcleanermanager_uncleanable_partitions_count", Gauge, nil,
+		"Compacted logs on this node that cannot be compacted and only grow.", nil},
+	sinceCompaction: {"kafka_log_logcleanermanager_time_since_last_run_ms", Gauge, nil,
+		"Milliseconds since a compaction ended, or since the start of the node.", nil},
 
 	activeControllers: {"kafka_controller_kafkacontroller_activecontrollercount", Gauge, nil,
 		"1 if this node is the controller, else 0.", nil},

@@ -90,6 +90,7 @@ type Options struct {
 	Clean         bool            // the log was closed by Close: trust the files
 	RecoveryPoint messages.Offset // what lies below was synced
 	LogStart      messages.Offset // records below it were deleted
+	Cleaned       messages.Offset // the log was compacted up to it
 	Files         *segment.Cache  // shared by the logs of a node; nil: one of its own
 	Pause         func()          // nil, or called every few MiB of a recovery scan
 }
@@ -111,6 +112,7 @@ type Log struct {
 	name     string // topic-partition, for errors
 	state    atomic.Pointer[state]
 	durable  atomic.Int64
+	cleaned  atomic.Int64
 	failure  atomic.Pointer[error] // of a sync, or ErrClosed: final
 	files    *segment.Cache
 	ownFiles bool

@@ -114,6 +114,7 @@ func (o *opening) run() error {
 		}
 		l.epochsStale = true // the file has none now; the latest must be in it again
 	}
+	l.cleaned.Store(int64(max(0, min(o.options.Cleaned, l.End()))))
 	if err := o.settleEpochs(); err != nil {
 		return err
 	}
@@ -127,9 +128,9 @@ func (o *opening) run() error {
 // removed; index files without a log too, since the name may be used again.
 func (o *opening) list() error {
 	l := o.log
-	entries, err := l.fsys.ReadDir(l.dir)
+	entries, err := o.entries()
 	if err != nil {
-		return &segment.IOError{Op: "list", File: l.dir, Err: err}
+		return err
 	}
 	logs := map[messages.Offset]bool{}
 	var indexes []messages.Offset
@@ -170,11 +171,28 @@ func (o *opening) list() error {
 	return nil
 }
 
+// entries reads the folder, after it has completed what a crash had interrupted.
+func (o *opening) entries() ([]fs.DirEntry, error) {
+	for again := false; ; again = true {
+		entries, err := o.log.fsys.ReadDir(o.log.dir)
+		if err != nil {
+			return nil, &segment.IOError{Op: "list", File: o.log.dir, Err: err}
+		}
+		names := make([]string, len(entries))
+		for i, e := range entries {
+			names[i] = e.Name()
+		}
+		if swapped, err := o.finishSwaps(names); err != nil || !swapped || again {
+			return entries, err
+		}
+	}
+}
+
 // leftover reports whether a file is half a replacement, or on its way out. Only
 // names that are ours count: what somebody put there is not ours to remove.
 func leftover(name string) bool {
 	ours := []string{epochFile, MetadataFile, gapsFile, truncationFile}
-	for _, suffix := range []string{".tmp", ".cleaned", segment.DeletedSuffix} {
+	for _, suffix := range []string{".tmp", segment.CleanedSuffix, segment.DeletedSuffix} {
 		if rest, found := strings.CutSuffix(name, suffix); found {
 			_, _, ok := segment.ParseFileName(rest)
 			return ok || slices.Contains(ours, rest)
@@ -262,7 +280,7 @@ func (o *opening) trust(i int) {
 // that is not good.
 func (o *opening) recover(i int) error {
 	l := o.log
-	o.missing = min(o.missing, o.found[i].base)
+	o.forgetAborted(i)
 	check := segment.Check{
 		From:     o.point,
 		Sparse:   l.gaps,

@@ -300,8 +300,9 @@ func TestSnapshotsOfTheProducersAreKeptAndUsed(t *testing.T) {
 			snapshots = append(snapshots, name)
 		}
 	}
-	if len(snapshots) != snapshotsKept || snapshots[2] != "00000000000000000300.snapshot" {
-		t.Errorf("snapshots %q", snapshots)
+	// One where each segment but the first begins, and one at the end.
+	if n := len(snapshots); n != l.Segments() || snapshots[n-1] != "00000000000000000300.snapshot" {
+		t.Errorf("%d segments, snapshots %q", l.Segments(), snapshots)
 	}
 	for i := len(snapshots) - 1; i >= -1; i-- {
 		o.State = &listState{}
@@ -319,6 +320,29 @@ func TestSnapshotsOfTheProducersAreKeptAndUsed(t *testing.T) {
 			f.WriteAt([]byte{7}, 0)
 			f.Close()
 		}
+	}
+}
+
+func TestSnapshotsOfShutdownsDoNotPileUp(t *testing.T) {
+	m := newMem(t)
+	o := testOptions()
+	o.Config.SegmentBytes, o.Clean = 1<<20, true
+	for i := range messages.Offset(20) {
+		o.State = &listState{}
+		l, _ := mustOpen(t, m, o)
+		mustAppend(t, l, batch(t, i, 0, 1, 100, noon))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, name := range fileNames(t, m) {
+		if strings.HasSuffix(name, segment.SnapshotSuffix) {
+			n++
+		}
+	}
+	if n != snapshotsKept {
+		t.Errorf("%d snapshots", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"slices"
 
@@ -11,8 +12,9 @@ import (
 	"github.com/troupelog/troupe/persistence/vfs"
 )
 
-// snapshotsKept is how many snapshots of the producers' state are kept: the
-// newest may lie above the end a recovery finds.
+// snapshotsKept is how many snapshots of the producers' state are kept besides
+// those of the places where segments begin: the newest may lie above the end a
+// recovery finds.
 const snapshotsKept = 3
 
 // noProducers is a snapshot file in Kafka's format without an entry: version 1
@@ -44,17 +46,23 @@ func (l *Log) writeSnapshot(at messages.Offset, durable bool) error {
 	if i, found := slices.BinarySearch(l.snapshots, at); !found {
 		l.snapshots = slices.Insert(l.snapshots, i, at)
 	}
-	if extra := len(l.snapshots) - snapshotsKept; extra > 0 {
-		// A recovery reads the log again from the recovery point on, and needs the
-		// state of that place to find the transactions that were aborted behind it.
-		i, found := slices.BinarySearch(l.snapshots, l.Durable())
-		if !found {
-			i--
-		}
-		oldest := l.snapshots[min(extra, max(i, 0))]
-		l.dropSnapshots(func(at messages.Offset) bool { return at < oldest })
-	}
+	l.dropExtraSnapshots()
 	return nil
+}
+
+// dropExtraSnapshots deletes what shutdowns left behind. The snapshot at the base of
+// a segment stays as long as the segment: its transaction index is made from it.
+func (l *Log) dropExtraSnapshots() {
+	extra := len(l.snapshots) - snapshotsKept
+	if extra <= 0 {
+		return
+	}
+	oldest, segments := l.snapshots[extra], l.state.Load().segments
+	l.dropSnapshots(func(at messages.Offset) bool {
+		_, base := slices.BinarySearchFunc(segments, at,
+			func(s *segment.Segment, at messages.Offset) int { return cmp.Compare(s.Base(), at) })
+		return at < oldest && !base
+	})
 }
 
 // dropSnapshots deletes the snapshot files at the given offsets.
@@ -82,10 +90,23 @@ func (l *Log) rebuildState(missing messages.Offset) error {
 	if err := l.dropFutureSnapshots(); err != nil {
 		return err
 	}
-	from := l.restoreSnapshot(missing)
-	st := l.state.Load()
 	l.changed = l.changed || missing < l.End()
-	for _, s := range st.segments {
+	from, found := l.restoreSnapshot(missing)
+	err := l.replay(from, missing)
+	if err != nil || found || missing == nothingMissing || len(l.snapshots) == 0 {
+		return err
+	}
+	// No snapshot is as old as the segments that are left, so the indexes have what
+	// readers can see, but the state may lack what was deleted: a newer snapshot
+	// remembers it.
+	from, _ = l.restoreSnapshot(nothingMissing)
+	return l.replay(from, nothingMissing)
+}
+
+// replay tells the producers' state of every batch from an offset on, and puts what
+// was aborted into the segments from the one that begins at missing on.
+func (l *Log) replay(from, missing messages.Offset) error {
+	for _, s := range l.state.Load().segments {
 		if s.Next() <= from {
 			continue
 		}
@@ -122,9 +143,15 @@ func (l *Log) dropFutureSnapshots() error {
 }
 
 // restoreSnapshot loads the newest good snapshot at or below the log end, and not
-// above most, and returns its offset, or 0 if there is none.
-func (l *Log) restoreSnapshot(most messages.Offset) messages.Offset {
-	for i := len(l.snapshots) - 1; i >= 0; i-- {
+// above most, and returns its offset. If there is none the state is empty, and the
+// offset 0. A snapshot from before the first segment is none: what happened since
+// then is not in the log any more, transactions that ended among it.
+func (l *Log) restoreSnapshot(most messages.Offset) (at messages.Offset, found bool) {
+	first := l.Start()
+	if segments := l.state.Load().segments; len(segments) > 0 {
+		first = segments[0].Base()
+	}
+	for i := len(l.snapshots) - 1; i >= 0 && l.snapshots[i] >= first; i-- {
 		at := l.snapshots[i]
 		if at > most {
 			continue
@@ -132,12 +159,12 @@ func (l *Log) restoreSnapshot(most messages.Offset) messages.Offset {
 		l.producers.Reset()
 		b, err := vfs.ReadFile(l.fsys, l.snapshotName(at))
 		if err == nil && (bytes.Equal(b, noProducers) || l.producers.Restore(b) == nil) {
-			return at
+			return at, true
 		}
 		l.dropSnapshots(func(o messages.Offset) bool { return o == at })
 	}
 	l.producers.Reset()
-	return 0
+	return 0, false
 }
 
 func (l *Log) observe(s *segment.Segment, from messages.Offset) error {

@@ -171,7 +171,7 @@ func (c *candidate) consider(s *segment.Segment, start, limit messages.Offset) e
 		if h.NextOffset() > limit {
 			return false
 		}
-		if h.MaxTimestamp > c.timestamp {
+		if h.MaxTimestamp > c.timestamp && h.Count > 0 {
 			*c = candidate{s, h.MaxTimestamp, h.LastOffset()}
 		}
 		return true

@@ -140,6 +140,7 @@ func (l *Log) truncating(end messages.Offset) {
 	l.touched, l.changed = true, true
 	l.generation++
 	l.durable.Store(min(l.durable.Load(), int64(end)))
+	l.cleaned.Store(min(l.cleaned.Load(), int64(end)))
 }
 
 // retire deletes the segments from index i on, the last first: whenever it is

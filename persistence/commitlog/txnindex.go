@@ -123,10 +123,26 @@ func (o *opening) checkAborted() error {
 			return err
 		}
 	}
+	o.dropAborted()
+	return nil
+}
+
+// forgetAborted has the transaction indexes made again from segment i on, which is
+// the first to be checked. A flush up to where it begins may have come before the
+// roll, and so before there was an index file of the segment before it, or before
+// that file was cut.
+func (o *opening) forgetAborted(i int) {
+	if i > 0 && o.found[i].base >= o.point {
+		i--
+	}
+	o.missing = min(o.missing, o.found[i].base)
+	o.dropAborted()
+}
+
+func (o *opening) dropAborted() {
 	for _, s := range o.segments {
 		if s.Base() >= o.missing {
 			s.ForgetAborted()
 		}
 	}
-	return nil
 }

@@ -8,6 +8,7 @@
 //	recovery-point-offset-checkpoint   per partition: synced below this offset
 //	replication-offset-checkpoint      per partition: high watermark
 //	log-start-offset-checkpoint        per partition: first offset after DeleteRecords
+//	cleaner-offset-checkpoint          per partition: compacted below this offset
 //	registry.db                        cluster metadata of a single node
 //	<topic>-<n>/                       one partition's log
 //
@@ -45,6 +46,7 @@ const (
 	RecoveryFile      = "recovery-point-offset-checkpoint"
 	HighWatermarkFile = "replication-offset-checkpoint"
 	LogStartFile      = "log-start-offset-checkpoint"
+	CleanerFile       = "cleaner-offset-checkpoint"
 	RegistryFile      = "registry.db"
 	AddressFile       = "troupe.addr"
 	BootFile          = "boot-id"
@@ -52,8 +54,8 @@ const (
 
 // known are the files that may stand in a data directory besides partitions.
 var known = []string{
-	MetaFile, RecoveryFile, HighWatermarkFile, LogStartFile, RegistryFile, AddressFile, BootFile,
-	"cleaner-offset-checkpoint", "lost+found",
+	MetaFile, RecoveryFile, HighWatermarkFile, LogStartFile, CleanerFile, RegistryFile,
+	AddressFile, BootFile, "lost+found",
 }
 
 // Error is a data directory that cannot be used as it is. Its text is one line
@@ -101,6 +103,7 @@ type Dir struct {
 	Recovery   map[messages.TopicPartition]messages.Offset
 	LogStarts  map[messages.TopicPartition]messages.Offset
 	Watermarks map[messages.TopicPartition]messages.Offset
+	Cleaned    map[messages.TopicPartition]messages.Offset
 
 	fs        vfs.FS
 	lock      io.Closer
@@ -363,7 +366,8 @@ func (d *Dir) readCheckpoints() error {
 	for _, c := range []struct {
 		file string
 		into *map[messages.TopicPartition]messages.Offset
-	}{{RecoveryFile, &d.Recovery}, {LogStartFile, &d.LogStarts}, {HighWatermarkFile, &d.Watermarks}} {
+	}{{RecoveryFile, &d.Recovery}, {LogStartFile, &d.LogStarts},
+		{HighWatermarkFile, &d.Watermarks}, {CleanerFile, &d.Cleaned}} {
 		m, err := commitlog.ReadCheckpoint(d.fs, path.Join(d.Path, c.file))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return &Error{Dir: d.Path, Wrong: c.file + " is damaged", Err: err,
@@ -374,7 +378,7 @@ func (d *Dir) readCheckpoints() error {
 	return nil
 }
 
-// WriteCheckpoint replaces one of the three checkpoint files, durably.
+// WriteCheckpoint replaces one of the four checkpoint files, durably.
 func (d *Dir) WriteCheckpoint(
 	file string,
 	offsets map[messages.TopicPartition]messages.Offset,

@@ -173,6 +173,17 @@ func (h *handle) evict() bool {
 	return true
 }
 
+// rename gives the file another name. Who opens it waits meanwhile.
+func (h *handle) rename(name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.fsys.Rename(h.name, name); err != nil {
+		return ioError("rename", h.name, 0, err)
+	}
+	h.name = name
+	return nil
+}
+
 // release closes the file if nobody uses it.
 func (h *handle) release() {
 	h.mu.Lock()

@@ -323,7 +323,7 @@ func (s *Segment) checkTail(r *Reader, t *tail) error {
 	next := t.next
 	err := r.Walk(from, func(pos int64, h record.Header) bool {
 		t.size, t.next = pos+int64(h.Size()), h.NextOffset()
-		if h.MaxTimestamp > t.largest.Timestamp {
+		if h.MaxTimestamp > t.largest.Timestamp && h.Count > 0 {
 			t.largest = Stamp{h.MaxTimestamp, h.LastOffset()}
 		}
 		return t.next < next // what follows was truncated away

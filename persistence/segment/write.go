@@ -143,7 +143,7 @@ func (s *Segment) note(t *tail, h *record.Header, at int64) {
 	if at == 0 {
 		t.first = h.MaxTimestamp
 	}
-	if h.MaxTimestamp > t.largest.Timestamp {
+	if h.MaxTimestamp > t.largest.Timestamp && h.Count > 0 {
 		t.largest = Stamp{h.MaxTimestamp, h.LastOffset()}
 	}
 	if s.sinceIndex > s.IndexInterval {
