@@ -259,7 +259,9 @@ func (r *reader) unfinished() bool {
 // printAll prints what one poll brought, and as a member of a group commits it
 // before others may get the partitions. It is done when the count is reached;
 // skipped says that it went past a gap instead.
-func (r *reader) printAll(ctx context.Context, fetches kgo.Fetches) (done, skipped bool, err error) {
+func (r *reader) printAll(
+	ctx context.Context, fetches kgo.Fetches,
+) (done, skipped bool, err error) {
 	if r.group != nil {
 		defer r.cl.AllowRebalance()
 		r.group.takeNews(r.todo)

@@ -41,7 +41,8 @@ func (g *globals) listHanging(
 	}
 	if len(hanging) > 0 {
 		h := &hanging[0]
-		fmt.Fprintf(cmd.ErrOrStderr(), "end them like this: troupe txn abort --partition %s --producer %d\n",
+		fmt.Fprintf(cmd.ErrOrStderr(),
+			"end them like this: troupe txn abort --partition %s --producer %d\n",
 			printable(h.name().String()), h.ProducerID)
 	}
 	return g.print(cmd.OutOrStdout(), hanging, func(w io.Writer) error {
