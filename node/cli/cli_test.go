@@ -165,7 +165,7 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "the offset to read must be there",
 			args: []string{"consume", "orders", "-p", "1", "--from", "5"}, code: ExitFailure,
 			err: `troupe: consume: partition 1 of "orders": offset 5 is not there, ` +
-				`it holds 0 to 0; choose another --from, or one partition with --partition`},
+				`it holds 0 to 0; choose another --from, or one partition`},
 		{name: "a time is no offset",
 			args: []string{"consume", "orders", "-p", "1", "--from", "1772355600000"},
 			code: ExitFailure, err: `troupe: consume: partition 1 of "orders": ` +
