@@ -77,8 +77,8 @@ var layers = []layer{
 
 	{"testkit", []string{"messages/..."}},
 	{"testkit/sim", []string{
-		"messages/...", "actors", "actors/control", "actors/topics", "persistence/registry",
-		"persistence/vfs", "persistence/segment",
+		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
+		"persistence/registry", "persistence/vfs", "persistence/segment",
 	}},
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},

@@ -18,6 +18,9 @@ import (
 // be a copier instead: a process of its own can be killed.
 const copierEnv = "TESTKIT_COPIER"
 
+// copierDebugEnv names the environment variable that makes copiers talk.
+const copierDebugEnv = "TESTKIT_COPIER_DEBUG"
+
 // copier is a program that reads one topic in a group, changes each record, and
 // writes it to another topic, all exactly once: what it writes and how far it has
 // read are one transaction.
@@ -87,6 +90,7 @@ func (c *copier) run(ctx context.Context, out io.Writer) error {
 	s, err := kgo.NewGroupTransactSession(append(c.Protocol.Options(),
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.MetadataMinAge(50*time.Millisecond),
+		kgo.WithLogger(kgo.BasicLogger(os.Stderr, c.level(), nil)),
 		kgo.ClientID(c.ID),
 		kgo.TransactionalID(c.ID),
 		kgo.TransactionTimeout(copierTimeout),
@@ -143,4 +147,13 @@ func (c *copier) copySome(ctx context.Context, s *kgo.GroupTransactSession, out 
 	}
 	_, err = fmt.Fprintln(out, said)
 	return err
+}
+
+// level is how much a copier writes to standard error, which is shown when its test
+// fails: what goes wrong, or all that happens if the environment asks for it.
+func (c *copier) level() kgo.LogLevel {
+	if os.Getenv(copierDebugEnv) != "" {
+		return kgo.LogLevelDebug
+	}
+	return kgo.LogLevelWarn
 }

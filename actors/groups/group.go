@@ -166,6 +166,10 @@ func (g *Group) refuseForeign(r coord.Request) {
 	case *group.Join:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrInconsistentProtocol))
 	case *group.ConsumerHeartbeat:
+		if !g.exists() { // it expired, or was deleted: the member joins again
+			r.Refuse(fmt.Errorf("group %q is not there: %w", g.id, group.ErrUnknownMember))
+			return
+		}
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrGroupNotFound))
 	case *group.Sync, *group.Heartbeat, *group.Leave:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrUnknownMember))

@@ -170,8 +170,12 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 	return values, batches
 }
 
+// values are a batch's, by offset. Nobody is shown those of markers.
 func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
 	out := map[messages.Offset][]byte{}
+	if b.Control() {
+		return out
+	}
 	for r, err := range record.Records(&b, 1<<20) {
 		if err != nil {
 			t.w.t.Fatalf("records at %d: %v", b.BaseOffset, err)
