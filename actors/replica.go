@@ -96,31 +96,33 @@ type replica struct {
 	// epochStarted: the leader's epoch stands in the log's epoch cache.
 	epochStarted bool
 
-	queue      []*data.Append                       // not decided yet, oldest first
-	queued     int                                  // bytes of queue
-	writeDue   bool                                 // a writeQueued is in the mailbox
-	held       map[messages.ProducerID]*heldAppends // waiting for a transaction's coordinator
-	batches    []record.Batch                       // decided, being written
-	written    []parked                             // decided, not parked yet
-	parked     []parked                             // written, not answered yet, oldest first
-	fetches    []parkedFetch                        // of followers, waiting for records; at most one each
-	answering  func(*data.ReplicaFetched)           // of the fetch that is being handled
-	isrArmed   bool                                 // an isrDue is on its way
-	serveArmed bool                                 // a serveDue is on its way
-	askedUnder messages.NodeEpoch                   // of the fetch under way
-	fetching   bool                                 // a fetch is with the leader
-	failures   int                                  // of fetches, one after the other
-	follows    int64                                // fetches so far, to tell an answer to an earlier one
-	flushing   bool                                 // a flush is with the data directory
-	flushArmed bool                                 // a flushDue is on its way
-	compacting bool                                 // a compaction is with the data directory
-	tooFull    bool                                 // for the last compaction
-	size       int64                                // of the log, as counted in dir.used
-	life       int64                                // of this instance, to tell what an earlier one began
+	queue      []*data.Append             // not decided yet, oldest first
+	queued     int                        // bytes of queue
+	writeDue   bool                       // a writeQueued is in the mailbox
+	batches    []record.Batch             // decided, being written
+	written    []parked                   // decided, not parked yet
+	parked     []parked                   // written, not answered yet, oldest first
+	fetches    []parkedFetch              // of followers, waiting for records; at most one each
+	answering  func(*data.ReplicaFetched) // of the fetch that is being handled
+	isrArmed   bool                       // an isrDue is on its way
+	serveArmed bool                       // a serveDue is on its way
+	askedUnder messages.NodeEpoch         // of the fetch under way
+	fetching   bool                       // a fetch is with the leader
+	failures   int                        // of fetches, one after the other
+	follows    int64                      // fetches so far, to tell an answer to an earlier one
+	flushing   bool                       // a flush is with the data directory
+	flushArmed bool                       // a flushDue is on its way
+	compacting bool                       // a compaction is with the data directory
+	tooFull    bool                       // for the last compaction
+	size       int64                      // of the log, as counted in dir.used
+	life       int64                      // of this instance, to tell what an earlier one began
 	leaving    bool
 	remove     bool // delete the data when leaving
 	inside     bool // a message is being handled, or its handling panicked
 	broken     bool // a message was not handled to its end: trust nothing but the disk
+
+	// held are batches that wait for the coordinators of their transactions.
+	held map[messages.ProducerID]*heldAppends
 }
 
 func newReplica(env *Env, face *Replica, dir directory, folder string) *replica {

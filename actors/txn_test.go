@@ -15,7 +15,8 @@ import (
 )
 
 // txnBatch is a transactional batch of producer 7.
-func txnBatch(epoch messages.ProducerEpoch, first messages.Sequence, values ...string) record.Batch {
+func txnBatch(epoch messages.ProducerEpoch, first messages.Sequence, values ...string,
+) record.Batch {
 	return build(newBatch(values...).Producer(7, epoch, first).Transactional())
 }
 
@@ -34,7 +35,8 @@ func send(r *Replica, b record.Batch, verify func(func(error))) <-chan data.Appe
 func (w *world) mark(r *Replica, epoch messages.ProducerEpoch, commit bool) error {
 	w.t.Helper()
 	done := make(chan error, 2)
-	r.WriteMarker(data.Marker{Producer: 7, Epoch: epoch, Commit: commit}, func(err error) { done <- err })
+	m := data.Marker{Producer: 7, Epoch: epoch, Commit: commit}
+	r.WriteMarker(m, func(err error) { done <- err })
 	return receive(w.t, "the answer to a marker", done)
 }
 
@@ -262,8 +264,8 @@ func TestAGuardMayBeTakenBeforeTheBatchIsThere(t *testing.T) {
 	}
 	offsets := func(g uint64) data.AppendResult {
 		done := make(chan data.AppendResult, 1)
-		r.Append(&data.Append{Batch: txnBatch(0, messages.NoSequence, "offset"), Acks: data.AcksAll, Guard: g,
-			Done: func(res data.AppendResult) { done <- res }})
+		r.Append(&data.Append{Batch: txnBatch(0, messages.NoSequence, "offset"),
+			Acks: data.AcksAll, Guard: g, Done: func(res data.AppendResult) { done <- res }})
 		return receive(t, "an answer", done)
 	}
 	g, err := guard(0)
@@ -286,7 +288,8 @@ func TestAGuardMayBeTakenBeforeTheBatchIsThere(t *testing.T) {
 }
 
 func TestVerificationIsASetting(t *testing.T) {
-	w := start(t, plan{settings: map[string]string{"transaction.partition.verification.enable": "false"}})
+	w := start(t, plan{settings: map[string]string{
+		"transaction.partition.verification.enable": "false"}})
 	w.create("orders", 1)
 	r := w.leader("orders", 0)
 	w.must(w.append(r, data.AcksAll, txnBatch(0, 0, "nobody was asked")))
@@ -440,7 +443,8 @@ func TestAFullDirectoryStillTakesMarkers(t *testing.T) {
 	w.create("orders", 1)
 	r := w.leader("orders", 0)
 	w.must(receive(t, "an answer", send(r, txnBatch(0, 0, string(make([]byte, 2000))), yes)))
-	if res := w.append(r, data.AcksAll, txnBatch(0, 1, "b")); !errors.Is(res.Err, messages.ErrDiskFull) {
+	res := w.append(r, data.AcksAll, txnBatch(0, 1, "b"))
+	if !errors.Is(res.Err, messages.ErrDiskFull) {
 		t.Fatalf("there is room: %+v", res)
 	}
 	if err := w.mark(r, 0, false); err != nil {

@@ -252,14 +252,15 @@ func TestMarkersAreDecidedLikeBatches(t *testing.T) {
 	if _, err := p.Decide(inTxn(batch(2, 0, 1, 0)), Verification{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.DecideMarker(marker(amy, 1, 1), record.Marker{CoordinatorEpoch: 4}, false); !errors.Is(err,
+	fourth, third := record.Marker{CoordinatorEpoch: 4}, record.Marker{CoordinatorEpoch: 3}
+	if _, err := p.DecideMarker(marker(amy, 1, 1), fourth, false); !errors.Is(err,
 		messages.ErrInvalidProducerEpoch) {
 		t.Errorf("marker of an old producer epoch: %v", err)
 	}
-	if _, err := p.DecideMarker(marker(amy, 2, 1), record.Marker{CoordinatorEpoch: 4}, false); err != nil {
+	if _, err := p.DecideMarker(marker(amy, 2, 1), fourth, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.DecideMarker(marker(amy, 2, 2), record.Marker{CoordinatorEpoch: 3}, false); !errors.Is(err,
+	if _, err := p.DecideMarker(marker(amy, 2, 2), third, false); !errors.Is(err,
 		txn.ErrCoordinatorFenced) {
 		t.Errorf("marker of an old coordinator: %v", err)
 	}

@@ -57,11 +57,11 @@ type endedTxn struct {
 	first, marker messages.Offset
 }
 
-// EndedTxn and Producer are what others see of transactions and producers.
-type (
-	EndedTxn = data.EndedTxn
-	Producer = data.Producer
-)
+// EndedTxn is one aborted transaction: an entry of the transaction index.
+type EndedTxn = data.EndedTxn
+
+// Producer describes one producer, as DescribeProducers shows it.
+type Producer = data.Producer
 
 // New returns the State of a partition that never held a record.
 func New() *State {

@@ -211,7 +211,8 @@ func TestNoTransactionBeginsWithAnAnswerFromBeforeAMarker(t *testing.T) {
 				}
 				q := answered[rng.IntN(len(answered))]
 				p := s.Plan()
-				_, err := p.Decide(inTxn(batch(0, sequence, 1, at)), Verification{Required: true, Guard: q.guard})
+				v := Verification{Required: true, Guard: q.guard}
+				_, err := p.Decide(inTxn(batch(0, sequence, 1, at)), v)
 				if err == nil && !open && q.asked < ended {
 					t.Fatalf("seed %d: asked at %d, ended at %d, begun at %d", seed, q.asked, ended, now)
 				}

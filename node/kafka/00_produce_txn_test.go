@@ -199,7 +199,8 @@ func TestAQuestionToACoordinatorHoldsUpNothingElseAndEndsWithTheConnection(t *te
 		t.Fatal(err)
 	}
 	<-entered
-	if _, err := w.Write(frame(2, produceTo(9, -1, map[int32][]byte{1: batchOf(t, "a")}))); err != nil {
+	next := produceTo(9, -1, map[int32][]byte{1: batchOf(t, "a")})
+	if _, err := w.Write(frame(2, next)); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the next request is appended", func() bool {

@@ -22,7 +22,7 @@ type fakeCluster struct {
 	nextID       byte
 	nextPID      messages.ProducerID
 	dirs         []messages.LogDir
-	err          error                             // answered by every control operation while it is set
+	err          error                             // of every control operation while it is set
 	partitions   map[messages.TopicPartition]error // answered by Partition
 }
 

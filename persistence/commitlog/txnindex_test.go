@@ -69,7 +69,8 @@ func (w *txnWorld) build(base messages.Offset) (record.Batch, txnEntry) {
 		b = record.EndTxnMarker(record.Marker{Commit: e.commit}, id, 0, 0)
 	default:
 		e.producer = id
-		bu := record.NewBuilder(record.Compression{}).Producer(id, 0, messages.NoSequence).Transactional()
+		bu := record.NewBuilder(record.Compression{}).
+			Producer(id, 0, messages.NoSequence).Transactional()
 		for range 1 + w.r.IntN(3) {
 			bu.Append(messages.Timestamp(noon.UnixMilli()), nil, make([]byte, w.r.IntN(60)))
 		}
@@ -180,7 +181,8 @@ func (w *txnWorld) consume(from, limit messages.Offset) (shown []messages.Offset
 		if err != nil || len(b) == 0 {
 			w.t.Fatalf("reading from %d to %d: %d bytes, %v", from, limit, len(b), err)
 		}
-		slices.SortFunc(aborted, func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
+		slices.SortFunc(aborted,
+			func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
 		skip := map[messages.ProducerID]bool{}
 		for _, b := range mustBatches(w.t, b) {
 			for len(aborted) > 0 && aborted[0].FirstOffset <= b.LastOffset() {
@@ -206,7 +208,8 @@ func (w *txnWorld) check() {
 	w.state.AdvanceHighWatermark(end)
 	got := max(w.state.LastStable(end), start)
 	if stable >= start && got != stable || stable < start && got < start {
-		w.t.Fatalf("last stable offset of a log from %d to %d is %d, twin says %d", start, end, got, stable)
+		w.t.Fatalf("last stable offset of a log from %d to %d is %d, twin says %d",
+			start, end, got, stable)
 	}
 	limit := min(got, max(stable, start))
 	if limit <= start {
@@ -272,7 +275,8 @@ func TestReadCommittedShowsWhatWasCommittedThroughCrashesAndTruncations(t *testi
 // abort appends a transaction of one batch and its abort marker.
 func abort(t testing.TB, l *Log, s *producers.State, id messages.ProducerID) {
 	t.Helper()
-	bu := record.NewBuilder(record.Compression{}).Producer(id, 0, messages.NoSequence).Transactional()
+	bu := record.NewBuilder(record.Compression{}).
+		Producer(id, 0, messages.NoSequence).Transactional()
 	bu.Append(messages.Timestamp(noon.UnixMilli()), nil, make([]byte, 100))
 	b, err := bu.Build()
 	if err != nil {
@@ -384,7 +388,8 @@ func TestRecordsAreNotDurableBeforeTheirTransactionIndexIsWritten(t *testing.T) 
 	mem := newMem(t)
 	disk, s := vfs.NewFaulty(mem, 1), producers.New()
 	l, _ := mustOpen(t, disk, txnOptions(s))
-	full := disk.Inject(vfs.Rule{Ops: vfs.OpCreate, Path: "*" + segment.TxnIndexSuffix, Err: vfs.ErrNoSpace})
+	full := disk.Inject(vfs.Rule{Ops: vfs.OpCreate, Path: "*" + segment.TxnIndexSuffix,
+		Err: vfs.ErrNoSpace})
 	for l.Segments() < 2 {
 		abort(t, l, s, 1)
 	}
@@ -432,13 +437,15 @@ func TestReadingCommittedKeepsTheRulesOfReading(t *testing.T) {
 	if _, _, err := l.ReadCommitted(9, 10, 100, true); !errors.Is(err, messages.ErrOffsetOutOfRange) {
 		t.Errorf("above the end: %v", err)
 	}
-	if view, aborted, err := l.ReadCommitted(2, 2, 100, true); err != nil || view.Bytes != 0 || aborted != nil {
-		t.Errorf("at the end: %v, %v, %v", view, aborted, err)
+	view, none, err := l.ReadCommitted(2, 2, 100, true)
+	if err != nil || view.Bytes != 0 || none != nil {
+		t.Errorf("at the end: %v, %v, %v", view, none, err)
 	}
 	if err := l.Roll(noon.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	view, aborted, err := l.ReadCommitted(0, 2, 1<<20, true)
+	var aborted []data.AbortedTxn
+	view, aborted, err = l.ReadCommitted(0, 2, 1<<20, true)
 	if err != nil || len(aborted) != 1 || aborted[0] != (data.AbortedTxn{Producer: 1}) {
 		t.Errorf("got %v, %v", aborted, err)
 	}

@@ -47,8 +47,9 @@ type Segment struct {
 	load   sync.Mutex           // held while the indexes of a sealed segment are loaded
 	// warmFrom is where this process began to write: what is before may be cold.
 	warmFrom atomic.Int64
-	sealed   atomic.Bool                     // and its indexes are on disk, so that memory may forget them
-	aborted  atomic.Pointer[[]data.EndedTxn] // the transaction index; nil: not loaded
+	sealed   atomic.Bool // and its indexes are on disk, so that memory may forget them
+	// aborted is the transaction index; nil: not loaded.
+	aborted atomic.Pointer[[]data.EndedTxn]
 
 	// The owner's.
 	Limits

@@ -50,7 +50,8 @@ func DecodeAborted(b []byte, base, next messages.Offset) ([]data.EndedTxn, error
 	last := base - 1
 	for i := 0; len(b) > 0; i, b = i+1, b[TxnEntrySize:] {
 		if v := binary.BigEndian.Uint16(b); v != txnVersion {
-			return nil, fmt.Errorf("transaction index entry %d has version %d, %d is known", i, v, txnVersion)
+			return nil, fmt.Errorf("transaction index entry %d has version %d, %d is known",
+				i, v, txnVersion)
 		}
 		e := data.EndedTxn{
 			Producer:   messages.ProducerID(binary.BigEndian.Uint64(b[2:])),

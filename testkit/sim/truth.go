@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -23,19 +24,22 @@ type truth struct {
 
 // partition is what was promised about one partition.
 type partition struct {
-	topic   string
-	id      messages.PartitionID
-	leaders map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
-	acked   map[messages.Offset][]byte               // values that were acknowledged
-	end     messages.Offset                          // after the last of them
-	seen    map[messages.Offset][]byte               // values that readers saw
-	dropped messages.Offset                          // deletion was asked of what is before it
-	epoch   messages.PartitionEpoch
+	topic string
+	id    messages.PartitionID
+	// compacted: replicas may lack records of which there are newer ones.
+	compacted bool
+	internal  bool                                     // its records are the state of coordinators
+	ordered   bool                                     // they are those of producers
+	outputs   bool                                     // they are those of workers' transactions
+	leaders   map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
+	acked     map[messages.Offset][]byte               // values that were acknowledged
+	end       messages.Offset                          // after the last of them
+	seen      map[messages.Offset][]byte               // values that readers saw
+	stable    messages.Offset                          // how far read_committed consumers have come
+	dropped   messages.Offset                          // deletion was asked of what is before it
+	epoch     messages.PartitionEpoch
 	// marks are the last watermarks of a leadership: the high one and what is stable.
-	marks   map[mark][2]messages.Offset
-	ordered bool            // its records are those of producers
-	outputs bool            // its records are those of transactions
-	stable  messages.Offset // how far read_committed consumers have come
+	marks map[mark][2]messages.Offset
 }
 
 // mark is one leadership of one process.
@@ -53,8 +57,11 @@ func (t *truth) of(topic *messages.Topic, index int32) *partition {
 	id := messages.PartitionID{Topic: topic.ID, Partition: index}
 	p := t.parts[id]
 	if p == nil {
-		p = &partition{topic: topic.Name, id: id, leaders: map[messages.LeaderEpoch]messages.NodeID{},
-			acked: map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
+		p = &partition{topic: topic.Name, id: id,
+			compacted: topic.Configs["cleanup.policy"] == "compact",
+			internal:  strings.HasPrefix(topic.Name, "__"),
+			leaders:   map[messages.LeaderEpoch]messages.NodeID{},
+			acked:     map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
 			marks: map[mark][2]messages.Offset{}}
 		t.parts[id] = p
 		t.order = append(t.order, p)
@@ -180,8 +187,12 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 	return values, batches
 }
 
+// values are a batch's, by offset. Nobody is shown those of markers.
 func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
 	out := map[messages.Offset][]byte{}
+	if b.Control() {
+		return out
+	}
 	for r, err := range record.Records(&b, 1<<20) {
 		if err != nil {
 			t.w.t.Fatalf("records at %d: %v", b.BaseOffset, err)
