@@ -49,6 +49,18 @@ func (w *World) stable(topic string, partition int32) bool {
 	return leader != nil && leader.Face.Offsets().LastStable == leader.HighWatermark()
 }
 
+// settledTxns reports whether every transaction has all its markers.
+func (w *World) settledTxns() bool {
+	for _, t := range w.meta().Topics() {
+		for i := range t.Partitions {
+			if !w.stable(t.Name, int32(i)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // beforeMarker waits for the moment when a transaction is committed, as its producer is
 // told, and its marker in the first partition of the results is still to come. It
 // returns the worker.
@@ -136,6 +148,42 @@ func TestAMarkerIsWrittenAndTheAnswerIsLost(t *testing.T) {
 			}
 			w.commits(3)
 			w.RunUntil("all are in sync", w.settledSize)
+		}
+		w.Rest()
+		w.Verify()
+	})
+}
+
+// A coordinator decides, its marker is lost on the way, and it stands still. Its
+// successor ends the transaction, and the producer begins the next one, under the same
+// epoch where transactions share one. The marker that the first coordinator sends again
+// when it goes on must not end it.
+func TestAMarkerOfAStaleCoordinatorEndsNothing(t *testing.T) {
+	each(t, func(t *testing.T, job Job) {
+		w := working(t, job, 1)
+		k := w.workers[0]
+		for range 5 {
+			w.RunUntil("all are in sync and no transaction is under way", func() bool {
+				return w.settledSize() && k.txn == nil && w.settledTxns()
+			})
+			old := w.node(w.Coordinator(coord.Txn, k.name))
+			w.net.mute = old.id
+			w.RunUntil("a transaction is decided", func() bool {
+				n := len(w.truth.txns)
+				return k.txn == nil && n > 0 && w.truth.txns[n-1].ended != nil && !w.settledTxns()
+			})
+			w.Pause(old.id)
+			w.RunUntil("there is another coordinator", func() bool {
+				now := w.Coordinator(coord.Txn, k.name)
+				return now != old.id && now != messages.NoNode
+			})
+			w.net.mute = messages.NoNode
+			w.RunFor(peerWait)
+			w.RunUntil("another transaction has records", func() bool {
+				return k.txn != nil && k.next[0] > 0 && !w.stable("results", 0)
+			})
+			w.Resume(old.id)
+			w.commits(3)
 		}
 		w.Rest()
 		w.Verify()
