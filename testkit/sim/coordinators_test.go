@@ -197,14 +197,22 @@ func TestTheCoordinatorOfAGroupDiesBetweenOffsetsAndMarker(t *testing.T) {
 	each(t, func(t *testing.T, job Job) {
 		w := working(t, job, 2)
 		home := w.home(coord.Group, job.Group)
-		for range 3 {
+		for round := range 6 {
 			w.RunUntil("offsets wait for their marker", func() bool {
 				n, _ := w.leading(home.Topic, home.Partition)
 				return n != nil && !w.stable(home.Topic, home.Partition)
 			})
 			dead := w.Leader(home.Topic, home.Partition)
 			w.Crash(dead, KeepingAll)
+			if round%2 == 0 { // the marker comes while the successor still replays the log
+				for _, a := range w.nodes {
+					for _, b := range w.nodes[a.id:] {
+						w.Slow(a.id, b.id, w.between(0, 200*time.Millisecond))
+					}
+				}
+			}
 			w.commits(3)
+			w.Heal()
 			w.Start(dead)
 			w.RunUntil("all are in sync", w.settledSize)
 		}
