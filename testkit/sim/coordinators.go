@@ -144,15 +144,12 @@ func (c *coordinators) ask(
 	}
 	lost := func() { once(nil, fmt.Errorf("no answer: %w", messages.ErrUnavailable)) }
 	conn := w.net.connect(n.id, to)
-	if conn == nil {
+	if conn == nil || n.id == w.net.mute && q.GetWriteMarkers() != nil {
 		n.do(w.between(time.Millisecond, 500*time.Millisecond), lost)
 		return
 	}
 	conn.waits(func() { n.run(c.life, lost) }, func() bool { return answered })
 	n.do(peerWait, lost)
-	if n.id == w.net.mute && q.GetWriteMarkers() != nil {
-		return
-	}
 	q = crossed(w, q)
 	w.net.datagram(n.id, to, func() {
 		peer := w.node(to)
