@@ -244,6 +244,9 @@ func (r *reader) run(ctx context.Context) error {
 			return r.stalled()
 		}
 	}
+	if r.group != nil { // there may have been nothing to print
+		return r.group.commit(ctx, r.cl, r.topic)
+	}
 	return nil
 }
 

@@ -28,15 +28,16 @@ type membership struct {
 	mu   sync.Mutex
 	news []assignment
 
-	moved  map[int32]kgo.EpochOffset // read, and not committed yet
+	moved  map[int32]kgo.EpochOffset // where it is and has not committed yet
 	joined time.Time                 // zero: not yet
 	owned  bool                      // it had a partition
 }
 
 // assignment is news of what the member reads.
 type assignment struct {
-	added map[int32]span // not nil: it got partitions, even if all are at their end
-	none  bool           // it is in the group and got none
+	added map[int32]span  // not nil: it got partitions, even if all are at their end
+	begun map[int32]int64 // where it begins without a commit
+	none  bool            // it is in the group and got none
 	lost  []int32
 }
 
@@ -77,13 +78,14 @@ func (m *membership) tell(a assignment) {
 // begin decides where to begin in partitions, of which the client knows what was
 // committed; partitions that are at their end need not be fetched.
 func (m *membership) begin(offsets map[int32]kgo.Offset) {
-	added := map[int32]span{}
+	added, begun := map[int32]span{}, map[int32]int64{}
 	for p, o := range offsets {
 		s, known := m.found[p]
 		if at := o.EpochOffset().Offset; at >= 0 {
 			s.next = at
 		} else if known {
 			offsets[p] = kgo.NewOffset().At(s.next)
+			begun[p] = s.next
 		}
 		if m.follow || s.next < s.end {
 			added[p] = s
@@ -91,7 +93,7 @@ func (m *membership) begin(offsets map[int32]kgo.Offset) {
 			delete(offsets, p)
 		}
 	}
-	m.tell(assignment{added: added})
+	m.tell(assignment{added: added, begun: begun})
 }
 
 // takeNews brings what there is to read up to date.
@@ -108,6 +110,10 @@ func (m *membership) takeNews(todo map[int32]span) {
 		for p, s := range n.added {
 			todo[p] = s
 		}
+		// Committed at once, so that --from means the same place for good.
+		for p, at := range n.begun {
+			m.moved[p] = kgo.EpochOffset{Epoch: -1, Offset: at}
+		}
 		m.owned = m.owned || n.added != nil
 		if m.joined.IsZero() && (n.none || n.added != nil) {
 			m.joined = time.Now()
@@ -121,7 +127,7 @@ func (m *membership) done() bool {
 	return !m.joined.IsZero() && (m.owned || time.Since(m.joined) > settle)
 }
 
-// commit commits what was printed.
+// commit commits what was printed, and where it begins in other partitions.
 func (m *membership) commit(ctx context.Context, cl *kgo.Client, topic string) error {
 	if len(m.moved) == 0 {
 		return nil

@@ -130,7 +130,7 @@ func (o *resetOptions) reset(
 		return nil, err
 	}
 	committed, err := adm.FetchOffsets(ctx, name)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, groupError(name, err, "")
 	}
 	chosen, err := o.chosen(ctx, notes, adm, committed, named)
