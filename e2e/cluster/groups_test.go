@@ -8,7 +8,8 @@ import (
 )
 
 // The node that coordinates a group is killed: another one takes over what the group
-// was, members keep their partitions, and what they had committed is there.
+// was, members keep their partitions, and what they had committed is there. The same
+// when the node is back and coordinates the group again.
 func TestAGroupSurvivesTheDeathOfItsCoordinator(t *testing.T) {
 	c := testkit.StartCluster(t, 3, testkit.FastGroups())
 	for _, protocol := range []testkit.Protocol{
@@ -25,25 +26,31 @@ func TestAGroupSurvivesTheDeathOfItsCoordinator(t *testing.T) {
 			for range 2 {
 				g.AwaitConsumed()
 				c.AwaitInSync(topic, "__consumer_offsets")
-				began := time.Now()
+				began, losses := time.Now(), g.Losses()
 				g.Mark()
 				victim := c.GroupCoordinator(g.ID)
 				victim.Kill()
 				g.AwaitConsumed()
 				heir := c.GroupCoordinator(g.ID)
 				g.AwaitConsumed()
-				if n := len(g.Untouched(topic, began)); n != 6 {
-					t.Errorf("%d of 6 partitions stayed where they were", n)
-				}
 				t.Logf("node %d died, node %d took over; consumption stood still for %v at the most",
 					victim.ID, heir.ID, longest(g.Still(0, 1, 2, 3, 4, 5)))
 				victim.Restart()
+				testkit.Eventually(t, "the group is coordinated where it was", func() bool {
+					return c.GroupCoordinator(g.ID) == victim
+				})
+				g.AwaitConsumed()
+				// A classic member of franz-go that finds nobody at the old coordinator's
+				// address gives its partitions up by itself and joins again.
+				stayed, given := len(g.Untouched(topic, began)), g.Losses()-losses
+				if given == 0 && stayed < 6 || given > 0 && protocol == testkit.ServerSide {
+					t.Errorf("%d of 6 partitions stayed, %d were given up", stayed, given)
+				}
 			}
-			bob.Leave() // the heir has to know of it
+			// Both coordinators have to know of it. A member may lose its partitions and
+			// join anew if the coordinator moves just now.
+			bob.Leave()
 			g.AwaitBalanced()
-			if losses := g.Losses(); losses > 0 {
-				t.Errorf("%d partitions were lost, and no member had died", losses)
-			}
 			g.Finish()
 		})
 	}
