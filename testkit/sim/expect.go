@@ -25,6 +25,9 @@ func (w *World) Rest() {
 			f.Remove()
 		}
 	}
+	for _, k := range w.workers {
+		k.resume()
+	}
 	w.stopped = true
 	for _, n := range w.nodes {
 		w.ask(drain(n.id, false), 1000, nil)
@@ -35,7 +38,11 @@ func (w *World) Rest() {
 	w.RunUntil("producers have finished", func() bool {
 		return !slices.ContainsFunc(w.clients, func(p *producer) bool { return !p.done })
 	})
+	w.RunUntil("workers have finished", func() bool {
+		return !slices.ContainsFunc(w.workers, func(k *worker) bool { return !k.done })
+	})
 	w.RunUntil("all replicas are in sync and equal in length", w.settled)
+	w.fetchAll()
 }
 
 func (w *World) settled() bool {
@@ -53,7 +60,8 @@ func (w *World) settled() bool {
 					return false
 				}
 			}
-			if leader.HighWatermark() != leader.Log().End() {
+			if end := leader.Log().End(); leader.HighWatermark() != end ||
+				leader.Face.Offsets().LastStable != end { // a transaction hangs
 				return false
 			}
 		}
@@ -75,6 +83,7 @@ func (w *World) Verify() {
 			w.t.Fatalf("%s-%d is gone, and nobody deleted the topic", p.topic, p.id.Partition)
 		}
 	}
+	w.verifyTxns()
 }
 
 func (w *World) verify(p *partition) {
@@ -88,7 +97,9 @@ func (w *World) verify(p *partition) {
 	}
 	w.expectAll(p, "acknowledged", p.acked, values)
 	w.expectAll(p, "read", p.seen, values)
-	w.expectOrder(p, values)
+	if p.ordered {
+		w.expectOrder(p, values)
+	}
 	for _, id := range state.Replicas {
 		other := w.node(id).replicas[p.id]
 		_, others := w.truth.stored(other)
@@ -123,7 +134,10 @@ func from(start messages.Offset, batches []record.Batch) []record.Batch {
 
 func (w *World) expectAll(p *partition, what string, want, have map[messages.Offset][]byte) {
 	w.t.Helper()
-	last := newest(have)
+	var last map[string]messages.Offset
+	if p.compacted {
+		last = p.newest(have)
+	}
 	for _, o := range slices.Sorted(maps.Keys(want)) {
 		if _, ok := have[o]; !ok && p.superseded(o, want[o], last) {
 			continue
