@@ -91,10 +91,33 @@ func (l *Log) admit(batches []record.Batch) error {
 	return nil
 }
 
+// markGaps says on disk that offsets may have gaps. From here on a hole between two
+// segments could be one, so it must not come of a power cut: what lies before the
+// beginning of a segment is durable before that segment is.
 func (l *Log) markGaps() error {
+	segments := l.state.Load().segments
+	if n := len(segments); n > 0 {
+		if err := l.syncAll(segments[:n-1]); err != nil {
+			return err
+		}
+	}
 	err := segment.ReplaceFile(l.fsys, path.Join(l.dir, gapsFile), nil)
 	l.gaps = err == nil
 	return err
+}
+
+// syncAll makes segments durable, now. A failure is final.
+func (l *Log) syncAll(segments []*segment.Segment) error {
+	for _, s := range segments {
+		if !s.Dirty() {
+			continue
+		}
+		if err := s.Sync(); err != nil {
+			l.fail(err)
+			return err
+		}
+	}
+	return nil
 }
 
 // fitting returns how many of the batches, from the first on, go into s before
@@ -159,6 +182,12 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 			}
 		}
 		for len(batches) > 0 {
+			if n := len(pieces); n > 0 && l.gaps {
+				if err := pieces[n-1].segment.SyncWritten(); err != nil {
+					l.fail(err)
+					return err
+				}
+			}
 			s, err := l.create(batches[0].BaseOffset)
 			if err != nil {
 				return err
@@ -188,6 +217,11 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 // create makes the file of a new segment. One that fails must leave no name
 // behind: it would say that the segment before it ends there.
 func (l *Log) create(base messages.Offset) (*segment.Segment, error) {
+	if l.gaps {
+		if err := l.syncAll(l.state.Load().segments); err != nil {
+			return nil, err
+		}
+	}
 	s, err := segment.Create(l.fsys, l.dir, base, l.files, l.cfg.limits())
 	if err != nil {
 		l.ghosts = true
