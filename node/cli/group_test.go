@@ -301,6 +301,28 @@ func TestAMemberThatFollowsCommitsWhatItPrintedBeforeItIsInterrupted(t *testing.
 	}
 }
 
+func TestAMemberThatGetsNoPartitionEnds(t *testing.T) {
+	c := newCluster(t, kfake.SeedTopics(1, "orders"))
+	succeed(t, c, "one\n", "produce", "orders", "-q")
+	member(t, c, "billing", kgo.Balancers(kgo.RangeBalancer()), kgo.InstanceID("a"), // the first in order
+		kgo.HeartbeatInterval(50*time.Millisecond))
+	r := troupe(t, c, "", "consume", "orders", "-g", "billing", "-q")
+	if r.code != ExitOK || r.out != "" {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.err)
+	}
+}
+
+func TestAMemberOfAnotherProtocolIsToldSo(t *testing.T) {
+	c := ordersCluster(t)
+	member(t, c, "billing", kgo.Balancers(kgo.RoundRobinBalancer()))
+	r := troupe(t, c, "", "consume", "orders", "-g", "billing", "-q")
+	want := `troupe: consume: group "billing" has members that share partitions out in another way; ` +
+		"stop them, or use another --group\n"
+	if r.code != ExitFailure || r.err != want {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.err)
+	}
+}
+
 func TestACommittedOffsetThatIsGoneIsAnErrorWithARemedy(t *testing.T) {
 	c := ordersCluster(t)
 	cl := client(t, c)
