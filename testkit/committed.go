@@ -1,11 +1,14 @@
 package testkit
 
 import (
+	"context"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -79,4 +82,36 @@ func (c *committed) fetched(
 			c.raise(o.Partition, o.At)
 		}
 	})
+}
+
+// offsetReader asks what a group has committed, again and again, while nodes die. It
+// is used by one goroutine at a time.
+type offsetReader struct {
+	brokers []string
+	client  *kgo.Client
+}
+
+// fetch returns all offsets of a group. A client that failed is thrown away: it may
+// remember a coordinator that has died.
+func (o *offsetReader) fetch(ctx context.Context, group string) (kadm.OffsetResponses, error) {
+	if o.client == nil {
+		client, err := kgo.NewClient(kgo.SeedBrokers(o.brokers...),
+			kgo.DialTimeout(time.Second), kgo.RetryTimeout(time.Second))
+		if err != nil {
+			return nil, err
+		}
+		o.client = client
+	}
+	got, err := kadm.NewClient(o.client).FetchOffsets(ctx, group)
+	if err != nil {
+		o.close()
+	}
+	return got, err
+}
+
+func (o *offsetReader) close() {
+	if o.client != nil {
+		o.client.Close()
+		o.client = nil
+	}
 }

@@ -28,11 +28,12 @@ type Copy struct {
 	tb         testing.TB
 	partitions int32
 	programs   []*program
-	admin      *kadm.Client
+	offsets    offsetReader
 	producer   *kgo.Client
 	check      *CopyCheck
 	sent       int
-	passes     int // readings of the output
+	passes     int   // readings of the output
+	err        error // why Copied did not know
 }
 
 // CopySettings say what a Copy is about; all but Batch are needed. The topics exist
@@ -81,11 +82,15 @@ func StartCopy(tb testing.TB, s CopySettings) *Copy {
 	if err != nil {
 		tb.Fatalf("testkit: %v", err)
 	}
-	tb.Cleanup(client.Close)
-	c := &Copy{CopySettings: s, tb: tb, producer: client, admin: kadm.NewClient(client)}
+	c := &Copy{CopySettings: s, tb: tb, producer: client,
+		offsets: offsetReader{brokers: s.Brokers}}
+	tb.Cleanup(func() {
+		client.Close()
+		c.offsets.close()
+	})
 	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
-	m, err := c.admin.Metadata(ctx, s.In)
+	m, err := kadm.NewClient(client).Metadata(ctx, s.In)
 	if err == nil {
 		err = m.Topics.Error()
 	}
@@ -135,8 +140,8 @@ func (c *Copy) Feed(records int) {
 func (c *Copy) Copied() int {
 	ctx, cancel := context.WithTimeout(c.tb.Context(), 5*time.Second)
 	defer cancel()
-	got, err := c.admin.FetchOffsets(ctx, c.Group)
-	if err != nil {
+	got, err := c.offsets.fetch(ctx, c.Group)
+	if c.err = err; err != nil {
 		return -1
 	}
 	sum := 0
@@ -156,7 +161,7 @@ func (c *Copy) AwaitCopied(records int) {
 		now := before
 		eventually(c.tb, fmt.Sprintf("more than %d of %d records are copied", before, records),
 			func() bool { now = c.Copied(); return now > before || now >= records },
-			func() string { return fmt.Sprintf("%d are", now) })
+			func() string { return fmt.Sprintf("%d are, error %v", now, c.err) })
 		before = now
 	}
 }

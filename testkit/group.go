@@ -168,14 +168,8 @@ func (g *Group) consumed(r *kgo.Record) {
 
 // watch looks at what is committed, again and again.
 func (g *Group) watch(ctx context.Context) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(g.Brokers...),
-		kgo.MetadataMinAge(50*time.Millisecond))
-	if err != nil {
-		g.wrong("the watch: %v", err)
-		return
-	}
-	defer client.Close()
-	admin := kadm.NewClient(client)
+	reader := offsetReader{brokers: g.Brokers}
+	defer reader.close()
 	tick := time.NewTicker(max(50*time.Millisecond, g.Commit))
 	defer tick.Stop()
 	for {
@@ -185,7 +179,7 @@ func (g *Group) watch(ctx context.Context) {
 			return
 		}
 		floor := g.commits.before()
-		got, err := admin.FetchOffsets(ctx, g.ID)
+		got, err := reader.fetch(ctx, g.ID)
 		if err != nil {
 			continue // the coordinator may be away
 		}

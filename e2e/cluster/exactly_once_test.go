@@ -27,8 +27,7 @@ func TestACopyIsExactlyOnceWhateverIsKilled(t *testing.T) {
 	records, kills := number(t, "EOS_RECORDS", eosRecords), number(t, "EOS_KILLS", eosKills)
 	for _, protocol := range eosProtocols(t) {
 		t.Run(string(protocol), func(t *testing.T) {
-			c := testkit.StartCluster(t, 3, testkit.FastGroups(), testkit.Set(
-				"transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"))
+			c := testkit.StartCluster(t, 3, testkit.FastGroups())
 			for _, topic := range []string{"in", "out"} {
 				c.Create(topic, eosPartitions, 3, "min.insync.replicas", "2")
 			}
@@ -103,9 +102,8 @@ func (h *harm) node(what string, victim *testkit.Node) string {
 	h.t.Helper()
 	h.c.AwaitInSync("in", "out", "__consumer_offsets", "__transaction_state")
 	victim.Kill()
-	before := h.copying.Copied()
-	testkit.Eventually(h.t, "the group can commit without the node", func() bool {
-		return h.copying.Copied() >= max(before, 0)
+	testkit.Eventually(h.t, "the group goes on without the node", func() bool {
+		return h.copying.Copied() >= 0
 	})
 	victim.Restart()
 	return what

@@ -73,7 +73,8 @@ func (p *producer) batch() record.Batch {
 	}
 	for i := range p.count {
 		at := messages.Timestamp(p.w.now.UnixMilli())
-		b.Append(at, nil, valueOf(p.pid, p.next+messages.Sequence(i)))
+		value := valueOf(p.pid, p.next+messages.Sequence(i))
+		b.Append(at, []byte(keyOf(value)), value)
 	}
 	built, err := b.Build()
 	if err != nil {

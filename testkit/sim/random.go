@@ -21,6 +21,7 @@ func (w *World) Chaos(d time.Duration) {
 		w.RunFor(w.between(time.Millisecond, 3*time.Second))
 		w.breakSomething()
 		w.consume()
+		w.compact()
 	}
 }
 

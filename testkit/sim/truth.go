@@ -19,15 +19,17 @@ type truth struct {
 
 // partition is what was promised about one partition.
 type partition struct {
-	topic   string
-	id      messages.PartitionID
-	leaders map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
-	acked   map[messages.Offset][]byte               // values that were acknowledged
-	end     messages.Offset                          // after the last of them
-	seen    map[messages.Offset][]byte               // values that readers saw
-	dropped messages.Offset                          // deletion was asked of what is before it
-	epoch   messages.PartitionEpoch
-	marks   map[mark]messages.Offset // the last high watermark of a leadership
+	topic string
+	id    messages.PartitionID
+	// compacted: replicas may lack records of which there are newer ones.
+	compacted bool
+	leaders   map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
+	acked     map[messages.Offset][]byte               // values that were acknowledged
+	end       messages.Offset                          // after the last of them
+	seen      map[messages.Offset][]byte               // values that readers saw
+	dropped   messages.Offset                          // deletion was asked of what is before it
+	epoch     messages.PartitionEpoch
+	marks     map[mark]messages.Offset // the last high watermark of a leadership
 }
 
 // mark is one leadership of one process.
@@ -45,8 +47,10 @@ func (t *truth) of(topic *messages.Topic, index int32) *partition {
 	id := messages.PartitionID{Topic: topic.ID, Partition: index}
 	p := t.parts[id]
 	if p == nil {
-		p = &partition{topic: topic.Name, id: id, leaders: map[messages.LeaderEpoch]messages.NodeID{},
-			acked: map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
+		p = &partition{topic: topic.Name, id: id,
+			compacted: topic.Configs["cleanup.policy"] == "compact",
+			leaders:   map[messages.LeaderEpoch]messages.NodeID{},
+			acked:     map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
 			marks: map[mark]messages.Offset{}}
 		t.parts[id] = p
 		t.order = append(t.order, p)

@@ -142,11 +142,34 @@ func randomWorld(t *testing.T, seed uint64) {
 		w.Produce("orders", int32(i%2), -1)
 	}
 	w.ProduceCarelessly("orders", 1, -1)
+	if seed%2 == 1 {
+		w.CreateTopic("table", Topic{Partitions: 1, Replicas: 3, MinInSync: 2, Configs: Compacted()})
+		w.Produce("table", 0, -1)
+	}
 	w.Chaos(90 * time.Second)
 	w.Rest()
 	w.Verify()
 	if w.Acknowledged() == 0 {
 		t.Error("nothing was acknowledged")
+	}
+}
+
+func TestCompactedLogsLoseNothingThatIsNotSuperseded(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := New(t, seed, 3)
+			w.CreateTopic("table", Topic{Partitions: 2, Replicas: 3, MinInSync: 2, Configs: Compacted()})
+			for i := range 4 {
+				w.Produce("table", int32(i%2), -1)
+			}
+			w.Chaos(60 * time.Second)
+			w.Rest()
+			w.Verify()
+			if w.Acknowledged() == 0 || !w.deleted["table"] && w.Compactions("table") == 0 {
+				t.Errorf("%d records were acknowledged, logs compacted up to %d",
+					w.Acknowledged(), w.Compactions("table"))
+			}
+		})
 	}
 }
 
