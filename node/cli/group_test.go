@@ -305,7 +305,7 @@ func TestAMemberThatGetsNoPartitionEnds(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "orders"))
 	succeed(t, c, "one\n", "produce", "orders", "-q")
 	member(t, c, "billing", kgo.Balancers(kgo.RangeBalancer()),
-		kgo.HeartbeatInterval(50*time.Millisecond), kgo.InstanceID("a")) // so that it is the first in order
+		kgo.HeartbeatInterval(50*time.Millisecond), kgo.InstanceID("a")) // "a" is the first in order
 	r := troupe(t, c, "", "consume", "orders", "-g", "billing", "-q")
 	if r.code != ExitOK || r.out != "" {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.err)

@@ -72,7 +72,8 @@ func TestTransactionsAreListedAndDescribed(t *testing.T) {
 	}
 	out := spaces(succeed(t, c, "", "txn", "describe", "shop"))
 	want := fmt.Sprintf(`^shop: Ongoing for \d+s of at most 1m0s, producer %d epoch 0, `+
-		`coordinator is node 0\n\nTOPIC  PARTITION  FIRST OFFSET  LAST WRITE\norders  0  0  \d+s ago\norders  1  `,
+		`coordinator is node 0\n\nTOPIC  PARTITION  FIRST OFFSET  LAST WRITE\norders  0  0  \d+s ago\n`+
+		`orders  1  `,
 		producerOf(t, shop))
 	if !regexp.MustCompile(want).MatchString(out) {
 		t.Errorf("described as\n%swant\n%s", out, want)
