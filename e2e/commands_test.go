@@ -254,8 +254,8 @@ func TestTheLagOfGroupsIsAMetric(t *testing.T) {
 	n.Troupe("consume", "orders", "--group", "billing", "--count", "4")
 	const labels = `{consumergroup="billing",partition="0",topic="orders"}`
 	for series, want := range map[string]string{
-		"kafka_consumergroup_current_offset" + labels: "4",
-		"kafka_consumergroup_lag" + labels:            "6",
+		"kafka_consumergroup_current_offset" + labels:                                    "4",
+		"kafka_consumergroup_lag" + labels:                                               "6",
 		`kafka_consumergroup_lag_sum{consumergroup="billing",topic="orders"}`:            "6",
 		`kafka_consumergroup_current_offset_sum{consumergroup="billing",topic="orders"}`: "4",
 		`kafka_consumergroup_members{consumergroup="billing"}`:                           "0",
