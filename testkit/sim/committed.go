@@ -170,7 +170,7 @@ func (t *truth) committedRead(p *partition, r *replica, at messages.Offset,
 			}
 			skip := aborted.skips(t, &batch)
 			if !batch.Control() {
-				for o, v := range t.values(p, batch) {
+				for o, v := range t.values(batch) {
 					yield(o, output{tx: t.txns[binary.BigEndian.Uint64(v)],
 						in:     int32(binary.BigEndian.Uint32(v[8:])),
 						offset: messages.Offset(binary.BigEndian.Uint64(v[12:])), visible: !skip})

@@ -42,27 +42,19 @@ func (r *replica) compactStep(step func()) {
 	r.n.do(r.n.w.between(50*time.Microsecond, 50*time.Millisecond), step)
 }
 
-// key is that of a record of the partition, by what is known of it as its value.
-func (p *partition) key(value []byte) string {
-	if p.internal {
-		return string(value[2 : 2+int(value[1])])
-	}
-	return keyOf(value)
-}
-
 // superseded reports whether a record may be gone from a compacted log: a newer
-// one of its key is there, or it is of a transaction, which may have been aborted.
+// one of its key is there.
 func (p *partition) superseded(
 	o messages.Offset, value []byte, have map[string]messages.Offset,
 ) bool {
-	return p.compacted && (have[p.key(value)] > o || p.internal && value[0] == 1)
+	return p.compacted && have[keyOf(value)] > o
 }
 
 // newest returns the offset of the newest record of each key.
-func (p *partition) newest(values map[messages.Offset][]byte) map[string]messages.Offset {
+func newest(values map[messages.Offset][]byte) map[string]messages.Offset {
 	last := map[string]messages.Offset{}
 	for o, v := range values { // any order: the largest counts
-		last[p.key(v)] = max(last[p.key(v)], o)
+		last[keyOf(v)] = max(last[keyOf(v)], o)
 	}
 	return last
 }
@@ -77,7 +69,7 @@ func (w *World) expectSameRecords(p *partition, start messages.Offset, a, b *rep
 		from, to   map[messages.Offset][]byte
 		node, peer messages.NodeID
 	}{{one, two, a.n.id, b.n.id}, {two, one, b.n.id, a.n.id}} {
-		last := p.newest(x.to)
+		last := newest(x.to)
 		for o, v := range x.from { // any order: one failure is as good as another
 			other, there := x.to[o]
 			if o >= start && (there && !bytes.Equal(v, other) ||

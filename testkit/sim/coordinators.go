@@ -46,12 +46,12 @@ func (n *node) startCoordinators() {
 }
 
 // CreateInternalTopics makes the topics that keep groups and transactions, with few
-// partitions.
+// partitions, and with so small segments that they are compacted all the time.
 func (w *World) CreateInternalTopics(partitions int32) {
 	w.t.Helper()
 	for _, kind := range []coord.Kind{coord.Group, coord.Txn} {
 		w.CreateTopic(kind.Topic(), Topic{Partitions: partitions, Replicas: 3, MinInSync: 2,
-			Configs: messages.Config{"cleanup.policy": "compact"}})
+			Configs: Compacted()})
 	}
 }
 

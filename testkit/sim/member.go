@@ -28,7 +28,8 @@ type member struct {
 	owned []int32 // partitions of the worker's input, ascending
 	// settled: the worker may go on with what it owns. If not it calls settle.
 	settled bool
-	beating int // counts the loops of heartbeats: the last one is in force
+	assigns bool // it leads the group in a generation whose assignment is to come
+	beating int  // counts the loops of heartbeats: the last one is in force
 
 	// Of a consumer group: what the coordinator gave last, and what it was told.
 	given, told []int32
@@ -77,8 +78,8 @@ func (m *member) join(then func()) {
 			RequireKnownID:     true, Reply: reply}
 	}, func(a group.Joined, err error) {
 		if err = errors.Join(err, a.Err); err == nil {
-			m.id, m.epoch = a.MemberID, a.Generation
-			m.sync(m.assignments(a), then)
+			m.id, m.epoch, m.assigns = a.MemberID, a.Generation, a.Leader == a.MemberID
+			k.do(k.w.between(0, 10*time.Millisecond), func() { m.sync(m.assignments(a), then) })
 			return
 		}
 		switch {
@@ -118,6 +119,7 @@ func (m *member) assignments(a group.Joined) map[string][]byte {
 
 func (m *member) sync(assignments map[string][]byte, then func()) {
 	k := m.k
+	m.assigns = false
 	groupCall(k, rebalanceTimeout+10*time.Second, func(reply func(group.Synced)) coord.Request {
 		return &group.Sync{MemberID: m.id, Generation: m.epoch, ProtocolType: "consumer",
 			Protocol: "range", Assignments: assignments, Reply: reply}

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/troupelog/troupe/actors/control"
@@ -236,7 +235,7 @@ func (w *World) operate() {
 		w.churn()
 		return
 	case 7:
-		if strings.HasPrefix(t.Name, "__") || w.truth.of(t, id.Partition).outputs {
+		if p := w.truth.of(t, id.Partition); p.internal || p.outputs {
 			return // nobody deletes what is the state of others
 		}
 		w.DeleteRecords(id, messages.Offset(w.rng.Int64N(int64(w.truth.of(t, id.Partition).end)+1)))

@@ -2,7 +2,7 @@ package sim
 
 import (
 	"bytes"
-	"slices"
+	"strings"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -28,18 +28,18 @@ type partition struct {
 	id    messages.PartitionID
 	// compacted: replicas may lack records of which there are newer ones.
 	compacted bool
-	internal  bool                                     // its records are those of coordinators, with keys of their own
+	internal  bool                                     // its records are the state of coordinators
+	ordered   bool                                     // they are those of producers
+	outputs   bool                                     // they are those of workers' transactions
 	leaders   map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
 	acked     map[messages.Offset][]byte               // values that were acknowledged
 	end       messages.Offset                          // after the last of them
 	seen      map[messages.Offset][]byte               // values that readers saw
+	stable    messages.Offset                          // how far read_committed consumers have come
 	dropped   messages.Offset                          // deletion was asked of what is before it
 	epoch     messages.PartitionEpoch
 	// marks are the last watermarks of a leadership: the high one and what is stable.
-	marks   map[mark][2]messages.Offset
-	ordered bool            // its records are those of producers
-	outputs bool            // its records are those of transactions
-	stable  messages.Offset // how far read_committed consumers have come
+	marks map[mark][2]messages.Offset
 }
 
 // mark is one leadership of one process.
@@ -58,9 +58,10 @@ func (t *truth) of(topic *messages.Topic, index int32) *partition {
 	p := t.parts[id]
 	if p == nil {
 		p = &partition{topic: topic.Name, id: id,
-			compacted: topic.Configs["cleanup.policy"] == "compact", internal: topic.Internal(),
-			leaders: map[messages.LeaderEpoch]messages.NodeID{},
-			acked:   map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
+			compacted: topic.Configs["cleanup.policy"] == "compact",
+			internal:  strings.HasPrefix(topic.Name, "__"),
+			leaders:   map[messages.LeaderEpoch]messages.NodeID{},
+			acked:     map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
 			marks: map[mark][2]messages.Offset{}}
 		t.parts[id] = p
 		t.order = append(t.order, p)
@@ -176,7 +177,7 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 			if err != nil {
 				t.w.t.Fatalf("node %d serves a bad batch at %d: %v", r.n.id, at, err)
 			}
-			for o, v := range t.values(r.truth, b) {
+			for o, v := range t.values(b) {
 				values[o] = v
 			}
 			batches = append(batches, b)
@@ -186,9 +187,8 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 	return values, batches
 }
 
-// values are a batch's, by offset; of an internal topic together with the keys.
-// Nobody is shown those of markers.
-func (t *truth) values(p *partition, b record.Batch) map[messages.Offset][]byte {
+// values are a batch's, by offset. Nobody is shown those of markers.
+func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
 	out := map[messages.Offset][]byte{}
 	if b.Control() {
 		return out
@@ -198,13 +198,6 @@ func (t *truth) values(p *partition, b record.Batch) map[messages.Offset][]byte 
 			t.w.t.Fatalf("records at %d: %v", b.BaseOffset, err)
 		}
 		out[r.Offset] = bytes.Clone(r.Value)
-		if p.internal {
-			txn := byte(0)
-			if b.Transactional() {
-				txn = 1
-			}
-			out[r.Offset] = slices.Concat([]byte{txn, byte(len(r.Key))}, r.Key, r.Value)
-		}
 	}
 	return out
 }
@@ -241,7 +234,7 @@ func (t *truth) read(p *partition, r *replica) {
 				t.w.t.Fatalf("%s-%d: a consumer sees offset %d, the high watermark is %d",
 					p.topic, p.id.Partition, batch.LastOffset(), res.HighWatermark)
 			}
-			for o, v := range t.values(p, batch) {
+			for o, v := range t.values(batch) {
 				if was, ok := p.seen[o]; ok && !bytes.Equal(was, v) {
 					t.w.t.Fatalf("%s-%d: offset %d was read as %x and is %x now",
 						p.topic, p.id.Partition, o, was, v)

@@ -150,13 +150,13 @@ func randomWorld(t *testing.T, seed uint64) {
 	}
 	w.CreateInternalTopics(2)
 	w.CreateTopic("results", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
+	protocols := []group.Type{group.Classic, group.Consumer}
 	for i := range 2 {
 		w.Work(fmt.Sprint("classic", i), Job{Group: "classic", Protocol: group.Classic, In: "orders",
 			Out: "results", V2: seed%4 < 2})
 		w.Work(fmt.Sprint("consumer", i), Job{Group: "consumer", Protocol: group.Consumer,
 			In: "orders", Out: "results", V2: seed%4 >= 2})
-		w.Work(fmt.Sprint("plain", i), Job{Group: "plain",
-			Protocol: []group.Type{group.Classic, group.Consumer}[seed%2], In: "orders"})
+		w.Work(fmt.Sprint("plain", i), Job{Group: "plain", Protocol: protocols[seed%2], In: "orders"})
 	}
 	w.Chaos(90 * time.Second)
 	w.Rest()
