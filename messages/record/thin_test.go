@@ -76,7 +76,8 @@ func expectHeader(t *testing.T, b, left *Batch, want []rec) {
 		latest = max(latest, r.timestamp)
 	}
 	h := left.Header
-	h.Length, h.CRC, h.BaseTimestamp, h.MaxTimestamp = b.Length, b.CRC, b.BaseTimestamp, b.MaxTimestamp
+	h.Length, h.CRC = b.Length, b.CRC
+	h.BaseTimestamp, h.MaxTimestamp = b.BaseTimestamp, b.MaxTimestamp
 	h.Attributes &^= attrDeleteHorizon
 	h.Count = b.Count
 	if h != b.Header {

@@ -1,9 +1,9 @@
 package commitlog
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/troupelog/troupe/actors/producers"
@@ -75,7 +75,7 @@ func (k *keyed) whole() {
 	k.t.Helper()
 	for _, name := range fileNames(k.t, k.disk) {
 		for _, suffix := range []string{".swap", ".cleaned"} {
-			if bytes.HasSuffix([]byte(name), []byte(suffix)) {
+			if strings.HasSuffix(name, suffix) {
 				k.t.Fatalf("%s is left", name)
 			}
 		}
