@@ -63,21 +63,22 @@ var layers = []layer{
 
 	{"node/kafka", []string{"messages/...", "netio"}},
 	{"node/metrics", []string{"messages/..."}},
+	{"node/lag", []string{"messages/..."}},
 	{"node/logging", []string{"messages/..."}},
 	{"node/admin", []string{"messages/..."}},
 	{"node/config", []string{"messages/...", "persistence/vfs"}},
 	{"node/refdoc", []string{"messages/...", "node/config", "node/metrics"}},
 	{"node", []string{
 		"messages/...", "actors/...", "cluster/...", "persistence/...",
-		"node/kafka", "node/metrics", "node/logging", "node/admin", "node/config",
+		"node/kafka", "node/metrics", "node/lag", "node/logging", "node/admin", "node/config",
 	}},
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},
 	{".", []string{"node/...", "persistence/vfs"}},
 
 	{"testkit", []string{"messages/..."}},
 	{"testkit/sim", []string{
-		"messages/...", "actors", "actors/control", "actors/topics", "persistence/registry",
-		"persistence/vfs", "persistence/segment",
+		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
+		"persistence/registry", "persistence/vfs", "persistence/segment",
 	}},
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},
@@ -93,10 +94,10 @@ var outside = map[string][]string{
 		"node/logging",
 	},
 	"github.com/twmb/franz-go/pkg/kmsg": {
-		"node/kafka", "node/metrics", "node/cli", "bench", "testkit",
+		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
 	},
 	"github.com/twmb/franz-go/pkg/kerr":   {"node/kafka", "node/metrics", "node/cli", "testkit"},
-	"github.com/twmb/franz-go":            {"node/cli", "bench", "testkit"},
+	"github.com/twmb/franz-go":            {"node/cli", "node/lag", "bench", "testkit"},
 	"go.etcd.io/bbolt":                    {"persistence/registry"},
 	"github.com/hashicorp/consul/api":     {"persistence/registry", "cluster"},
 	"github.com/spf13/cobra":              {"node/cli"},

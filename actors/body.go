@@ -51,6 +51,9 @@ type Recorded struct {
 func NewReplicaBody(env *Env, c ReplicaBodyConfig) *ReplicaBody {
 	face := newFace(c.ID, c.Topic)
 	face.send = c.Send
+	if env.Led != nil {
+		face.led = func(e messages.LeaderEpoch) { env.Led(c.Topic, c.ID.Partition, e) }
+	}
 	r := newReplica(env, face, &bodyDirectory{c: c}, c.Folder)
 	r.out = c.Out
 	env.replicas.Store(c.ID.PartitionID, face)

@@ -107,6 +107,8 @@ type Env struct {
 	// Led hears of every leadership of a replica here, by its epoch, and with
 	// NoEpoch of its end. It must not block. Nil: nobody asks.
 	Led func(topic string, partition int32, epoch messages.LeaderEpoch)
+	// Deleted hears of topics that were deleted. It must not block. Nil: nobody asks.
+	Deleted func(topic string)
 
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses

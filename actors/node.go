@@ -194,7 +194,12 @@ func (n *node) Delete(ids []messages.PartitionID) {
 func (n *node) Moved(tp messages.TopicPartition) { n.env.IDs.Forget(KindPartition, tp.String()) }
 
 // Dropped implements control.NodeOutbox.
-func (n *node) Dropped(topic string) { n.env.Metrics.ForgetTopic(topic) }
+func (n *node) Dropped(topic string) {
+	n.env.Metrics.ForgetTopic(topic)
+	if n.env.Deleted != nil {
+		n.env.Deleted(topic)
+	}
+}
 
 // Strays implements control.NodeOutbox.
 func (n *node) Strays(im *messages.Image) {

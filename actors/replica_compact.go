@@ -69,6 +69,9 @@ func (r *replica) compactDue() {
 	if r.store == nil || r.leaving || r.compacting || !face.wanted.Load() || r.unfinished != nil {
 		return
 	}
+	if !r.flushing && r.store.Durable() < r.store.Sealed() {
+		r.flush() // what is not on disk is not compacted
+	}
 	now, hw := r.env.Now(), r.watermark()
 	stable := r.producers.LastStable(hw)
 	out, err := r.store.PrepareCompaction(commitlog.CompactOptions{
@@ -89,8 +92,8 @@ func (r *replica) compactDue() {
 	if !out.Again.IsZero() {
 		again = out.Again.UnixMilli()
 	}
-	if stable < r.store.Sealed() {
-		again = 0 // it goes up without a sign
+	if stable < r.store.Sealed() || r.store.Durable() < r.store.Sealed() {
+		again = 0 // they go up without a sign
 	}
 	face.again.Store(again)
 	if out.Compaction == nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/config"
 	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/logging"
 	"github.com/troupelog/troupe/node/metrics"
 	"github.com/troupelog/troupe/persistence/datadir"
@@ -87,6 +88,7 @@ type Node struct {
 	end          func() // of cluster; set with it
 	storage      *actor.PID
 	metrics      *metrics.Node
+	lags         *lag.Watch
 	health       *health
 	sockets      *sockets
 	kafka        *kafka.Server
@@ -222,6 +224,9 @@ func (n *Node) stop() error {
 	n.removeAddress()
 	if n.member != nil {
 		n.handOver()
+	}
+	if n.lags != nil {
+		n.lags.Close()
 	}
 	if n.coordinators != nil { // members that wait for others would hold up their connections
 		ctx, cancel := context.WithTimeout(context.Background(), drainCoordinators)

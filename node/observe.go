@@ -10,6 +10,7 @@ import (
 	"github.com/troupelog/troupe/actors"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/metrics"
 )
 
@@ -63,6 +64,8 @@ func (n *Node) snapshot() metrics.Snapshot {
 	if err == nil {
 		s.LogDirs = logDirs(dirs)
 	}
+	lags := n.lags.Groups(ctx)
+	s.Groups, s.GroupsLeftOut = consumerGroups(lags.Groups), lags.LeftOut
 	k := n.kafka.Stats()
 	s.Budgets = []metrics.Budget{{Name: "requests", Used: k.QueuedBytes, Limit: k.QueuedLimit}}
 	return s
@@ -92,6 +95,19 @@ func logDirs(dirs []messages.LogDir) []metrics.LogDir {
 		}
 		for _, r := range d.Replicas {
 			out[i].UsedBytes += r.Bytes
+		}
+	}
+	return out
+}
+
+func consumerGroups(groups []lag.Group) []metrics.ConsumerGroup {
+	out := make([]metrics.ConsumerGroup, len(groups))
+	for i, g := range groups {
+		out[i] = metrics.ConsumerGroup{ID: g.ID, Members: g.Members,
+			Partitions: make([]metrics.GroupPartition, len(g.Partitions))}
+		for j, p := range g.Partitions {
+			out[i].Partitions[j] = metrics.GroupPartition{Topic: p.Topic, Partition: p.Partition,
+				Committed: p.Committed, Lag: p.Lag, Behind: p.Behind}
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/kafka"
+	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/logging"
 )
 
@@ -123,7 +125,7 @@ func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
 		NewProducerID: n.client.NewProducerID, Failed: n.metrics.ActorRestarted,
 	})
 	if err == nil {
-		n.env.Led = n.coordinators.Led
+		n.env.Led, n.env.Deleted = n.coordinators.Led, n.coordinators.Deleted
 	}
 	return err
 }
@@ -249,6 +251,20 @@ func (n *Node) serveKafka() {
 		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
 		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
 	}, partitions{n.client}, n.client, n.coordinators, settings{n})
+	n.lags = lag.New(lag.Config{
+		Self: n.env.Self, Groups: n.coordinators, Image: n.client.Image, Now: time.Now,
+		Leading: func(t *messages.Topic, p int32) (lag.Partition, error) {
+			r, err := n.client.Replica(t, p)
+			if err != nil {
+				return nil, err
+			}
+			return r, nil
+		},
+		MaxPartitions: func() int {
+			most, _ := strconv.Atoi(n.setting("metrics.consumer.lag.max.partitions")) // checked when set
+			return most
+		},
+	})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
 		go func() {

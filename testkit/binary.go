@@ -27,8 +27,9 @@ var built struct {
 }
 
 // Main runs the tests of a package and removes the binary they built and what
-// they share. Call it from TestMain; Binary needs it.
+// they share. Call it from TestMain; Binary and StartCopy need it.
 func Main(m *testing.M) {
+	playCopier()
 	dir, err := os.MkdirTemp("", "troupe-testkit-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testkit:", err)

@@ -287,6 +287,44 @@ func (c *Cluster) Controller() *Node {
 	return controller
 }
 
+// GroupCoordinator returns the node that coordinates a group, once there is one
+// that runs.
+func (c *Cluster) GroupCoordinator(group string) *Node {
+	c.tb.Helper()
+	return c.coordinator("group "+group, func(ctx context.Context) kadm.FindCoordinatorResponses {
+		return c.administrator().FindGroupCoordinators(ctx, group)
+	})
+}
+
+// TxnCoordinator returns the node that coordinates the transactions of a
+// transactional id, once there is one that runs.
+func (c *Cluster) TxnCoordinator(id string) *Node {
+	c.tb.Helper()
+	return c.coordinator("transactional id "+id,
+		func(ctx context.Context) kadm.FindCoordinatorResponses {
+			return c.administrator().FindTxnCoordinators(ctx, id)
+		})
+}
+
+func (c *Cluster) coordinator(
+	what string, find func(ctx context.Context) kadm.FindCoordinatorResponses,
+) *Node {
+	c.tb.Helper()
+	var node *Node
+	var last error
+	eventually(c.tb, what+" has a coordinator", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		for _, found := range find(ctx) {
+			if last = found.Err; last == nil {
+				node = c.Node(found.NodeID)
+			}
+		}
+		return node != nil && node.Running()
+	}, func() string { return fmt.Sprint(last) })
+	return node
+}
+
 // Node returns the node with an id, or nil.
 func (c *Cluster) Node(id int32) *Node {
 	for _, n := range c.Nodes {

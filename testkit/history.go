@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,10 @@ type History struct {
 type place struct {
 	topic     string
 	partition int32
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.topic, q.topic), cmp.Compare(p.partition, q.partition))
 }
 
 type read struct {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/troupelog/troupe/actors/topics"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/wire"
 )
 
@@ -166,7 +167,11 @@ func (c *Controller) balance(now time.Time) {
 	if c.cfg.Settings("auto.leader.rebalance.enable") != "true" {
 		step = p.Drain
 	}
-	moved := step(int(c.number("rebalance.max.partitions")))
+	limit := int(c.number("rebalance.max.partitions"))
+	moved := p.Widen(limit, c.internalCopies)
+	if moved == 0 {
+		moved = step(limit)
+	}
 	if moved == 0 || p.Empty() {
 		return
 	}
@@ -174,4 +179,12 @@ func (c *Controller) balance(now time.Time) {
 		c.log.Info().Int("partitions", moved).Msg("replicas or leaderships are moved for balance")
 		c.balanceAt = now.Add(balanceStep)
 	}
+}
+
+// internalCopies is how many replicas an internal topic is to have.
+func (c *Controller) internalCopies(topic string) int {
+	if topic == coord.TxnTopic {
+		return int(c.number("transaction.state.log.replication.factor"))
+	}
+	return int(c.number("offsets.topic.replication.factor"))
 }

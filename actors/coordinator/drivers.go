@@ -94,7 +94,11 @@ func (d txnDriver) owner(key []byte) (string, bool, error) {
 
 func (d txnDriver) machine(id string) coord.Machine {
 	out := newTxnOut(d.s.c)
-	return &txnMachine{txns.New(id, d.s.txnConfig, out), out}
+	return &txnMachine{newTxn(id, d.s, out), out}
+}
+
+func newTxn(id string, s *shard, out txns.Outbox) *txns.Txn {
+	return txns.New(id, s.txnConfig, out)
 }
 
 func (s *shard) txnConfig() txns.Config {

@@ -153,6 +153,16 @@ func (c *Coordinators) hand(kind coord.Kind, id string, r coord.Request) {
 	s.handle(id, r)
 }
 
+// Deleted tells the groups of this node that a topic is gone. It does not block.
+// Those whose partition is being replayed do not hear of it: they know the topic's
+// id, and its offsets expire.
+func (c *Coordinators) Deleted(topic string) {
+	all, _ := c.members(coord.Group)
+	for _, m := range all {
+		m.shard.handle(m.id, &group.TopicsDeleted{Topics: []string{topic}})
+	}
+}
+
 // Moved is the message that tells the actor of a group or transactional id that
 // it lives elsewhere now. It means nothing to it: its shard ends it.
 type Moved struct{}

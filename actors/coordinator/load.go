@@ -18,49 +18,92 @@ const (
 	loadPatience = time.Second
 )
 
-// load replays the shard's partition up to where the log ended when it began.
-// What lies there was appended by earlier leaders, and counts once it is on every
-// in-sync replica: the replay waits for that.
-func (s *shard) load(ctx context.Context) (*replayer, error) {
+// loading is a replay under way: of a shard's partition, up to where the log ended
+// when it began. What lies there was appended by earlier leaders, and counts once it
+// is on every in-sync replica: the replay waits for that, or rather whoever runs it.
+type loading struct {
+	s         *shard
+	log       Partition
+	r         *replayer
+	next, end messages.Offset
+	buf       []byte
+}
+
+// progress says how a replay goes on.
+type progress int8
+
+const (
+	loadMore  progress = iota // with another step
+	loadWaits                 // with another step when there is more to see than next
+	loadDone                  // not at all
+)
+
+func newLoading(s *shard, d driver) (*loading, error) {
 	log, err := s.leading()
 	if err != nil {
 		return nil, err
 	}
-	r := newReplayer(s.c.drivers[s.key.kind](s))
 	at := log.Offsets()
-	next, end := at.LogStart, at.LogEnd
-	var buf []byte
-	for next < end {
+	return &loading{s: s, log: log, r: newReplayer(d), next: at.LogStart, end: at.LogEnd}, nil
+}
+
+// step takes in what can be read at once.
+func (l *loading) step() (progress, error) {
+	if l.next >= l.end {
+		return l.done()
+	}
+	res := l.log.Read(data.Read{From: l.next, MaxBytes: loadBytes, MinOne: true,
+		CurrentEpoch: l.s.epoch, LastEpoch: messages.NoEpoch})
+	switch {
+	case res.Err != nil:
+		return loadDone, res.Err
+	case res.View.Bytes > 0:
+	case res.HighWatermark >= l.end:
+		return l.done() // nothing is left of the rest
+	default:
+		return loadWaits, nil
+	}
+	var err error
+	l.buf, err = res.View.AppendTo(l.buf[:0])
+	res.View.Release()
+	if err != nil {
+		return loadDone, fmt.Errorf("%s at offset %d: %w", l.s.name(), l.next, err)
+	}
+	if l.next, err = l.r.take(l.buf, l.next); err != nil {
+		return loadDone, fmt.Errorf("%s: %w", l.s.name(), err)
+	}
+	return loadMore, nil
+}
+
+// done makes sure that all was read under the shard's own leadership.
+func (l *loading) done() (progress, error) {
+	if l.log.Offsets().Epoch != l.s.epoch {
+		return loadDone, fmt.Errorf("%s: %w", l.s.name(), messages.ErrNotLeader)
+	}
+	return loadDone, nil
+}
+
+// load replays the shard's partition.
+func (s *shard) load(ctx context.Context) (*replayer, error) {
+	l, err := newLoading(s, s.c.drivers[s.key.kind](s))
+	if err != nil {
+		return nil, err
+	}
+	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		res := log.Read(data.Read{From: next, MaxBytes: loadBytes, MinOne: true,
-			CurrentEpoch: s.epoch, LastEpoch: messages.NoEpoch})
-		if res.Err != nil {
-			return nil, res.Err
+		p, err := l.step()
+		if err == nil && p == loadWaits {
+			err = s.await(ctx, l.log, l.next)
 		}
-		if res.View.Bytes == 0 {
-			if res.HighWatermark >= end {
-				break // nothing is left of the rest
-			}
-			if err := s.await(ctx, log, next); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		buf, err = res.View.AppendTo(buf[:0])
-		res.View.Release()
 		if err != nil {
-			return nil, fmt.Errorf("%s at offset %d: %w", s.name(), next, err)
+			return nil, err
 		}
-		if next, err = r.take(buf, next); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name(), err)
+		if p == loadDone {
+			return l.r, nil
 		}
 	}
-	if log.Offsets().Epoch != s.epoch {
-		return nil, fmt.Errorf("%s: %w", s.name(), messages.ErrNotLeader)
-	}
-	return r, nil
 }
 
 // await waits until there may be more to read.

@@ -119,23 +119,36 @@ func (a *memberActor) retired(ctx actor.Context) {
 // Append implements Outbox.
 func (a *memberActor) Append(w *coord.Write) {
 	root, self := a.root, a.pid
-	batch, err := encode(w, messages.Timestamp(time.Now().UnixMilli()))
+	written := func(err error) { root.Send(self, written{w, err}) }
+	ap, err := a.shard.appendOf(w, a.id, time.Now(), written)
 	if err != nil {
-		root.Send(self, written{w, err})
+		written(err)
 		return
 	}
-	ap := &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: a.shard.epoch,
-		Done: func(r data.AppendResult) { root.Send(self, written{w, r.Err}) }}
 	if w.Producer != messages.NoProducerID {
-		a.shard.begun(w.Producer, a.id)
 		ap.Verify = a.shard.verify(w)
 	}
 	log, err := a.shard.leading()
 	if err != nil {
-		root.Send(self, written{w, err})
+		written(err)
 		return
 	}
 	log.Append(ap)
+}
+
+// appendOf makes the append of a member's write. done is called as the Done of the
+// append is.
+func (s *shard) appendOf(w *coord.Write, id string, now time.Time, done func(error)) (
+	*data.Append, error) {
+	batch, err := encode(w, messages.Timestamp(now.UnixMilli()))
+	if err != nil {
+		return nil, err
+	}
+	if w.Producer != messages.NoProducerID {
+		s.ends.begun(w.Producer, id)
+	}
+	return &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: s.epoch,
+		Done: func(r data.AppendResult) { done(r.Err) }}, nil
 }
 
 // verify returns how the leader of the shard's partition makes sure that it is part
@@ -146,13 +159,19 @@ func (s *shard) verify(w *coord.Write) func(reply func(error)) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), peerWait)
 			defer cancel()
-			added := s.c.AddToTxn(ctx, w.TransactionalID, txn.Add{Producer: w.Producer,
-				Epoch: w.Epoch, VerifyOnly: true, Partitions: []messages.TopicPartition{
-					{Topic: s.key.kind.Topic(), Partition: s.key.partition}}})
-			reply(errors.Join(append(added.Errs, added.Err)...))
+			reply(verdictOf(s.c.AddToTxn(ctx, w.TransactionalID, s.question(w))))
 		}()
 	}
 }
+
+// question asks whether the shard's partition is part of the transaction of a write.
+func (s *shard) question(w *coord.Write) txn.Add {
+	return txn.Add{Producer: w.Producer, Epoch: w.Epoch, VerifyOnly: true,
+		Partitions: []messages.TopicPartition{
+			{Topic: s.key.kind.Topic(), Partition: s.key.partition}}}
+}
+
+func verdictOf(a txn.Added) error { return errors.Join(append(a.Errs, a.Err)...) }
 
 // leading returns the replica, if it still leads.
 func (s *shard) leading() (Partition, error) {
@@ -164,8 +183,10 @@ func (s *shard) leading() (Partition, error) {
 }
 
 // Patience implements Outbox.
-func (a *memberActor) Patience() time.Duration {
-	ms, err := strconv.Atoi(a.shard.c.cfg.Settings("offsets.commit.timeout.ms"))
+func (a *memberActor) Patience() time.Duration { return a.shard.patience() }
+
+func (s *shard) patience() time.Duration {
+	ms, err := strconv.Atoi(s.c.cfg.Settings("offsets.commit.timeout.ms"))
 	if err != nil {
 		return 5 * time.Second
 	}

@@ -68,18 +68,12 @@ type shard struct {
 	closed  bool  // for good
 	members map[string]*member
 
-	// open are the members with offsets of transactions that are not over, late the
-	// ends of transactions while the partition was being replayed.
-	txns sync.Mutex
-	open map[messages.ProducerID]map[string]bool
-	late []*group.TxnEnded
-	// replaying: ends of transactions go to late.
-	replaying bool
+	ends txnEnds
 }
 
 func newShard(c *Coordinators, key shardKey, epoch messages.LeaderEpoch) *shard {
-	s := &shard{c: c, key: key, epoch: epoch, replaying: true,
-		open: map[messages.ProducerID]map[string]bool{}}
+	s := &shard{c: c, key: key, epoch: epoch}
+	s.ends.shut()
 	s.why = fmt.Errorf("%s: %w", s.name(), messages.ErrCoordinatorLoading)
 	return s
 }
@@ -121,29 +115,10 @@ func (s *shard) list() ([]*member, error) {
 	return all, s.why
 }
 
-// begun notes that a member writes offsets as part of a transaction.
-func (s *shard) begun(producer messages.ProducerID, id string) {
-	s.txns.Lock()
-	defer s.txns.Unlock()
-	if s.open[producer] == nil {
-		s.open[producer] = map[string]bool{}
-	}
-	s.open[producer][id] = true
-}
-
 // ended tells the members with offsets of a transaction that its marker is in the
 // partition. The replica calls it, in the order of the log.
 func (s *shard) ended(m *group.TxnEnded) {
-	s.txns.Lock()
-	if s.replaying {
-		s.late = append(s.late, m)
-		s.txns.Unlock()
-		return
-	}
-	ids := s.open[m.Producer]
-	delete(s.open, m.Producer)
-	s.txns.Unlock()
-	for id := range ids {
+	for _, id := range s.ends.ended(m) {
 		s.handle(id, m)
 	}
 }
@@ -213,10 +188,7 @@ func (a *shardActor) replay(ctx actor.Context) {
 
 // shut keeps requests out for as long as the partition is being replayed.
 func (a *shardActor) shut(why error) {
-	a.txns.Lock()
-	a.replaying, a.late = true, nil
-	a.open = map[messages.ProducerID]map[string]bool{}
-	a.txns.Unlock()
+	a.ends.shut()
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	a.members = map[string]*member{}
@@ -250,12 +222,7 @@ func (a *shardActor) loaded(ctx actor.Context, m loaded) {
 		a.why = nil
 	}
 	a.gate.Unlock()
-	a.txns.Lock()
-	a.open, a.replaying = m.r.open, false
-	late := a.late
-	a.late = nil
-	a.txns.Unlock()
-	for _, end := range late {
+	for _, end := range a.ends.loaded(m.r.open) {
 		a.ended(end)
 	}
 	a.c.log.Debug().Str("partition", a.name()).Int32("epoch", int32(a.epoch)).

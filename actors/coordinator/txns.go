@@ -55,6 +55,19 @@ func (c *Coordinators) WriteMarkers(ctx context.Context, m txn.Markers) []error 
 // writeMarker ends a transaction in one partition. done is called once and must
 // not block.
 func (c *Coordinators) writeMarker(m *txn.Markers, tp messages.TopicPartition, done func(error)) {
+	c.appendMarker(m, tp, func(err error) {
+		if err == nil && tp.Topic == coord.OffsetsTopic {
+			if s, ok := c.shards.Load(shardKey{coord.Group, tp.Partition}); ok {
+				s.(*shard).ended(endOfTxn(m))
+			}
+		}
+		done(err)
+	})
+}
+
+// appendMarker has the leader write the marker; see Partition.
+func (c *Coordinators) appendMarker(m *txn.Markers, tp messages.TopicPartition,
+	done func(error)) {
 	t := c.cfg.Image().Topic(tp.Topic)
 	if t == nil {
 		done(fmt.Errorf("%s: %w", tp, messages.ErrUnknownTopicOrPartition))
@@ -65,17 +78,12 @@ func (c *Coordinators) writeMarker(m *txn.Markers, tp messages.TopicPartition, d
 		done(err)
 		return
 	}
-	marker := data.Marker{Producer: m.Producer, Epoch: m.Epoch,
-		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit}
-	log.WriteMarker(marker, func(err error) {
-		if err == nil && tp.Topic == coord.OffsetsTopic {
-			if s, ok := c.shards.Load(shardKey{coord.Group, tp.Partition}); ok {
-				s.(*shard).ended(&group.TxnEnded{
-					Producer: m.Producer, Epoch: m.Epoch, Commit: m.Commit})
-			}
-		}
-		done(err)
-	})
+	log.WriteMarker(data.Marker{Producer: m.Producer, Epoch: m.Epoch,
+		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit}, done)
+}
+
+func endOfTxn(m *txn.Markers) *group.TxnEnded {
+	return &group.TxnEnded{Producer: m.Producer, Epoch: m.Epoch, Commit: m.Commit}
 }
 
 // AddToTxn is an Add at the coordinator of that id, on whatever node it is. The
@@ -205,20 +213,7 @@ func (c *Coordinators) sendMarkers(ctx context.Context, m txn.Markers,
 // that are done, those to be asked again, and why to give up.
 func (c *Coordinators) sendOnce(ctx context.Context, m txn.Markers,
 	partitions []messages.TopicPartition) (done, left []messages.TopicPartition, fenced error) {
-	im := c.cfg.Image()
-	byLeader := map[messages.NodeID][]messages.TopicPartition{}
-	for _, tp := range partitions {
-		t := im.Topic(tp.Topic)
-		switch {
-		case t == nil || int(tp.Partition) >= len(t.Partitions):
-			done = append(done, tp) // deleted: there is nothing to end
-		case t.Partitions[tp.Partition].Leader == messages.NoNode:
-			left = append(left, tp)
-		default:
-			n := t.Partitions[tp.Partition].Leader
-			byLeader[n] = append(byLeader[n], tp)
-		}
-	}
+	byLeader, done, left := route(c.cfg.Image(), partitions)
 	type answer struct {
 		asked []messages.TopicPartition
 		o     outcome
@@ -238,19 +233,47 @@ func (c *Coordinators) sendOnce(ctx context.Context, m txn.Markers,
 	}
 	for range byLeader {
 		a := <-answers
-		for i, tp := range a.asked {
-			err := a.o.err
-			if err == nil && i < len(a.o.errs) {
-				err = a.o.errs[i]
-			}
-			switch {
-			case err == nil:
-				done = append(done, tp)
-			case errors.Is(err, txn.ErrCoordinatorFenced), errors.Is(err, messages.ErrInvalidProducerEpoch):
-				fenced = errors.Join(fenced, fmt.Errorf("%s: %w", tp, err))
-			default:
-				left = append(left, tp)
-			}
+		d, l, f := tally(a.asked, a.o)
+		done, left, fenced = append(done, d...), append(left, l...), errors.Join(fenced, f)
+	}
+	return done, left, fenced
+}
+
+// route sorts partitions by the nodes that lead them; done are those that do not
+// exist, left those without a leader.
+func route(im *messages.Image, partitions []messages.TopicPartition) (
+	byLeader map[messages.NodeID][]messages.TopicPartition, done, left []messages.TopicPartition) {
+	byLeader = map[messages.NodeID][]messages.TopicPartition{}
+	for _, tp := range partitions {
+		t := im.Topic(tp.Topic)
+		switch {
+		case t == nil || int(tp.Partition) >= len(t.Partitions):
+			done = append(done, tp) // deleted: there is nothing to end
+		case t.Partitions[tp.Partition].Leader == messages.NoNode:
+			left = append(left, tp)
+		default:
+			n := t.Partitions[tp.Partition].Leader
+			byLeader[n] = append(byLeader[n], tp)
+		}
+	}
+	return byLeader, done, left
+}
+
+// tally sorts partitions by what a leader answered; see sendOnce.
+func tally(asked []messages.TopicPartition, o outcome) (
+	done, left []messages.TopicPartition, fenced error) {
+	for i, tp := range asked {
+		err := o.err
+		if err == nil && i < len(o.errs) {
+			err = o.errs[i]
+		}
+		switch {
+		case err == nil:
+			done = append(done, tp)
+		case errors.Is(err, txn.ErrCoordinatorFenced), errors.Is(err, messages.ErrInvalidProducerEpoch):
+			fenced = errors.Join(fenced, fmt.Errorf("%s: %w", tp, err))
+		default:
+			left = append(left, tp)
 		}
 	}
 	return done, left, fenced

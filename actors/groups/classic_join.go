@@ -58,7 +58,9 @@ func (c *classic) checkJoin(r *group.Join) error {
 	if _, taken := c.byID[r.NewMemberID]; r.MemberID == "" && (taken || r.NewMemberID == "") {
 		return c.errorf(messages.ErrInvalidRequest, "new member id %q", r.NewMemberID)
 	}
-	texts := []string{r.MemberID, r.NewMemberID, r.InstanceID, r.ClientID, r.ClientHost, r.ProtocolType}
+	texts := []string{
+		r.MemberID, r.NewMemberID, r.InstanceID, r.ClientID, r.ClientHost, r.ProtocolType,
+	}
 	for _, p := range r.Protocols {
 		texts = append(texts, p.Name)
 	}
@@ -252,12 +254,13 @@ func (c *classic) withReplaced(old, m *member) []*member {
 	return members
 }
 
-// distinct leaves the first of protocols with the same name.
+// distinct copies the protocols, of the same name the first. What a member says of
+// itself is kept for long, and must not keep a whole request with it.
 func distinct(protocols []group.Protocol) []group.Protocol {
 	kept := make([]group.Protocol, 0, len(protocols))
 	for _, p := range protocols {
 		if !slices.ContainsFunc(kept, func(k group.Protocol) bool { return k.Name == p.Name }) {
-			kept = append(kept, p)
+			kept = append(kept, group.Protocol{Name: p.Name, Metadata: slices.Clone(p.Metadata)})
 		}
 	}
 	return kept

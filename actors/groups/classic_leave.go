@@ -10,11 +10,10 @@ import (
 // is an empty one, is durable.
 func (c *classic) leave(now time.Time, r *group.Leave) {
 	errs := make([]error, len(r.Members))
-	left := false
+	before := len(c.members)
 	for i, l := range r.Members {
 		if _, pending := c.pending[l.MemberID]; pending && l.InstanceID == "" {
 			delete(c.pending, l.MemberID)
-			left = true
 			continue
 		}
 		m, err := c.leaver(l)
@@ -23,11 +22,8 @@ func (c *classic) leave(now time.Time, r *group.Leave) {
 			continue
 		}
 		c.remove(m, c.errorf(group.ErrUnknownMember, "member %q left", m.id))
-		left = true
 	}
-	if left {
-		c.membersGone(now)
-	}
+	c.goOn(now, len(c.members) < before)
 	c.g.afterwards(func(err error) {
 		if err != nil {
 			r.Refuse(err)
@@ -49,11 +45,11 @@ func (c *classic) leaver(l group.Leaving) (*member, error) {
 	return c.known(l.MemberID, l.InstanceID)
 }
 
-// membersGone goes on without members that left or were given up.
-func (c *classic) membersGone(now time.Time) {
+// goOn goes on when ids that were waited for, or with fewer also members, are gone.
+func (c *classic) goOn(now time.Time, fewer bool) {
 	if c.state == group.PreparingRebalance {
 		c.completeIfAllJoined(now)
-	} else if c.state != group.Empty {
+	} else if fewer {
 		c.prepare(now)
 	}
 }

@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/messages/coord"
@@ -67,7 +68,8 @@ func (c *classic) markSynced(m *member) {
 func (c *classic) assign(r *group.Sync) {
 	given := make(map[string][]byte, len(c.members))
 	for _, m := range c.members {
-		given[m.id] = r.Assignments[m.id] // nothing for a member that was left out
+		// A member that was left out gets nothing. The copy does not keep the request.
+		given[m.id] = slices.Clone(r.Assignments[m.id])
 	}
 	c.recorded = true
 	record := metadataRecord(c.g.id, c.metadata(c.members, c.leader, given))

@@ -38,15 +38,16 @@ func (c *classic) due() time.Time {
 	return earliest(c.timers.session, c.timers.join, c.timers.sync)
 }
 
-// tick does what is due, up to the first write: the rest is still due after it.
+// tick does what is due. It decides one write at most, that of a group without
+// members, and such a group has no other deadline.
 func (c *classic) tick(now time.Time) {
 	if isDue(c.timers.session, now) {
 		c.expireSessions(now)
 	}
-	if c.g.next == nil && isDue(c.timers.join, now) {
+	if isDue(c.timers.join, now) {
 		c.joinDue(now)
 	}
-	if c.g.next == nil && isDue(c.timers.sync, now) {
+	if isDue(c.timers.sync, now) {
 		c.dropUnsynced(now)
 	}
 }
@@ -54,12 +55,11 @@ func (c *classic) tick(now time.Time) {
 // expireSessions gives up members that were not heard of, and looks when the next
 // one has to be heard of.
 func (c *classic) expireSessions(now time.Time) {
-	gone := false
+	before := len(c.members)
 	c.timers.session = time.Time{}
 	for _, id := range slices.Sorted(maps.Keys(c.pending)) {
 		if isDue(c.pending[id], now) {
 			delete(c.pending, id)
-			gone = true
 			continue
 		}
 		c.timers.expectBy(c.pending[id])
@@ -72,12 +72,9 @@ func (c *classic) expireSessions(now time.Time) {
 			m.deadline = time.Time{} // it waits for us, and gets a new one then
 		default:
 			c.remove(m, c.errorf(group.ErrUnknownMember, "the session of member %q is over", m.id))
-			gone = true
 		}
 	}
-	if gone {
-		c.membersGone(now)
-	}
+	c.goOn(now, len(c.members) < before)
 }
 
 // dropUnsynced gives up the members that never asked for their assignment.

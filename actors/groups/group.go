@@ -130,7 +130,7 @@ func (g *Group) Loaded(now time.Time) {
 // Handle implements coord.Machine. Only a *group.Commit may come while another
 // one's write was not taken.
 func (g *Group) Handle(now time.Time, r coord.Request) {
-	invariant.That(g.inFlight == nil, "group %q is asked while a write is under way", g.id)
+	invariant.That(g.inFlight == nil, "a group is asked while a write is under way")
 	g.now = now
 	switch r := r.(type) {
 	case *group.Commit:
@@ -166,6 +166,10 @@ func (g *Group) refuseForeign(r coord.Request) {
 	case *group.Join:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrInconsistentProtocol))
 	case *group.ConsumerHeartbeat:
+		if !g.exists() { // it expired, or was deleted: the member joins again
+			r.Refuse(fmt.Errorf("group %q is not there: %w", g.id, group.ErrUnknownMember))
+			return
+		}
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrGroupNotFound))
 	case *group.Sync, *group.Heartbeat, *group.Leave:
 		r.Refuse(fmt.Errorf("group %q is a %s group: %w", g.id, kind, group.ErrUnknownMember))
@@ -191,8 +195,9 @@ func (g *Group) Due() time.Time { return earliest(g.members.due(), g.checkDue) }
 
 // settle arms the search for expired offsets if there is something to find.
 func (g *Group) settle() {
+	leftover := g.members.vacant() && g.members.exists()
 	switch {
-	case g.offsets.len() == 0 && !(g.members.vacant() && g.members.exists()):
+	case g.offsets.len() == 0 && !leftover:
 		g.checkDue = time.Time{}
 	case g.checkDue.IsZero():
 		g.checkDue = g.now.Add(g.cfg().RetentionCheckInterval)

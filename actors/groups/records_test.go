@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -60,7 +61,7 @@ func TestOffsetRecordsAreThoseOfKafka(t *testing.T) {
 }
 
 func TestOffsetsOfAllVersionsAreRead(t *testing.T) {
-	for version := int16(0); version <= 4; version++ {
+	for version := range int16(5) {
 		o := offsetExamples()[0]
 		if version < 3 {
 			o.Epoch = messages.NoEpoch
@@ -138,7 +139,7 @@ func TestGroupRecordsAreThoseOfKafka(t *testing.T) {
 }
 
 func TestGroupsOfAllVersionsAreRead(t *testing.T) {
-	for version := int16(0); version <= 4; version++ {
+	for version := range int16(5) {
 		m := metadataExample()
 		if version < 2 {
 			m.since = messages.NoTimestamp
@@ -214,7 +215,7 @@ func TestDamagedRecordsAreErrorsThatNameTheGroup(t *testing.T) {
 		{Replayed: replayed(appendMetadataKey(groupID), appendMetadata(twice))},
 	} {
 		err := w.fresh().Replay(r.Replayed)
-		if !errors.Is(err, ErrDamaged) || !bytes.Contains([]byte(err.Error()), []byte(`group "g"`)) {
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `group "g"`) {
 			t.Errorf("replay: %v", err)
 		}
 	}
@@ -267,7 +268,7 @@ func FuzzParseOffsetValue(f *testing.F) {
 
 func FuzzParseMetadata(f *testing.F) {
 	f.Add(appendMetadata(metadataExample()))
-	for version := int16(0); version <= 4; version++ {
+	for version := range int16(5) {
 		v := kafkaMetadata(version, metadataExample())
 		f.Add(v.AppendTo(nil))
 	}

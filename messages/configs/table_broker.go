@@ -181,6 +181,11 @@ var brokerTable = []Def{
 		Doc:      "Fetch sessions that Kafka keeps."},
 	{Name: "message.max.bytes", Type: Int, Default: "1048588", Range: atLeast(0), Unit: "bytes",
 		Dynamic: true, Doc: "max.message.bytes of topics that do not set it."},
+	{Name: "metrics.consumer.lag.max.partitions", Type: Int, Default: "10000",
+		Range:   &Range{Min: 0, Max: 1_000_000},
+		Dynamic: true, Troupe: true,
+		Doc: "Partitions, over all the groups a node coordinates, that the metrics of consumer lag " +
+			"show; 0 switches these metrics off."},
 	{Name: "node.drain", Type: Boolean, Default: "false", Dynamic: true, Troupe: true,
 		Doc: "Empty this node: its replicas and leaderships move to others, and it gets no new ones. " +
 			"Set at run time for one node, as \"troupe node drain\" does."},

@@ -3,8 +3,8 @@ package configs
 const maxInt = "2147483647"
 
 // ownReplicas explains where internal topics of Troupe differ from Kafka's.
-const ownReplicas = " With fewer nodes than that, there is one copy on each node; Kafka " +
-	"refuses to create the topic instead."
+const ownReplicas = " With fewer nodes than that, there is one copy on each node, and nodes " +
+	"that join later get theirs; Kafka refuses to create the topic instead."
 
 // coordinatorTable holds the node settings of group and transaction coordinators.
 var coordinatorTable = []Def{

@@ -39,9 +39,13 @@ func FromOutcome(id uint64, err error, errs []error) *CoordinatorResponse {
 		Errors: FromErrors(errs).GetErrors()}
 }
 
-// ToOutcome reads what FromOutcome wrote.
+// ToOutcome reads what FromOutcome wrote. errs is nil if there is one outcome for
+// all: an empty list would be answers that are missing.
 func ToOutcome(w *CoordinatorResponse) (errs []error, err error) {
-	return ToErrors(&ErrorList{Errors: w.GetErrors()}), ToError(w.GetError())
+	if len(w.GetErrors()) > 0 {
+		errs = ToErrors(&ErrorList{Errors: w.GetErrors()})
+	}
+	return errs, ToError(w.GetError())
 }
 
 // fromNames keeps the order of the partitions: neighbours of one topic share its

@@ -155,7 +155,8 @@ Kafka cluster: name its brokers with --brokers or TROUPE_BROKERS.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newStart(deps), newConfig(deps, g), newTopic(g), newProduce(g), newConsume(g),
-		newClusterCommand(g), newPartition(g), newNode(g), newLog(g), newVersion(g),
+		newClusterCommand(g), newPartition(g), newNode(g), newGroup(g), newTxn(g), newLog(g),
+		newVersion(g),
 	)
 	return group(root), g
 }

@@ -165,7 +165,7 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 		{name: "the offset to read must be there",
 			args: []string{"consume", "orders", "-p", "1", "--from", "5"}, code: ExitFailure,
 			err: `troupe: consume: partition 1 of "orders": offset 5 is not there, ` +
-				`it holds 0 to 0; choose another --from, or one partition with --partition`},
+				`it holds 0 to 0; choose another --from, or one partition`},
 		{name: "a time is no offset",
 			args: []string{"consume", "orders", "-p", "1", "--from", "1772355600000"},
 			code: ExitFailure, err: `troupe: consume: partition 1 of "orders": ` +
@@ -242,6 +242,57 @@ func TestErrorsAreOneLineThatNamesTheThingAndTheRemedy(t *testing.T) {
 				`name its node with --to`},
 		{name: "a node is missing", args: []string{"node", "drain"}, code: ExitUsage,
 			err: `troupe: node drain: the NODE is missing; usage: troupe node drain NODE [flags]`},
+		{name: "a reset has an aim", args: []string{"group", "reset", "billing", "orders"},
+			code: ExitUsage, err: `troupe: group reset: say once where the group shall go on; ` +
+				`use --to or --shift`},
+		{name: "a reset has one aim", args: []string{"group", "reset", "billing", "orders", "--to", "1",
+			"--shift", "1"}, code: ExitUsage, err: `troupe: group reset: say once where the group ` +
+			`shall go on; use --to or --shift`},
+		{name: "a reset is of something", args: []string{"group", "reset", "billing", "--to", "end"},
+			code: ExitUsage, err: `troupe: group reset: the TOPIC[:PARTITION] is missing; ` +
+				`name topics, or say --all-topics`},
+		{name: "a reset is of what was named",
+			args: []string{"group", "reset", "billing", "orders", "--all-topics", "--to", "end"},
+			code: ExitUsage, err: `troupe: group reset: --all-topics and names exclude each other; ` +
+				`use one of them`},
+		{name: "a place to reset to is unknown",
+			args: []string{"group", "reset", "billing", "orders", "--to", "yesterday"}, code: ExitUsage,
+			err: `troupe: group reset: --to "yesterday" is no place in a topic; ` +
+				`use start, end, an OFFSET, -N, a time like 2026-03-01T09:00:00Z, @MILLISECONDS or 10m`},
+		{name: "an offset to reset to must be there",
+			args: []string{"group", "reset", "billing", "orders:1", "--to", "5"}, code: ExitFailure,
+			err: `troupe: group reset: partition 1 of "orders": offset 5 is not there, ` +
+				`it holds 0 to 0; choose another --to, or one partition`},
+		{name: "an unknown group cannot be described", args: []string{"group", "describe", "nope"},
+			code: ExitFailure, err: `troupe: group describe: the cluster has no group "nope"; ` +
+				`see "troupe group list"`},
+		{name: "an unknown group cannot be deleted", args: []string{"group", "delete", "nope"},
+			code: ExitFailure, err: `troupe: group delete: the cluster has no group "nope"; ` +
+				`see "troupe group list"`},
+		{name: "an unknown group committed nothing",
+			args: []string{"group", "reset", "nope", "--all-topics", "--to", "end"}, code: ExitFailure,
+			err: `troupe: group reset: the cluster has no group "nope"; see "troupe group list"`},
+		{name: "a group shares partitions out",
+			args: []string{"consume", "orders", "--group", "billing", "-p", "0"}, code: ExitUsage,
+			err: `troupe: consume: --group and --partition exclude each other; ` +
+				`a group shares the partitions out itself`},
+		{name: "an unknown transactional id cannot be described",
+			args: []string{"txn", "describe", "nope"}, code: ExitFailure,
+			err: `troupe: txn describe: the cluster has no transactional id "nope"; ` +
+				`see "troupe txn list"`},
+		{name: "partitions are for those that hang", args: []string{"txn", "list", "orders"},
+			code: ExitUsage, err: `troupe: txn list: "orders" is too much; ` +
+				`partitions are looked at with --hanging`},
+		{name: "a transaction that hangs has a producer",
+			args: []string{"txn", "abort", "--partition", "orders:0"}, code: ExitUsage,
+			err: `troupe: txn abort: a transaction that hangs is named by both its partition and its ` +
+				`producer; use --partition TOPIC:PARTITION --producer ID`},
+		{name: "a transaction that hangs is in a partition",
+			args: []string{"txn", "abort", "--partition", "orders", "--producer", "1"}, code: ExitUsage,
+			err: `troupe: txn abort: "orders" names no partition; write it like orders:0`},
+		{name: "a transaction has a name", args: []string{"txn", "abort"}, code: ExitUsage,
+			err: `troupe: txn abort: the transactional ID is missing; ` +
+				`name it, or use --partition and --producer`},
 		{name: "nothing to alter", args: []string{"topic", "alter", "orders"},
 			code: ExitUsage, err: `troupe: topic alter: nothing to change; ` +
 				`use --partitions, --set or --delete`},
@@ -349,6 +400,8 @@ func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestCompletionOffersTopicsThatAreNotOnTheLine(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "orders", "orders.dlq", "users"))
+	succeed(t, c, "", "group", "reset", "billing", "orders", "--to", "end")
+	openTransaction(t, c, "shop", 0)
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -366,6 +419,10 @@ func TestCompletionOffersTopicsThatAreNotOnTheLine(t *testing.T) {
 			"preallocate=\n:6\n"},
 		{"values of a setting", []string{"start", "--set", "log.format="},
 			"log.format=auto\nlog.format=console\nlog.format=json\n:6\n"},
+		{"groups", []string{"consume", "orders", "--group", ""}, "billing\n:4\n"},
+		{"groups to reset", []string{"group", "reset", "b"}, "billing\n:4\n"},
+		{"topics to reset", []string{"group", "reset", "billing", "us"}, "users\n:6\n"},
+		{"transactional ids", []string{"txn", "abort", ""}, "shop\n:4\n"},
 		{"both of a switch", []string{"config", "--set", "log.preallocate="},
 			"log.preallocate=true\nlog.preallocate=false\n:6\n"},
 	} {

@@ -37,6 +37,7 @@ type consumeOptions struct {
 	format     string
 	committed  bool
 	quiet      bool
+	group      string
 }
 
 func newConsume(g *globals) *cobra.Command {
@@ -56,6 +57,9 @@ partition, records come in order.
   @1772355600000        milliseconds since the Unix epoch
   10m, 7d, "10m ago"    so long before now
 
+With --group it joins a consumer group, begins where the group left off (--from is for
+partitions the group never read), and commits what it has printed.
+
 --format is json (one object a line) or a text with
   %t topic   %p partition    %o offset    %T timestamp in milliseconds
   %k key     %v or %s value  %h headers   %K, %S length of key and value
@@ -66,7 +70,8 @@ newline: what "troupe produce" read, byte for byte, if there is one partition.`,
   troupe consume orders --from end --follow
   troupe consume orders --from -10 --format '%p/%o %k: %v\n'
   troupe consume orders --from "10m ago" --format json | jq .value
-  troupe consume orders --partition 0 --from 1234 --count 1`,
+  troupe consume orders --partition 0 --from 1234 --count 1
+  troupe consume orders --group billing --follow`,
 		Args: need(1, "the TOPIC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return consume(cmd, g, o, args[0])
@@ -82,17 +87,16 @@ newline: what "troupe produce" read, byte for byte, if there is one partition.`,
 	f.StringVar(&o.format, "format", formatValue, "json, or a text with tokens (see above)")
 	f.BoolVar(&o.committed, "committed", false,
 		"hide records of transactions that are open or aborted")
+	f.StringVarP(&o.group, "group", "g", "", "read as a member of this group, and commit")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary")
 	must(cmd.RegisterFlagCompletionFunc("from", words("start", "end")))
 	must(cmd.RegisterFlagCompletionFunc("format", words(formatJSON)))
+	must(cmd.RegisterFlagCompletionFunc("group", g.groupNames(0)))
 	return cmd
 }
 
 func consume(cmd *cobra.Command, g *globals, o consumeOptions, topic string) error {
-	if o.count < 0 {
-		return &usageError{fmt.Sprintf("--count %d is not possible", o.count), "use 1 or more"}
-	}
-	from, err := parseOrigin(o.from, time.Now())
+	from, err := o.check(cmd)
 	if err != nil {
 		return err
 	}
@@ -104,15 +108,21 @@ func consume(cmd *cobra.Command, g *globals, o consumeOptions, topic string) err
 	if err != nil {
 		return err
 	}
-	cl, err := g.client(cmd.ErrOrStderr(), o.clientOptions(topic, todo)...)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
 	r := &reader{
-		cl: cl, topic: topic, todo: todo, follow: o.follow, count: o.count, show: show,
+		topic: topic, todo: todo, follow: o.follow, count: o.count, show: show,
 		out: bufio.NewWriterSize(cmd.OutOrStdout(), outputBuffer), patience: g.timeout,
 	}
+	opts := o.clientOptions(topic, todo)
+	if o.group != "" {
+		r.group = &membership{name: o.group, follow: o.follow, found: todo, timeout: g.timeout,
+			moved: map[int32]kgo.EpochOffset{}}
+		r.todo = map[int32]span{} // until the group gives it partitions
+		opts = r.group.options(&o, topic)
+	}
+	if r.cl, err = g.client(cmd.ErrOrStderr(), opts...); err != nil {
+		return err
+	}
+	defer r.cl.CloseAllowingRebalance()
 	begun := time.Now()
 	err = errors.Join(r.run(cmd.Context()), r.out.Flush())
 	if !o.quiet && (err == nil || r.records > 0) {
@@ -120,6 +130,22 @@ func consume(cmd *cobra.Command, g *globals, o consumeOptions, topic string) err
 			tally(r.records, r.size, time.Since(begun)), printable(topic))
 	}
 	return err
+}
+
+// check refuses impossible values, and returns where to begin.
+func (o *consumeOptions) check(cmd *cobra.Command) (origin, error) {
+	if o.count < 0 {
+		return origin{}, &usageError{fmt.Sprintf("--count %d is not possible", o.count),
+			"use 1 or more"}
+	}
+	if cmd.Flags().Changed("group") && o.group == "" {
+		return origin{}, &usageError{"--group is empty", "name a group"}
+	}
+	if o.group != "" && len(o.partitions) > 0 {
+		return origin{}, &usageError{"--group and --partition exclude each other",
+			"a group shares the partitions out itself"}
+	}
+	return parseOrigin("--from", o.from, time.Now())
 }
 
 // printer picks the format: --output json is understood too.
@@ -152,8 +178,13 @@ func (o *consumeOptions) clientOptions(topic string, todo map[int32]span) []kgo.
 			begin[p] = kgo.NewOffset().At(s.next)
 		}
 	}
+	return append(o.fetchOptions(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}))
+}
+
+// fetchOptions are those of every client that reads.
+func (o *consumeOptions) fetchOptions() []kgo.Opt {
 	opts := []kgo.Opt{
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: begin}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxWait(fetchWait),
@@ -171,6 +202,7 @@ func (o *consumeOptions) clientOptions(topic string, todo map[int32]span) []kgo.
 type reader struct {
 	cl     *kgo.Client
 	topic  string
+	group  *membership    // nil: it reads for itself
 	todo   map[int32]span // partitions not read to their end; with follow, all
 	follow bool
 	count  int64 // records to print; 0: no limit
@@ -195,27 +227,59 @@ func (r *reader) run(ctx context.Context) error {
 		}
 	}
 	last := time.Now()
-	for len(r.todo) > 0 {
+	for r.unfinished() {
 		fetches := r.poll(ctx)
 		if ctx.Err() != nil {
 			return r.interrupted()
 		}
 		before := r.records
-		if done, err := r.takeAll(fetches); done || err != nil {
+		done, skipped, err := r.printAll(ctx, fetches)
+		if done || err != nil {
 			return err
 		}
-		if err := r.out.Flush(); err != nil {
-			return err
-		}
-		idle := !r.follow && len(r.todo) > 0 && fetches.NumRecords() == 0
-		if r.records > before || (idle && r.skipGaps(ctx)) {
+		if r.records > before || skipped {
 			last = time.Now()
 		}
-		if !r.follow && len(r.todo) > 0 && time.Since(last) > r.patience {
+		if !r.follow && r.unfinished() && time.Since(last) > r.patience {
 			return r.stalled()
 		}
 	}
+	if r.group != nil { // there may have been nothing to print
+		return r.group.commit(ctx, r.cl, r.topic)
+	}
 	return nil
+}
+
+// unfinished reports whether there is something to read, or may be soon.
+func (r *reader) unfinished() bool {
+	if r.group != nil {
+		r.group.takeNews(r.todo)
+		return r.follow || len(r.todo) > 0 || !r.group.done()
+	}
+	return len(r.todo) > 0
+}
+
+// printAll prints what one poll brought, and as a member of a group commits it
+// before others may get the partitions. It is done when the count is reached;
+// skipped says that it went past a gap instead.
+func (r *reader) printAll(
+	ctx context.Context, fetches kgo.Fetches,
+) (done, skipped bool, err error) {
+	if r.group != nil {
+		defer r.cl.AllowRebalance()
+		r.group.takeNews(r.todo)
+	}
+	done, err = r.takeAll(fetches)
+	if flushed := r.out.Flush(); flushed != nil {
+		return done, false, errors.Join(err, flushed) // and nothing is committed
+	}
+	if err == nil && !done && !r.follow && len(r.todo) > 0 && fetches.NumRecords() == 0 {
+		skipped = r.skipGaps(ctx)
+	}
+	if r.group != nil {
+		err = errors.Join(err, r.group.commit(ctx, r.cl, r.topic))
+	}
+	return done, skipped, err
 }
 
 // poll waits for records, but not for ever, so that run sees when none come.
@@ -257,15 +321,19 @@ func (r *reader) take(rec *kgo.Record) (done bool, err error) {
 			}
 		}
 	}
-	r.advance(rec.Partition, rec.Offset+1)
+	r.advance(rec.Partition, rec.Offset+1, rec.LeaderEpoch)
 	return r.count > 0 && r.records == r.count, nil
 }
 
-// advance notes that a partition was read up to next.
-func (r *reader) advance(partition int32, next int64) {
+// advance notes that a partition was read up to next; epoch is that of the record
+// before, -1 if not known.
+func (r *reader) advance(partition int32, next int64, epoch int32) {
 	s := r.todo[partition]
 	s.next = next
 	r.todo[partition] = s
+	if r.group != nil {
+		r.group.moved[partition] = kgo.EpochOffset{Epoch: epoch, Offset: next}
+	}
 	if !r.follow && s.next >= s.end {
 		delete(r.todo, partition)
 		r.cl.PauseFetchPartitions(map[string][]int32{r.topic: {partition}})
@@ -287,12 +355,22 @@ func (r *reader) fetchError(partition int32, err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return nil
+	case errors.Is(err, kerr.OffsetOutOfRange) && r.group != nil:
+		return &failure{fmt.Sprintf("partition %d of %q does not hold offset %d, where group %q is",
+			partition, r.topic, r.todo[partition].next, r.group.name),
+			fmt.Sprintf("set another with \"troupe group reset %s %s:%d --to start\"",
+				r.group.name, r.topic, partition), err}
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return &failure{fmt.Sprintf("partition %d of %q no longer holds offset %d",
 			partition, r.topic, r.todo[partition].next),
 			"it was deleted meanwhile; begin again with --from start", err}
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		return &failure{fmt.Sprintf("topic %q was deleted", r.topic), "see \"troupe topic list\"", err}
+	}
+	if r.group != nil {
+		if bad := r.group.sessionError(err); bad != nil {
+			return bad
+		}
 	}
 	return fmt.Errorf("partition %d of %q: %w", partition, r.topic, err)
 }
@@ -307,6 +385,9 @@ func (r *reader) interrupted() error {
 
 // stalled is the error about a cluster that owes records and sends none.
 func (r *reader) stalled() error {
+	if len(r.todo) == 0 {
+		return r.group.notJoined(r.patience)
+	}
 	p := slices.Min(slices.Collect(maps.Keys(r.todo)))
 	return &failure{fmt.Sprintf("partition %d of %q sent nothing for %s, at offset %d of %d",
 		p, r.topic, r.patience, r.todo[p].next, r.todo[p].end),

@@ -21,10 +21,11 @@ const (
 	fromTime              // at the first record of a time or later
 )
 
-// origin is where consuming begins.
+// origin is a place in a partition, such as where consuming begins.
 type origin struct {
 	kind originKind
-	n    int64 // offset, number of records, or milliseconds since the Unix epoch
+	n    int64  // offset, number of records, or milliseconds since the Unix epoch
+	flag string // that it was given with
 }
 
 // layouts are the forms of a time; those without a zone are local.
@@ -35,7 +36,7 @@ var layouts = []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05
 // milliseconds since the Unix epoch.
 const millisMin = 1_000_000_000_000
 
-// parseOrigin reads --from:
+// parseOrigin reads the value of --from, or of another flag that names a place:
 //
 //	start | end           the first record there is; after the last
 //	1234                  an offset
@@ -43,41 +44,41 @@ const millisMin = 1_000_000_000_000
 //	2026-03-01T09:00:00Z  a time, RFC 3339; without a zone, or the date alone, local time
 //	@1772355600000        milliseconds since the Unix epoch
 //	10m, 7d, "10m ago"    so long before now
-func parseOrigin(s string, now time.Time) (origin, error) {
+func parseOrigin(flag, s string, now time.Time) (origin, error) {
 	s = strings.TrimSpace(s)
 	switch s {
 	case "start":
-		return origin{kind: fromStart}, nil
+		return origin{kind: fromStart, flag: flag}, nil
 	case "end":
-		return origin{kind: fromEnd}, nil
+		return origin{kind: fromEnd, flag: flag}, nil
 	}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if strings.HasPrefix(s, "-") {
-			return origin{fromLast, -n}, nil
+			return origin{fromLast, -n, flag}, nil
 		}
-		return origin{fromOffset, n}, nil
+		return origin{fromOffset, n, flag}, nil
 	}
 	if ms, ok := strings.CutPrefix(s, "@"); ok {
 		if n, err := strconv.ParseInt(ms, 10, 64); err == nil && n >= 0 {
-			return origin{fromTime, n}, nil
+			return origin{fromTime, n, flag}, nil
 		}
 	}
 	for _, layout := range layouts {
 		t, err := time.ParseInLocation(layout, s, now.Location())
 		if err == nil && t.UnixMilli() >= 0 {
-			return origin{fromTime, t.UnixMilli()}, nil
+			return origin{fromTime, t.UnixMilli(), flag}, nil
 		}
 	}
 	ago := strings.TrimSpace(strings.TrimSuffix(s, "ago"))
 	if d, err := time.ParseDuration(ago); err == nil && d >= 0 {
-		return origin{fromTime, max(0, now.Add(-d).UnixMilli())}, nil
+		return origin{fromTime, max(0, now.Add(-d).UnixMilli()), flag}, nil
 	}
 	if days, ok := strings.CutSuffix(ago, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return origin{fromTime, max(0, now.AddDate(0, 0, -int(n)).UnixMilli())}, nil
+			return origin{fromTime, max(0, now.AddDate(0, 0, -int(n)).UnixMilli()), flag}, nil
 		}
 	}
-	return origin{}, &usageError{fmt.Sprintf("--from %q is no place in a topic", s),
+	return origin{}, &usageError{fmt.Sprintf("%s %q is no place in a topic", flag, s),
 		"use start, end, an OFFSET, -N, a time like 2026-03-01T09:00:00Z, @MILLISECONDS or 10m"}
 }
 
@@ -174,11 +175,11 @@ func (o origin) place(start, end, atTime int64) (int64, error) {
 	case fromOffset:
 		if o.n > end && o.n >= millisMin {
 			return 0, &failure{fmt.Sprintf("offset %d is not there, it holds %d to %d",
-				o.n, start, end), fmt.Sprintf("for a time in milliseconds write --from @%d", o.n), nil}
+				o.n, start, end), fmt.Sprintf("for a time in milliseconds write %s @%d", o.flag, o.n), nil}
 		}
 		if o.n < start || o.n > end {
 			return 0, &failure{fmt.Sprintf("offset %d is not there, it holds %d to %d",
-				o.n, start, end), "choose another --from, or one partition with --partition", nil}
+				o.n, start, end), "choose another " + o.flag + ", or one partition", nil}
 		}
 		return o.n, nil
 	case fromLast:

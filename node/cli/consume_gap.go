@@ -41,7 +41,7 @@ func (r *reader) skipGaps(ctx context.Context) (moved bool) {
 			continue
 		}
 		moved = true
-		r.advance(p, next)
+		r.advance(p, next, -1)
 	}
 	return moved
 }

@@ -83,31 +83,31 @@ func TestFromSaysWhereToBegin(t *testing.T) {
 func TestPlacesAreReadAsMeant(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", 3600))
 	for text, want := range map[string]origin{
-		"start":                     {fromStart, 0},
-		"end":                       {fromEnd, 0},
-		"0":                         {fromOffset, 0},
-		"1234":                      {fromOffset, 1234},
-		"-5":                        {fromLast, 5},
-		"@1700000000000":            {fromTime, 1_700_000_000_000},
-		"2026-03-01T09:00:00Z":      {fromTime, 1_772_355_600_000},
-		"2026-03-01T10:00:00+01:00": {fromTime, 1_772_355_600_000},
-		"2026-03-01T10:00:00":       {fromTime, 1_772_355_600_000},
-		"2026-03-01 10:00:00":       {fromTime, 1_772_355_600_000},
-		"2026-03-01T10:00":          {fromTime, 1_772_355_600_000},
-		"2026-03-01 10:00":          {fromTime, 1_772_355_600_000},
-		"2026-03-01":                {fromTime, 1_772_319_600_000},
-		"2d":                        {fromTime, now.UnixMilli() - 2*86_400_000},
-		"10m":                       {fromTime, now.UnixMilli() - 600_000},
-		"10m ago":                   {fromTime, now.UnixMilli() - 600_000},
-		"1h30m ago":                 {fromTime, now.UnixMilli() - 5_400_000},
+		"start":                     {fromStart, 0, "--from"},
+		"end":                       {fromEnd, 0, "--from"},
+		"0":                         {fromOffset, 0, "--from"},
+		"1234":                      {fromOffset, 1234, "--from"},
+		"-5":                        {fromLast, 5, "--from"},
+		"@1700000000000":            {fromTime, 1_700_000_000_000, "--from"},
+		"2026-03-01T09:00:00Z":      {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01T10:00:00+01:00": {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01T10:00:00":       {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01 10:00:00":       {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01T10:00":          {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01 10:00":          {fromTime, 1_772_355_600_000, "--from"},
+		"2026-03-01":                {fromTime, 1_772_319_600_000, "--from"},
+		"2d":                        {fromTime, now.UnixMilli() - 2*86_400_000, "--from"},
+		"10m":                       {fromTime, now.UnixMilli() - 600_000, "--from"},
+		"10m ago":                   {fromTime, now.UnixMilli() - 600_000, "--from"},
+		"1h30m ago":                 {fromTime, now.UnixMilli() - 5_400_000, "--from"},
 	} {
-		if got, err := parseOrigin(text, now); err != nil || got != want {
+		if got, err := parseOrigin("--from", text, now); err != nil || got != want {
 			t.Errorf("%q is %+v (%v), want %+v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "-", "@", "@-1", "ago", "-10m", "-2d", "d", "12x", "1.5",
 		"1960-01-01", "99999999999999999999", "tomorrow"} {
-		if got, err := parseOrigin(text, now); err == nil {
+		if got, err := parseOrigin("--from", text, now); err == nil {
 			t.Errorf("%q is taken as %+v", text, got)
 		}
 	}
@@ -121,7 +121,7 @@ func FuzzPlacesAreInBounds(f *testing.F) {
 		if start < 0 || end < start {
 			return // no log is like that
 		}
-		o, err := parseOrigin(text, noon)
+		o, err := parseOrigin("--from", text, noon)
 		if err != nil {
 			return
 		}

@@ -58,6 +58,12 @@ func snapshot() Snapshot {
 		Recovering:    4,
 		MailboxDepths: map[string]int64{"replica": 3},
 		Budgets:       []Budget{{Name: "request bytes", Used: 1, Limit: 1000}},
+		GroupsLeftOut: 6,
+		Groups: []ConsumerGroup{{ID: "billing\xff", Members: 2, Partitions: []GroupPartition{
+			{Topic: "orders", Partition: 0, Committed: 5, Lag: 7, Behind: 1500 * time.Millisecond},
+			{Topic: "orders", Partition: 1, Committed: 6, Lag: 8, Behind: -1},
+			{Topic: "orders", Partition: 2, Committed: 7, Lag: -1, Behind: -1},
+		}}, {ID: "billing\xfe", Members: 9}},
 	}
 }
 
@@ -119,6 +125,15 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 		`kafka_controller_kafkacontroller_globalpartitioncount 3`,
 		`kafka_controller_kafkacontroller_offlinepartitionscount 1`,
 		"troupe_log_dir_free_bytes{dir=\"/data\uFFFD\"} 60",
+		"kafka_consumergroup_members{consumergroup=\"billing\uFFFD\"} 2",
+		"kafka_consumergroup_current_offset{consumergroup=\"billing\uFFFD\"," +
+			`partition="2",topic="orders"} 7`,
+		"kafka_consumergroup_current_offset_sum{consumergroup=\"billing\uFFFD\",topic=\"orders\"} 18",
+		"kafka_consumergroup_lag{consumergroup=\"billing\uFFFD\",partition=\"1\",topic=\"orders\"} 8",
+		"kafka_consumergroup_lag_sum{consumergroup=\"billing\uFFFD\",topic=\"orders\"} 15",
+		"kafka_consumergroup_lag_seconds{consumergroup=\"billing\uFFFD\"," +
+			`partition="0",topic="orders"} 1.5`,
+		`troupe_consumergroup_partitions_left_out 6`,
 		`troupe_recovery_pending_partitions 4`,
 		`troupe_recovery_timems_sum 1000`,
 		`troupe_recovery_truncated_bytes_total 17`,
@@ -131,7 +146,15 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 			t.Errorf("no line %s", want)
 		}
 	}
-	if strings.Contains(text, `partition="2"`) {
+	for _, unknown := range []string{
+		"lag{consumergroup=\"billing\uFFFD\",partition=\"2\"",
+		"lag_seconds{consumergroup=\"billing\uFFFD\",partition=\"1\"",
+	} {
+		if strings.Contains(text, unknown) {
+			t.Errorf("shows %s, which nobody knows", unknown)
+		}
+	}
+	if strings.Contains(text, `log_size{partition="2"`) {
 		t.Error("an offline replica has the offsets of a log that nobody can see")
 	}
 }

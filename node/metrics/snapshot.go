@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,6 +23,10 @@ type Snapshot struct {
 	MailboxDepths map[string]int64
 	// Budgets are the bounded resources of the node, each name once.
 	Budgets []Budget
+	// Groups are the consumer groups this node coordinates, each once.
+	Groups []ConsumerGroup
+	// GroupsLeftOut counts partitions of groups that are not in Groups.
+	GroupsLeftOut int
 }
 
 // Replica is one replica this node holds.
@@ -42,6 +47,22 @@ type Replica struct {
 	HighWatermark   messages.Offset
 	Dirty           float64 // share of a compacted log that could be compacted
 	Uncleanable     bool    // compacted, but for some damage
+}
+
+// ConsumerGroup is a consumer group that this node coordinates.
+type ConsumerGroup struct {
+	ID         string
+	Members    int
+	Partitions []GroupPartition // that it committed to, each once
+}
+
+// GroupPartition is where a group is in a partition.
+type GroupPartition struct {
+	Topic     string
+	Partition int32
+	Committed messages.Offset
+	Lag       int64         // offsets to the high watermark; negative: not known
+	Behind    time.Duration // age of the first record to read; negative: not known
 }
 
 // Cluster is what this node knows of its cluster.
@@ -79,6 +100,7 @@ var snapshotMetrics = []id{
 	activeControllers, activeBrokers, fencedBrokers, globalTopics, globalPartitions,
 	offlinePartitions, notPreferred,
 	dirTotalBytes, dirFreeBytes, dirUsedBytes, dirOnline,
+	groupMembers, groupOffset, groupOffsetSum, groupLag, groupLagSum, groupLagSeconds, groupLeftOut,
 	recoveryPending, actorMailbox, budgetUsed, budgetLimit,
 }
 
@@ -118,6 +140,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		send(out, dirUsedBytes, d.UsedBytes, path)
 		send(out, dirOnline, flag(d.Online), path)
 	}
+	collectGroups(out, s.Groups)
+	send(out, groupLeftOut, s.GroupsLeftOut)
 	send(out, recoveryPending, s.Recovering)
 	for kind, depth := range s.MailboxDepths {
 		send(out, actorMailbox, depth, kind)
@@ -176,7 +200,45 @@ func collectCluster(out chan<- prometheus.Metric, c Cluster) {
 	send(out, notPreferred, c.NotPreferred)
 }
 
-func send[N ~int | ~int64](out chan<- prometheus.Metric, i id, value N, labels ...string) {
+// collectGroups shows each id once: an id may be any bytes, a label may not, and one
+// that occurs twice would spoil the scrape.
+func collectGroups(out chan<- prometheus.Metric, groups []ConsumerGroup) {
+	seen := make(map[string]bool, len(groups))
+	for i := range groups {
+		id := strings.ToValidUTF8(groups[i].ID, "\uFFFD")
+		if !seen[id] {
+			seen[id] = true
+			collectGroup(out, id, &groups[i])
+		}
+	}
+}
+
+func collectGroup(out chan<- prometheus.Metric, id string, g *ConsumerGroup) {
+	send(out, groupMembers, g.Members, id)
+	committed, lag := map[string]int64{}, map[string]int64{}
+	for _, p := range g.Partitions {
+		partition := strconv.Itoa(int(p.Partition))
+		send(out, groupOffset, p.Committed, id, p.Topic, partition)
+		committed[p.Topic] += int64(p.Committed)
+		if p.Lag >= 0 {
+			send(out, groupLag, p.Lag, id, p.Topic, partition)
+			lag[p.Topic] += p.Lag
+		}
+		if p.Behind >= 0 {
+			send(out, groupLagSeconds, p.Behind.Seconds(), id, p.Topic, partition)
+		}
+	}
+	for topic, sum := range committed {
+		send(out, groupOffsetSum, sum, id, topic)
+	}
+	for topic, sum := range lag {
+		send(out, groupLagSum, sum, id, topic)
+	}
+}
+
+func send[N ~int | ~int64 | float64](
+	out chan<- prometheus.Metric, i id, value N, labels ...string,
+) {
 	out <- prometheus.MustNewConstMetric(
 		descs[i], prometheus.GaugeValue, float64(value), labels...)
 }

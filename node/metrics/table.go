@@ -99,6 +99,14 @@ const (
 	dirUsedBytes
 	dirOnline
 
+	groupMembers
+	groupOffset
+	groupOffsetSum
+	groupLag
+	groupLagSum
+	groupLagSeconds
+	groupLeftOut
+
 	recoveryPending
 	recoveryDone
 	recoveryMs
@@ -123,6 +131,9 @@ func Table() []Def {
 var (
 	perPartition = []string{"topic", "partition"}
 	perTopic     = []string{"topic"}
+	perGroup     = []string{"consumergroup"}
+	perGroupTop  = []string{"consumergroup", "topic"}
+	perGroupPart = []string{"consumergroup", "topic", "partition"}
 	perDir       = []string{"dir"}
 	perKind      = []string{"kind"}
 	perBudget    = []string{"budget"}
@@ -261,6 +272,25 @@ var table = [idCount]Def{
 		"Bytes of record batches in the data directory.", nil},
 	dirOnline: {"troupe_log_dir_online", Gauge, perDir,
 		"1 while the data directory works, 0 after a disk error took it offline.", nil},
+
+	groupMembers: {"kafka_consumergroup_members", Gauge, perGroup,
+		"Members of a group that this node coordinates.", nil},
+	groupOffset: {"kafka_consumergroup_current_offset", Gauge, perGroupPart,
+		"Offset that a group coordinated here has committed in a partition.", nil},
+	groupOffsetSum: {"kafka_consumergroup_current_offset_sum", Gauge, perGroupTop,
+		"Sum of the offsets that a group coordinated here has committed in a topic.", nil},
+	groupLag: {"kafka_consumergroup_lag", Gauge, perGroupPart,
+		"Offsets between what a group coordinated here has committed and the high watermark. " +
+			"Absent while the leader of the partition cannot be asked.", nil},
+	groupLagSum: {"kafka_consumergroup_lag_sum", Gauge, perGroupTop,
+		"Sum of the lags of a group coordinated here in a topic, of partitions whose lag is known.",
+		nil},
+	groupLagSeconds: {"kafka_consumergroup_lag_seconds", Gauge, perGroupPart,
+		"Age of the first record that a group coordinated here has yet to read: seconds since its " +
+			"timestamp, 0 if there is none. Absent where it is not known.", nil},
+	groupLeftOut: {"troupe_consumergroup_partitions_left_out", Gauge, nil,
+		"Partitions that groups coordinated here have committed to and that have no series, as " +
+			"there are more than metrics.consumer.lag.max.partitions.", nil},
 
 	recoveryPending: {"troupe_recovery_pending_partitions", Gauge, nil,
 		"Partitions this node has yet to open after its start.", nil},

@@ -183,8 +183,10 @@ func Metrics() string {
 // metricsIntro has ' for the backquotes of Markdown.
 var metricsIntro = strings.ReplaceAll(`A node serves them on '/metrics' of its HTTP listener,
 in the text format of Prometheus. Names that begin with 'kafka_' are those the JMX exporter gives
-metrics of Kafka with the same meaning, so that dashboards made for Kafka work; 'troupe_' ones
-are ours alone. Metrics of the process ('process_') and of the Go runtime ('go_') stand beside them.
+metrics of Kafka with the same meaning, so that dashboards made for Kafka work; those of consumer
+groups have the names of kafka_exporter, and come from the node that coordinates the group.
+'troupe_' ones are ours alone. Metrics of the process ('process_') and of the Go runtime ('go_')
+stand beside them.
 Series of a topic appear with its first request. There is no series for all topics together: sum
 over 'topic'.
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -12,10 +11,6 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/segment"
 )
-
-// gapsFile marks a log whose offsets may have gaps, because it was copied from
-// a compacted one: recovery cannot tell a gap from lost data by the offsets.
-const gapsFile = "offset-gaps"
 
 // Append stores batches at the log end with one gathered write (more when they
 // are many), all or nothing: after an error the log is as before. The batches
@@ -64,7 +59,8 @@ func (l *Log) Append(now time.Time, batches []record.Batch) error {
 // admit checks the batches and prepares for epochs and gaps that are new.
 func (l *Log) admit(batches []record.Batch) error {
 	st := l.state.Load()
-	end, epochs, gap := st.end(), st.epochs, false
+	end, epochs := st.end(), st.epochs
+	var gaps []gap
 	for i := range batches {
 		b := &batches[i]
 		if b.BaseOffset < end || b.LastOffsetDelta < 0 || b.Size() != len(b.Bytes) {
@@ -77,45 +73,18 @@ func (l *Log) admit(batches []record.Batch) error {
 			return fmt.Errorf("%s: batch of epoch %d after %d: %w", l.name, b.LeaderEpoch, latest,
 				messages.ErrFencedLeaderEpoch)
 		}
-		gap = gap || (b.BaseOffset > end && end > st.start)
+		if b.BaseOffset > end {
+			gaps = append(gaps, gap{end, b.BaseOffset})
+		}
 		end = b.NextOffset()
 	}
-	if gap && !l.gaps {
-		if err := l.markGaps(); err != nil {
+	if len(gaps) > 0 {
+		if err := l.noteGaps(gaps); err != nil {
 			return err
 		}
 	}
 	if len(epochs) > 0 && epochs.latest() != st.epochs.latest() {
 		return l.saveEpochs(epochs)
-	}
-	return nil
-}
-
-// markGaps says on disk that offsets may have gaps. From here on a hole between two
-// segments could be one, so it must not come of a power cut: what lies before the
-// beginning of a segment is durable before that segment is.
-func (l *Log) markGaps() error {
-	segments := l.state.Load().segments
-	if n := len(segments); n > 0 {
-		if err := l.syncAll(segments[:n-1]); err != nil {
-			return err
-		}
-	}
-	err := segment.ReplaceFile(l.fsys, path.Join(l.dir, gapsFile), nil)
-	l.gaps = err == nil
-	return err
-}
-
-// syncAll makes segments durable, now. A failure is final.
-func (l *Log) syncAll(segments []*segment.Segment) error {
-	for _, s := range segments {
-		if !s.Dirty() {
-			continue
-		}
-		if err := s.Sync(); err != nil {
-			l.fail(err)
-			return err
-		}
 	}
 	return nil
 }
@@ -182,13 +151,7 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 			}
 		}
 		for len(batches) > 0 {
-			if n := len(pieces); n > 0 && l.gaps {
-				if err := pieces[n-1].segment.SyncWritten(); err != nil {
-					l.fail(err)
-					return err
-				}
-			}
-			s, err := l.create(batches[0].BaseOffset)
+			s, err := l.create(l.baseFor(&batches[0], len(pieces) == 0))
 			if err != nil {
 				return err
 			}
@@ -214,14 +177,20 @@ func (l *Log) appendRolling(active *segment.Segment, batches []record.Batch) err
 	return nil
 }
 
+// baseFor is the base of a segment that begins with a batch. The first segment of a
+// log says where that starts, even if a compaction left nothing there for a
+// follower to copy.
+func (l *Log) baseFor(b *record.Batch, first bool) messages.Offset {
+	st := l.state.Load()
+	if first && len(st.segments) == 0 && b.LastOffset()-st.end() <= segmentBytesMax {
+		return st.end()
+	}
+	return b.BaseOffset
+}
+
 // create makes the file of a new segment. One that fails must leave no name
 // behind: it would say that the segment before it ends there.
 func (l *Log) create(base messages.Offset) (*segment.Segment, error) {
-	if l.gaps {
-		if err := l.syncAll(l.state.Load().segments); err != nil {
-			return nil, err
-		}
-	}
 	s, err := segment.Create(l.fsys, l.dir, base, l.files, l.cfg.limits())
 	if err != nil {
 		l.ghosts = true

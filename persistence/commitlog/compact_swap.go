@@ -95,11 +95,13 @@ func (l *Log) cleanable(st *state, from messages.Offset, o *CompactOptions) (
 	end messages.Offset, young time.Time, err error,
 ) {
 	end = min(o.Stable, o.Watermark, st.segments[len(st.segments)-1].Base())
-	if o.MinLag <= 0 {
-		return end, young, nil
-	}
 	for _, s := range st.segments {
-		if s.Next() <= from || s.Base() >= end {
+		if s.Base() >= end || s.Next() > l.Durable() {
+			// Gaps are allowed only in what no power cut can take.
+			end = min(end, s.Base())
+			break
+		}
+		if s.Next() <= from || o.MinLag <= 0 {
 			continue
 		}
 		largest, err := s.LargestTimestamp()
@@ -172,8 +174,8 @@ func (l *Log) Swap(c *Compaction) error {
 	if err == nil && (c.generation != l.generation || r != nil && !l.holds(r.old)) {
 		err = ErrStale
 	}
-	if err == nil && r != nil && r.with != nil && !l.gaps {
-		err = l.markGaps()
+	if err == nil && r != nil && r.with != nil && r.with.Next() > l.gaps.below {
+		err = l.saveGaps(l.gaps.settled(r.with.Next()))
 	}
 	if err != nil {
 		if r != nil && r.with != nil {

@@ -171,6 +171,9 @@ func (k *keyed) lastBatches() map[messages.ProducerID]LastBatch {
 
 func (k *keyed) prepare() *Compaction {
 	k.t.Helper()
+	if k.r.IntN(4) > 0 {
+		mustFlush(k.t, k.log) // only what is durable is compacted
+	}
 	o := k.options
 	k.prepared = k.now
 	o.Now, o.Watermark = k.now, k.mark

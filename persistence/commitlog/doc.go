@@ -11,8 +11,8 @@
 //	  partition.metadata                             the topic's id
 //
 // and two files of our own, which Kafka ignores: truncation-point, there
-// between a truncation and the next flush, and offset-gaps, an empty file that
-// says the log was copied from one whose offsets have gaps.
+// between a truncation and the next flush, and offset-gaps, which says where a log
+// that was compacted, or copied from one that was, has no records.
 //
 // One goroutine owns a Log and calls the methods that change it; the others may
 // be called by any goroutine at any time, and never wait for the owner: they

@@ -61,6 +61,9 @@ func (l *Log) PrepareFlush() (Flush, bool) {
 		}
 	}
 	if len(f.points) == 0 {
+		if l.settleGaps(f.end) != nil {
+			return Flush{}, false // a recovery that starts there must know its gaps
+		}
 		l.touched = f.end < st.end()
 		l.durable.Store(max(l.durable.Load(), int64(f.end)))
 		return Flush{}, false
@@ -77,6 +80,9 @@ func (l *Log) Flushed(f Flush) {
 		s.Synced(f.points[i])
 	}
 	if int64(f.end) > l.durable.Load() {
+		if l.settleGaps(f.end) != nil {
+			return // a recovery that starts there must know its gaps; the next one tries again
+		}
 		l.durable.Store(int64(f.end))
 	}
 	if f.end >= l.truncated.until {

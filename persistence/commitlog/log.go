@@ -132,7 +132,7 @@ type Log struct {
 	changed     bool      // since Open: Close has something to write
 	epochsStale bool      // the epoch file lags behind memory
 	ghosts      bool      // names of a roll that failed may come back after a power cut
-	gaps        bool      // offsets may have gaps: the gaps file is there
+	gaps        gapList   // where offsets may have gaps, as in the gaps file
 	truncated   truncation
 	snapshots   []messages.Offset // of the snapshot files, ascending
 }
@@ -357,6 +357,9 @@ func (l *Log) finish() error {
 			return err
 		}
 		l.Flushed(f)
+	}
+	if err := l.settleGaps(l.Durable()); err != nil {
+		return err
 	}
 	if len(st.segments) > 0 {
 		if err := l.writeSnapshot(st.end(), true); err != nil {

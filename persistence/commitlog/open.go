@@ -221,8 +221,8 @@ func (o *opening) readSmallFiles() error {
 		o.clean, o.point = false, min(o.point, at)
 		o.truncated = true
 	}
-	if _, err := l.fsys.Stat(path.Join(l.dir, gapsFile)); err == nil {
-		l.gaps = true
+	if l.gaps, err = readGaps(l.fsys, l.dir); err != nil {
+		return err
 	}
 	name := path.Join(l.dir, epochFile)
 	b, err := vfs.ReadFile(l.fsys, name)
@@ -283,7 +283,7 @@ func (o *opening) recover(i int) error {
 	o.forgetAborted(i)
 	check := segment.Check{
 		From:     o.point,
-		Sparse:   l.gaps,
+		Gap:      l.gaps.allow,
 		MinEpoch: messages.NoEpoch,
 		MaxEpoch: messages.NoEpoch,
 		Observe:  o.observe,
@@ -334,9 +334,10 @@ func (o *opening) ends(i int, found *segment.Checked) bool {
 	case found.Reason != nil:
 		r.Reason = fmt.Sprintf("%s at byte %d: %v", segment.FileName("", o.found[i].base,
 			segment.LogSuffix), found.Size, found.Reason)
-	case !last && !o.log.gaps && found.Next < o.found[i+1].base:
+	case !last && found.Next < o.found[i+1].base &&
+		!o.log.gaps.allow(found.Next, o.found[i+1].base):
 		r.Reason = fmt.Sprintf("records %d to %d are missing", found.Next, o.found[i+1].base-1)
-	case last && found.Next < o.point && !o.log.gaps:
+	case last && found.Next < o.point:
 		r.Reason = fmt.Sprintf("records from %d on are missing", found.Next)
 	default:
 		return last

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -32,6 +33,65 @@ func TestAFollowersGapsSurviveACrash(t *testing.T) {
 	v.Release()
 	if r, err := Verify(m, testDir); err != nil || len(r.Problems) > 0 {
 		t.Errorf("verify: %+v %v", r.Problems, err)
+	}
+}
+
+// Gaps must not hide what a power cut took: the log ends before the first record
+// that is missing, and has all that was durable.
+func TestAPowerCutInALogWithGapsLeavesAPrefix(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		m := newMem(t)
+		l, _ := mustOpen(t, m, testOptions())
+		next := messages.Offset(0)
+		for range 20 + r.IntN(40) {
+			b := batch(t, next+messages.Offset(r.IntN(3)*r.IntN(10)), 1, 3, 100, noon)
+			mustAppend(t, l, b)
+			next = b.NextOffset()
+			switch r.IntN(12) {
+			case 0:
+				mustFlush(t, l)
+			case 1:
+				if err := l.TruncateTo(max(next-20, 0)); err != nil {
+					t.Fatal(err)
+				}
+				next = l.End()
+			}
+		}
+		want, durable := readAll(t, l, l.Start()), l.Durable()
+		for _, mode := range []vfs.CrashMode{vfs.KeepAll, vfs.LoseUnsynced, vfs.Torn, vfs.Torn} {
+			o := testOptions()
+			o.RecoveryPoint = durable
+			again, rec := mustOpen(t, m.CrashClone(seed+uint64(mode)*1000, mode), o)
+			got := readAll(t, again, again.Start())
+			if !bytes.HasPrefix(want, got) || again.End() < durable || rec.Damaged ||
+				mode == vfs.KeepAll && again.End() != l.End() {
+				t.Fatalf("seed %d, mode %d: log is %d to %d, was %d to %d, durable to %d: %+v",
+					seed, mode, again.Start(), again.End(), l.Start(), l.End(), durable, rec)
+			}
+		}
+	}
+}
+
+// A follower of a compacted log may have nothing to copy up to somewhere in the
+// middle: its log starts where the leader's does all the same, and a crash takes
+// nothing of it.
+func TestALogThatBeginsWithAGapStartsBeforeIt(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		m := newMem(t)
+		l, _ := mustOpen(t, m, testOptions())
+		if restarted {
+			if err := l.TruncateFullyAndStartAt(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustAppend(t, l, batch(t, 100, 1, 3, 100, noon))
+		fill(t, l, 200, 3, 100)
+		want, end := readAll(t, l, 0), l.End()
+		again, rec := mustOpen(t, m.CrashClone(1, vfs.KeepAll), testOptions())
+		if again.Start() != 0 || again.End() != end || !bytes.Equal(readAll(t, again, 0), want) {
+			t.Errorf("log is %d to %d, was 0 to %d: %+v", again.Start(), again.End(), end, rec)
+		}
 	}
 }
 

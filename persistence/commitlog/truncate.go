@@ -104,6 +104,9 @@ func (l *Log) TruncateTo(end messages.Offset) error {
 	if err := l.noteTruncation(end, l.Durable()); err != nil {
 		return err
 	}
+	if err := l.cutGaps(end); err != nil {
+		return err
+	}
 	l.truncating(end)
 	l.retire(i + 1)
 	last := l.state.Load().segments[i]
@@ -194,6 +197,9 @@ func (l *Log) TruncateFullyAndStartAt(start messages.Offset) error {
 // restartAt empties the log and begins it anew at an offset.
 func (l *Log) restartAt(start messages.Offset) error {
 	if err := l.noteTruncation(min(start, l.Durable()), l.Durable()); err != nil {
+		return err
+	}
+	if err := l.cutGaps(start); err != nil {
 		return err
 	}
 	l.truncating(start)

@@ -93,7 +93,7 @@ func (s *state) aborted(from, upTo messages.Offset) (ended []data.EndedTxn, err 
 // maybe the marker, so that nobody else would ever say that they ended. As long as a
 // batch is there the marker is, too.
 func (l *Log) endVanished(at messages.Offset) error {
-	if !l.gaps {
+	if l.gaps.none() {
 		return nil
 	}
 	for _, t := range l.producers.Open() {

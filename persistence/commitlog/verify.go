@@ -56,7 +56,7 @@ func Verify(fsys vfs.FS, dir string) (Report, error) {
 type verifier struct {
 	fsys   vfs.FS
 	report Report
-	gaps   bool
+	gaps   gapList
 	epoch  messages.LeaderEpoch
 	next   messages.Offset // that must follow
 	broken bool            // behind damage: offsets begin anew
@@ -109,10 +109,10 @@ func (v *verifier) list() ([]messages.Offset, error) {
 		if ok && suffix == segment.LogSuffix {
 			bases = append(bases, base)
 		}
-		v.gaps = v.gaps || e.Name() == gapsFile
 	}
 	slices.Sort(bases)
-	return bases, nil
+	v.gaps, err = readGaps(v.fsys, v.report.Dir)
+	return bases, err
 }
 
 func (v *verifier) epochFile() error {
@@ -133,7 +133,7 @@ func (v *verifier) epochFile() error {
 // segment checks one segment; its batches end where the next one's begin.
 func (v *verifier) segment(base, limit messages.Offset) error {
 	name := segment.FileName(v.report.Dir, base, segment.LogSuffix)
-	if base != v.next && !v.gaps && !v.broken {
+	if base != v.next && !v.gaps.allow(v.next, base) && !v.broken {
 		v.problem(Problem{File: name, Offset: v.next,
 			Text: fmt.Sprintf("records %d to %d are missing before it", v.next, base-1)})
 	}
@@ -166,7 +166,7 @@ func (v *verifier) segment(base, limit messages.Offset) error {
 		}
 		v.batch(name, &found, last)
 	}
-	if !last && v.next < limit && !v.gaps && !v.broken {
+	if !last && v.next < limit && !v.gaps.allow(v.next, limit) && !v.broken {
 		v.problem(Problem{File: name, Offset: v.next,
 			Text: fmt.Sprintf("records %d to %d are missing at its end", v.next, limit-1)})
 		v.broken = true
@@ -188,7 +188,8 @@ func (v *verifier) batch(name string, found *segment.Found, last bool) {
 		p.Text, p.Tail = found.Bad.Error(), last
 		v.problem(p)
 		v.broken = true
-	case b.BaseOffset < v.next || (b.BaseOffset > v.next && !v.gaps && !v.broken):
+	case b.BaseOffset < v.next ||
+		b.BaseOffset > v.next && !v.gaps.allow(v.next, b.BaseOffset) && !v.broken:
 		p.Text = fmt.Sprintf("offset %d where %d is due", b.BaseOffset, v.next)
 		v.problem(p)
 		v.broken = true

@@ -20,9 +20,10 @@ type Header = record.Header
 
 // Check says what Recover expects of the batches of a segment.
 type Check struct {
-	From     messages.Offset      // CRCs are checked from the batch that holds it on
-	Limit    messages.Offset      // base of the next segment: batches from there on do not count
-	Sparse   bool                 // offsets may have gaps
+	From  messages.Offset // CRCs are checked from the batch that holds it on
+	Limit messages.Offset // base of the next segment: batches from there on do not count
+	// Gap, if not nil, reports whether the offsets from from up to to may be missing.
+	Gap      func(from, to messages.Offset) bool
 	MinEpoch messages.LeaderEpoch // of the batch before; epochs do not fall
 	MaxEpoch messages.LeaderEpoch // the latest one ever assigned; NoEpoch: not known
 	// EpochAt, if not nil, is the epoch that the records at an offset were last
@@ -158,7 +159,8 @@ func (s *Segment) checkBatch(r *Reader, t *tail, c *Check, found *Checked) (
 		return nil, nil, nil // truncated away: the next segment begins here
 	case int64(head.Size()) > left:
 		return nil, fmt.Errorf("a batch of %d bytes where %d are left", head.Size(), left), nil
-	case head.BaseOffset < t.next || (!c.Sparse && head.BaseOffset != t.next):
+	case head.BaseOffset < t.next || head.BaseOffset > t.next &&
+		(c.Gap == nil || !c.Gap(t.next, head.BaseOffset)):
 		return nil, fmt.Errorf("offset %d where %d is due", head.BaseOffset, t.next), nil
 	case head.LastOffsetDelta < 0 || head.LastOffset()-s.base > math.MaxInt32 ||
 		head.NextOffset() > c.Limit:

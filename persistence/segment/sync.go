@@ -75,16 +75,6 @@ func (s *Segment) Synced(p SyncPoint) {
 	s.txnSynced = s.txnSynced || (p.txns && !s.txnStale)
 }
 
-// SyncWritten makes what Write has stored durable, also before it is committed.
-func (s *Segment) SyncWritten() error {
-	f, err := s.handle.pin()
-	if err != nil {
-		return err
-	}
-	defer s.handle.unpin(nil)
-	return ioError("sync", s.Name(), 0, f.Sync())
-}
-
 // Sync is Prepare, Run and Synced in one, for when nothing else waits.
 func (s *Segment) Sync() error {
 	p := s.Prepare()

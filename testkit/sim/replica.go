@@ -36,6 +36,7 @@ func (n *node) spawn(t *messages.Topic, id messages.PartitionID) {
 		ID: messages.ReplicaID{PartitionID: id, Node: n.id}, Topic: t.Name,
 		Folder: fmt.Sprintf("data/%x-%d", t.ID[8:], id.Partition),
 		Out:    r, Send: r.send, Recorded: recorded, Clean: clean, Flush: r.flush,
+		Compact: r.compactStep,
 		Closed: func(rec actors.Recorded) {
 			n.recorded[id], n.clean[id] = rec, true
 		},

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -13,21 +14,32 @@ type truth struct {
 	w     *World
 	parts map[messages.PartitionID]*partition
 	order []*partition
+	txns  []*transaction // by token
+	// groups by id, and in the order in which they came.
+	groups     map[string]*watched
+	groupOrder []*watched
 	// touched are the partitions that the present event may have changed.
 	touched []*partition
 }
 
 // partition is what was promised about one partition.
 type partition struct {
-	topic   string
-	id      messages.PartitionID
-	leaders map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
-	acked   map[messages.Offset][]byte               // values that were acknowledged
-	end     messages.Offset                          // after the last of them
-	seen    map[messages.Offset][]byte               // values that readers saw
-	dropped messages.Offset                          // deletion was asked of what is before it
-	epoch   messages.PartitionEpoch
-	marks   map[mark]messages.Offset // the last high watermark of a leadership
+	topic string
+	id    messages.PartitionID
+	// compacted: replicas may lack records of which there are newer ones.
+	compacted bool
+	internal  bool                                     // its records are those of coordinators, with keys of their own
+	leaders   map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
+	acked     map[messages.Offset][]byte               // values that were acknowledged
+	end       messages.Offset                          // after the last of them
+	seen      map[messages.Offset][]byte               // values that readers saw
+	dropped   messages.Offset                          // deletion was asked of what is before it
+	epoch     messages.PartitionEpoch
+	// marks are the last watermarks of a leadership: the high one and what is stable.
+	marks   map[mark][2]messages.Offset
+	ordered bool            // its records are those of producers
+	outputs bool            // its records are those of transactions
+	stable  messages.Offset // how far read_committed consumers have come
 }
 
 // mark is one leadership of one process.
@@ -38,16 +50,18 @@ type mark struct {
 }
 
 func newTruth(w *World) *truth {
-	return &truth{w: w, parts: map[messages.PartitionID]*partition{}}
+	return &truth{w: w, parts: map[messages.PartitionID]*partition{}, groups: map[string]*watched{}}
 }
 
 func (t *truth) of(topic *messages.Topic, index int32) *partition {
 	id := messages.PartitionID{Topic: topic.ID, Partition: index}
 	p := t.parts[id]
 	if p == nil {
-		p = &partition{topic: topic.Name, id: id, leaders: map[messages.LeaderEpoch]messages.NodeID{},
-			acked: map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
-			marks: map[mark]messages.Offset{}}
+		p = &partition{topic: topic.Name, id: id,
+			compacted: topic.Configs["cleanup.policy"] == "compact", internal: topic.Internal(),
+			leaders: map[messages.LeaderEpoch]messages.NodeID{},
+			acked:   map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
+			marks: map[mark][2]messages.Offset{}}
 		t.parts[id] = p
 		t.order = append(t.order, p)
 	}
@@ -110,11 +124,13 @@ func (t *truth) checkLeaders(p *partition) {
 		}
 		p.leaders[epoch] = n.id
 		m, hw := mark{n.id, n.life, epoch}, r.body.HighWatermark()
-		if before, ok := p.marks[m]; ok && hw < before {
-			t.w.t.Fatalf("%s-%d: the high watermark of leader %d falls from %d to %d",
-				p.topic, p.id.Partition, n.id, before, hw)
+		stable := r.body.Face.Offsets().LastStable
+		before := p.marks[m] // zero: there is none
+		if hw < before[0] || stable < before[1] {
+			t.w.t.Fatalf("%s-%d: the watermarks of leader %d fall from %d to %d, stable from %d to %d",
+				p.topic, p.id.Partition, n.id, before[0], hw, before[1], stable)
 		}
-		p.marks[m] = hw
+		p.marks[m] = [2]messages.Offset{hw, stable}
 	}
 }
 
@@ -160,7 +176,7 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 			if err != nil {
 				t.w.t.Fatalf("node %d serves a bad batch at %d: %v", r.n.id, at, err)
 			}
-			for o, v := range t.values(b) {
+			for o, v := range t.values(r.truth, b) {
 				values[o] = v
 			}
 			batches = append(batches, b)
@@ -170,8 +186,9 @@ func (t *truth) stored(r *replica) (map[messages.Offset][]byte, []record.Batch) 
 	return values, batches
 }
 
-// values are a batch's, by offset. Nobody is shown those of markers.
-func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
+// values are a batch's, by offset; of an internal topic together with the keys.
+// Nobody is shown those of markers.
+func (t *truth) values(p *partition, b record.Batch) map[messages.Offset][]byte {
 	out := map[messages.Offset][]byte{}
 	if b.Control() {
 		return out
@@ -181,6 +198,13 @@ func (t *truth) values(b record.Batch) map[messages.Offset][]byte {
 			t.w.t.Fatalf("records at %d: %v", b.BaseOffset, err)
 		}
 		out[r.Offset] = bytes.Clone(r.Value)
+		if p.internal {
+			txn := byte(0)
+			if b.Transactional() {
+				txn = 1
+			}
+			out[r.Offset] = slices.Concat([]byte{txn, byte(len(r.Key))}, r.Key, r.Value)
+		}
 	}
 	return out
 }
@@ -217,7 +241,7 @@ func (t *truth) read(p *partition, r *replica) {
 				t.w.t.Fatalf("%s-%d: a consumer sees offset %d, the high watermark is %d",
 					p.topic, p.id.Partition, batch.LastOffset(), res.HighWatermark)
 			}
-			for o, v := range t.values(batch) {
+			for o, v := range t.values(p, batch) {
 				if was, ok := p.seen[o]; ok && !bytes.Equal(was, v) {
 					t.w.t.Fatalf("%s-%d: offset %d was read as %x and is %x now",
 						p.topic, p.id.Partition, o, was, v)

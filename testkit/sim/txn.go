@@ -280,8 +280,8 @@ func (t *transactor) of(b *record.Batch, skip map[messages.ProducerID]bool) (
 	if b.ProducerID != t.pid || skip[t.pid] {
 		return nil
 	}
-	for _, o := range slices.Sorted(maps.Keys(t.w.truth.values(*b))) {
-		v := t.w.truth.values(*b)[o]
+	for _, o := range slices.Sorted(maps.Keys(t.w.truth.values(&partition{}, *b))) {
+		v := t.w.truth.values(&partition{}, *b)[o]
 		values = append(values, messages.Sequence(binary.BigEndian.Uint32(v[8:])))
 	}
 	return values

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/troupelog/troupe/messages/group"
 )
 
 func orders(w *World) {
@@ -142,11 +144,48 @@ func randomWorld(t *testing.T, seed uint64) {
 		w.Produce("orders", int32(i%2), -1)
 	}
 	w.ProduceCarelessly("orders", 1, -1)
+	if seed%2 == 1 {
+		w.CreateTopic("table", Topic{Partitions: 1, Replicas: 3, MinInSync: 2, Configs: Compacted()})
+		w.Produce("table", 0, -1)
+	}
+	w.CreateInternalTopics(2)
+	w.CreateTopic("results", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
+	for i := range 2 {
+		w.Work(fmt.Sprint("classic", i), Job{Group: "classic", Protocol: group.Classic, In: "orders",
+			Out: "results", V2: seed%4 < 2})
+		w.Work(fmt.Sprint("consumer", i), Job{Group: "consumer", Protocol: group.Consumer,
+			In: "orders", Out: "results", V2: seed%4 >= 2})
+		w.Work(fmt.Sprint("plain", i), Job{Group: "plain",
+			Protocol: []group.Type{group.Classic, group.Consumer}[seed%2], In: "orders"})
+	}
 	w.Chaos(90 * time.Second)
 	w.Rest()
 	w.Verify()
 	if w.Acknowledged() == 0 {
 		t.Error("nothing was acknowledged")
+	}
+	if os.Getenv("COUNT") != "" {
+		t.Logf("%d acknowledged, %d transactions, %d committed, %d steps", w.Acknowledged(),
+			len(w.truth.txns), w.Committed(), w.steps)
+	}
+}
+
+func TestCompactedLogsLoseNothingThatIsNotSuperseded(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := New(t, seed, 3)
+			w.CreateTopic("table", Topic{Partitions: 2, Replicas: 3, MinInSync: 2, Configs: Compacted()})
+			for i := range 4 {
+				w.Produce("table", int32(i%2), -1)
+			}
+			w.Chaos(60 * time.Second)
+			w.Rest()
+			w.Verify()
+			if w.Acknowledged() == 0 || !w.deleted["table"] && w.Compactions("table") == 0 {
+				t.Errorf("%d records were acknowledged, logs compacted up to %d",
+					w.Acknowledged(), w.Compactions("table"))
+			}
+		})
 	}
 }
 
