@@ -89,11 +89,11 @@ func TestTheCommandsLookAfterGroups(t *testing.T) {
 func TestAGroupWithMembersIsNeitherResetNorDeleted(t *testing.T) {
 	n := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			topic, group := fmt.Sprint("orders-", i), fmt.Sprint("billing-", i)
 			createTopic(t, n, topic, 2)
 			produce(t, client(t, n), topic, "one")
-			c := client(t, n, append(protocol.opts, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+			c := client(t, n, append(protocol.Options(), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 				kgo.ClientID("amy"))...)
 			if got := poll(t, c, 1); len(got) != 1 {
 				t.Fatalf("read %q", got)
