@@ -189,7 +189,8 @@ type skipping struct {
 
 func newSkipping(aborted []data.AbortedTxn) *skipping {
 	s := &skipping{left: slices.Clone(aborted), active: map[messages.ProducerID]bool{}}
-	slices.SortFunc(s.left, func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
+	slices.SortFunc(s.left,
+		func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
 	return s
 }
 

@@ -270,7 +270,9 @@ const patienceOfProducer = 20 * time.Second
 
 // try carries out one step of a transaction: ask is called until its answer says more
 // than "ask again". then follows on success, else failed with what to do.
-func (k *worker) try(what string, ask func(done func(error)), then func(), failed func(error, verdict)) {
+func (k *worker) try(
+	what string, ask func(done func(error)), then func(), failed func(error, verdict),
+) {
 	until := k.w.now.Add(patienceOfProducer)
 	var once func()
 	once = func() {
