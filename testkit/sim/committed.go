@@ -115,7 +115,7 @@ func (t *truth) ended(tx *transaction, commit bool) {
 
 // checkTxn: consumers see all of a transaction or none, as its producer was told.
 func (t *truth) checkTxn(tx *transaction) {
-	wrong := ""
+	var wrong string
 	switch {
 	case tx.shown && tx.skipped:
 		wrong = "consumers see some of it and skip some"
