@@ -100,7 +100,8 @@ func overwriteWithKcat(t *testing.T, n *testkit.Node, want map[string]string) {
 		fmt.Fprintf(&lines, "%s=%s\n", key, value)
 	}
 	testkit.Command(t, "", "kcat", "-b", n.Kafka, "-P", "-t", "table", "-p", "0", "-K", "=",
-		"-z", "lz4", "-X", "acks=all", "-X", "enable.idempotence=true", "-l", writeFile(t, []byte(lines.String())))
+		"-z", "lz4", "-X", "acks=all", "-X", "enable.idempotence=true",
+		"-l", writeFile(t, []byte(lines.String())))
 }
 
 func expectTable(t *testing.T, n *testkit.Node, want map[string]string) {
