@@ -219,6 +219,14 @@ func epochEnd(o data.Offsets, log *commitlog.Log, asked messages.LeaderEpoch) da
 	if asked > o.Epoch {
 		return data.EpochEnd{Epoch: messages.NoEpoch, End: messages.NoOffset}
 	}
+	if latest := log.LatestEpoch(); asked > latest {
+		// Ours has no record yet, and that of the asked one never came here: what is
+		// here ends where ours begins.
+		if latest == messages.NoEpoch {
+			latest = asked
+		}
+		return data.EpochEnd{Epoch: latest, End: o.LogEnd}
+	}
 	return log.EpochEnd(asked)
 }
 

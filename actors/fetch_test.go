@@ -48,3 +48,30 @@ func TestAStorageErrorOfTheLeaderTakesNoFollowerOffline(t *testing.T) {
 			len(b.fetches), asked)
 	}
 }
+
+// A follower led in between, and nothing of what it wrote came here. The leader has
+// written nothing yet, and all the same knows where the follower's log parts from its
+// own: else the follower would drop everything.
+func TestALeaderThatHasWrittenNothingYetKnowsWhereEarlierEpochsEnd(t *testing.T) {
+	for _, records := range []int{0, 2} {
+		b := onBench(t, 1, []messages.NodeID{1}, "0", nil)
+		b.append(records)
+		p := b.topic.Partitions[0]
+		p.LeaderEpoch, p.PartitionEpoch = 5, p.PartitionEpoch+1
+		b.send(Assigned(b.topic, p))
+		var got *data.ReplicaFetched
+		b.body.r.env.FetchReplica(&data.ReplicaFetch{Partition: messages.PartitionID{
+			Topic: messages.TopicID{1}}, Follower: 2, FollowerEpoch: 1, LeaderEpoch: 5, Offset: 7,
+			LastEpoch: 4, MaxBytes: 4096}, func(r *data.ReplicaFetched) { got = r })
+		want := data.EpochEnd{Epoch: 3, End: messages.Offset(records)}
+		if records == 0 {
+			want.Epoch = 4
+		}
+		if got == nil || got.Err != nil || got.Diverging == nil || *got.Diverging != want {
+			t.Errorf("%d records: a follower is answered %+v, want it to part at %+v", records, got, want)
+		}
+		if end, err := b.body.Face.EpochEnd(5, 4); err != nil || end != want {
+			t.Errorf("%d records: epoch 4 ends at %+v (%v), want %+v", records, end, err, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -153,7 +152,6 @@ func (c *Coordinators) serve(m *wire.CoordinatorRequest, sender *actor.PID) {
 // txnOut is the outbox of the machine of one transactional id.
 type txnOut struct {
 	c    *Coordinators
-	mu   sync.Mutex
 	m    *member
 	stop context.CancelFunc
 	ctx  context.Context

@@ -39,12 +39,13 @@ func (w *World) ProduceCarelessly(topic string, partition int32, n int) *produce
 }
 
 // firstProducer is the id of the first producer; the others follow.
-const firstProducer = 1000
+const firstProducer = 1 << 40
 
 func (w *World) produce(topic string, partition int32, n int, acks data.Acks) *producer {
 	p := &producer{w: w, left: n, acks: acks,
 		id:  messages.PartitionID{Topic: w.meta().Topic(topic).ID, Partition: partition},
 		pid: messages.ProducerID(firstProducer + len(w.clients))}
+	w.truth.parts[p.id].ordered = true
 	w.clients = append(w.clients, p)
 	p.begin()
 	return p

@@ -59,6 +59,7 @@ type node struct {
 
 	requests []waiter // of clients
 	env      *actors.Env
+	coord    *coordinators
 	replicas map[messages.PartitionID]*replica
 	order    []*replica // the same, the oldest first
 	lost     map[messages.PartitionID]bool
@@ -115,6 +116,7 @@ func (n *node) start() {
 	}
 	actors.NewClient(n.env)
 	n.env.Init(64)
+	n.startCoordinators()
 	n.w.note("node %d starts, life %d", n.id, n.life)
 	n.refresh()
 	n.newAgent()
@@ -123,10 +125,15 @@ func (n *node) start() {
 
 // settings of the World that are not the defaults.
 var worldSettings = map[string]string{
-	"replica.lag.time.max.ms":                 "10000",
-	"default.replication.factor":              "1",
-	"min.insync.replicas":                     "1",
-	"leader.imbalance.check.interval.seconds": "30",
+	"replica.lag.time.max.ms":                  "10000",
+	"default.replication.factor":               "1",
+	"min.insync.replicas":                      "1",
+	"leader.imbalance.check.interval.seconds":  "30",
+	"group.initial.rebalance.delay.ms":         "500",
+	"group.consumer.session.timeout.ms":        "6000",
+	"group.consumer.min.session.timeout.ms":    "6000",
+	"group.consumer.heartbeat.interval.ms":     "1000",
+	"group.consumer.min.heartbeat.interval.ms": "1000",
 }
 
 // setting gives every broker setting its value.

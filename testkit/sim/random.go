@@ -29,6 +29,9 @@ func (w *World) Chaos(d time.Duration) {
 func (w *World) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
 
 func (w *World) breakSomething() {
+	if len(w.workers) > 0 && w.rng.IntN(4) == 0 {
+		w.breakWorker(w.workers[w.rng.IntN(len(w.workers))])
+	}
 	switch w.rng.IntN(10) {
 	case 0, 1:
 		w.breakProcess(w.anyNode())
@@ -46,6 +49,26 @@ func (w *World) breakSomething() {
 		if h := w.service.holder().Node; h != messages.NoNode {
 			w.breakController(w.node(h))
 		}
+	}
+}
+
+// breakWorker kills a worker, has it stand still, or has another take its place.
+func (w *World) breakWorker(k *worker) {
+	if k.done {
+		return
+	}
+	switch w.rng.IntN(6) {
+	case 0, 1:
+		k.die(errKilled)
+	case 2, 3:
+		k.pause()
+		w.after(w.between(time.Second, 20*time.Second), k.resume)
+	case 4:
+		k.pause()
+		w.after(w.between(time.Second, 20*time.Second), k.resume)
+		k.replace()
+	case 5:
+		k.replace()
 	}
 }
 
@@ -212,6 +235,9 @@ func (w *World) operate() {
 		w.churn()
 		return
 	case 7:
+		if p := w.truth.of(t, id.Partition); p.internal || p.outputs {
+			return // nobody deletes what is the state of others
+		}
 		w.DeleteRecords(id, messages.Offset(w.rng.Int64N(int64(w.truth.of(t, id.Partition).end)+1)))
 		return
 	}
@@ -250,6 +276,9 @@ func (w *World) consume() {
 		for _, n := range w.nodes {
 			if r := n.replicas[p.id]; r != nil && n.alive() {
 				w.truth.read(p, r)
+				if p.outputs {
+					w.truth.readCommitted(p, r)
+				}
 			}
 		}
 	}

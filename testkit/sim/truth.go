@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
@@ -13,6 +14,10 @@ type truth struct {
 	w     *World
 	parts map[messages.PartitionID]*partition
 	order []*partition
+	txns  []*transaction // by token
+	// groups by id, and in the order in which they came.
+	groups     map[string]*watched
+	groupOrder []*watched
 	// touched are the partitions that the present event may have changed.
 	touched []*partition
 }
@@ -23,13 +28,18 @@ type partition struct {
 	id    messages.PartitionID
 	// compacted: replicas may lack records of which there are newer ones.
 	compacted bool
+	internal  bool                                     // its records are the state of coordinators
+	ordered   bool                                     // they are those of producers
+	outputs   bool                                     // they are those of workers' transactions
 	leaders   map[messages.LeaderEpoch]messages.NodeID // who was seen to lead
 	acked     map[messages.Offset][]byte               // values that were acknowledged
 	end       messages.Offset                          // after the last of them
 	seen      map[messages.Offset][]byte               // values that readers saw
+	stable    messages.Offset                          // how far read_committed consumers have come
 	dropped   messages.Offset                          // deletion was asked of what is before it
 	epoch     messages.PartitionEpoch
-	marks     map[mark]messages.Offset // the last high watermark of a leadership
+	// marks are the last watermarks of a leadership: the high one and what is stable.
+	marks map[mark][2]messages.Offset
 }
 
 // mark is one leadership of one process.
@@ -40,7 +50,7 @@ type mark struct {
 }
 
 func newTruth(w *World) *truth {
-	return &truth{w: w, parts: map[messages.PartitionID]*partition{}}
+	return &truth{w: w, parts: map[messages.PartitionID]*partition{}, groups: map[string]*watched{}}
 }
 
 func (t *truth) of(topic *messages.Topic, index int32) *partition {
@@ -49,9 +59,10 @@ func (t *truth) of(topic *messages.Topic, index int32) *partition {
 	if p == nil {
 		p = &partition{topic: topic.Name, id: id,
 			compacted: topic.Configs["cleanup.policy"] == "compact",
+			internal:  strings.HasPrefix(topic.Name, "__"),
 			leaders:   map[messages.LeaderEpoch]messages.NodeID{},
 			acked:     map[messages.Offset][]byte{}, seen: map[messages.Offset][]byte{},
-			marks: map[mark]messages.Offset{}}
+			marks: map[mark][2]messages.Offset{}}
 		t.parts[id] = p
 		t.order = append(t.order, p)
 	}
@@ -114,11 +125,13 @@ func (t *truth) checkLeaders(p *partition) {
 		}
 		p.leaders[epoch] = n.id
 		m, hw := mark{n.id, n.life, epoch}, r.body.HighWatermark()
-		if before, ok := p.marks[m]; ok && hw < before {
-			t.w.t.Fatalf("%s-%d: the high watermark of leader %d falls from %d to %d",
-				p.topic, p.id.Partition, n.id, before, hw)
+		stable := r.body.Face.Offsets().LastStable
+		before := p.marks[m] // zero: there is none
+		if hw < before[0] || stable < before[1] {
+			t.w.t.Fatalf("%s-%d: the watermarks of leader %d fall from %d to %d, stable from %d to %d",
+				p.topic, p.id.Partition, n.id, before[0], hw, before[1], stable)
 		}
-		p.marks[m] = hw
+		p.marks[m] = [2]messages.Offset{hw, stable}
 	}
 }
 

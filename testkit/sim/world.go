@@ -40,6 +40,7 @@ type World struct {
 	net     *network
 	service *service
 	clients []*producer
+	workers []*worker
 	truth   *truth
 	ids     uint64          // of topics
 	stopped bool            // clients begin nothing new
@@ -50,7 +51,7 @@ type World struct {
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // maxTrace bounds what a failure prints of what happened before it.
-const maxTrace = 200
+const maxTrace = 300
 
 // maxSteps bounds the events of one run: a World that does not come to rest is
 // as broken as one that breaks an invariant.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/troupelog/troupe/messages/group"
 )
 
 func orders(w *World) {
@@ -146,11 +148,25 @@ func randomWorld(t *testing.T, seed uint64) {
 		w.CreateTopic("table", Topic{Partitions: 1, Replicas: 3, MinInSync: 2, Configs: Compacted()})
 		w.Produce("table", 0, -1)
 	}
+	w.CreateInternalTopics(2)
+	w.CreateTopic("results", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
+	protocols := []group.Type{group.Classic, group.Consumer}
+	for i := range 2 {
+		w.Work(fmt.Sprint("classic", i), Job{Group: "classic", Protocol: group.Classic, In: "orders",
+			Out: "results", V2: seed%4 < 2})
+		w.Work(fmt.Sprint("consumer", i), Job{Group: "consumer", Protocol: group.Consumer,
+			In: "orders", Out: "results", V2: seed%4 >= 2})
+		w.Work(fmt.Sprint("plain", i), Job{Group: "plain", Protocol: protocols[seed%2], In: "orders"})
+	}
 	w.Chaos(90 * time.Second)
 	w.Rest()
 	w.Verify()
 	if w.Acknowledged() == 0 {
 		t.Error("nothing was acknowledged")
+	}
+	if os.Getenv("COUNT") != "" {
+		t.Logf("%d acknowledged, %d transactions, %d committed, %d steps", w.Acknowledged(),
+			len(w.truth.txns), w.Committed(), w.steps)
 	}
 }
 
