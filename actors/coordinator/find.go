@@ -202,6 +202,25 @@ func (c *Coordinators) members(kind coord.Kind) (all []*member, err error) {
 	return all, err
 }
 
+// Count counts the partitions of a kind's internal topic that this node coordinates
+// for, those that are served and those that are being read, and the members.
+func (c *Coordinators) Count(kind coord.Kind) (active, loading, members int) {
+	c.shards.Range(func(key, v any) bool {
+		if key.(shardKey).kind != kind {
+			return true
+		}
+		some, why := v.(*shard).list()
+		members += len(some)
+		if why == nil {
+			active++
+		} else {
+			loading++
+		}
+		return true
+	})
+	return active, loading, members
+}
+
 // Groups lists the groups of this node by id. With messages.ErrCoordinatorLoading
 // come those that are known already.
 func (c *Coordinators) Groups(ctx context.Context) ([]group.Listed, error) {
