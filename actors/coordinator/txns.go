@@ -78,7 +78,7 @@ func (c *Coordinators) appendMarker(m *txn.Markers, tp messages.TopicPartition,
 		return
 	}
 	log.WriteMarker(data.Marker{Producer: m.Producer, Epoch: m.Epoch,
-		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit}, done)
+		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit, V2: m.Raised}, done)
 }
 
 func endOfTxn(m *txn.Markers) *group.TxnEnded {
