@@ -25,14 +25,11 @@ func (n *node) newAgent() {
 		},
 		Incarnation: func() string {
 			n.incarnations++
-			return fmt.Sprintf("%s%d", n.prefix(), n.incarnations)
+			return fmt.Sprintf("%s%d", n.prefix, n.incarnations)
 		},
 	}, n)
 	n.agentDo(n.agent.Start)
 }
-
-// prefix is what the incarnations of this process begin with.
-func (n *node) prefix() string { return fmt.Sprintf("%d.%d.", n.id, n.life) }
 
 // lostData says what became of the data since the last registration.
 func (n *node) lostData() (unclean bool, ids []messages.PartitionID) {
@@ -59,7 +56,7 @@ func (n *node) Image(im *messages.Image) {
 	before := n.image
 	n.image = im
 	n.env.Client.SetImage(im)
-	if self := im.Node(n.id); self != nil && strings.HasPrefix(self.Incarnation, n.prefix()) {
+	if self := im.Node(n.id); self != nil && strings.HasPrefix(self.Incarnation, n.prefix) {
 		n.unclean = false // the controller knows
 	}
 	if !slices.Equal(before.Nodes, im.Nodes) {

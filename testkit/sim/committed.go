@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
@@ -32,7 +33,10 @@ func (t *truth) watch(k Job) {
 	if k.Out != "" {
 		topic := t.w.meta().Topic(k.Out)
 		for i := range topic.Partitions {
-			t.of(topic, int32(i)).outputs = true
+			if p := t.of(topic, int32(i)); !p.outputs {
+				p.outputs = true
+				t.follow(p)
+			}
 		}
 	}
 	if t.groups[k.Group] == nil {
@@ -141,9 +145,9 @@ type output struct {
 }
 
 // committedRead is a read_committed consumer's fetch of a partition, from an offset on.
-// It yields the offsets that it got with what stands there; where it ends is returned.
+// It yields what it got, also what it has to skip.
 func (t *truth) committedRead(p *partition, r *replica, at messages.Offset,
-	yield func(messages.Offset, output),
+	yield func(output),
 ) {
 	for {
 		res := r.body.Face.Read(data.Read{From: at, MaxBytes: 1 << 20, MinOne: true,
@@ -168,10 +172,13 @@ func (t *truth) committedRead(p *partition, r *replica, at messages.Offset,
 				t.w.t.Fatalf("%s-%d: a consumer sees offset %d, the last stable offset is %d",
 					p.topic, p.id.Partition, batch.LastOffset(), res.LastStable)
 			}
+			if batch.NextOffset() > p.shown {
+				p.shown, p.shownHW = batch.NextOffset(), max(p.shownHW, res.HighWatermark)
+			}
 			skip := aborted.skips(t, &batch)
 			if !batch.Control() {
-				for o, v := range t.values(batch) {
-					yield(o, output{tx: t.txns[binary.BigEndian.Uint64(v)],
+				for _, v := range t.values(batch) {
+					yield(output{tx: t.txns[binary.BigEndian.Uint64(v)],
 						in:     int32(binary.BigEndian.Uint32(v[8:])),
 						offset: messages.Offset(binary.BigEndian.Uint64(v[12:])), visible: !skip})
 				}
@@ -214,15 +221,28 @@ func (s *skipping) skips(t *truth, b *record.Batch) bool {
 
 // readCommitted has a read_committed consumer look at a partition.
 func (t *truth) readCommitted(p *partition, r *replica) {
-	at := max(0, p.stable-readAgain)
+	at := max(0, p.shown-readAgain)
 	if log := r.body.Log(); log != nil {
 		at = max(at, log.Start())
 	}
-	t.committedRead(p, r, at, func(o messages.Offset, out output) {
-		p.stable = max(p.stable, o+1)
+	t.committedRead(p, r, at, func(out output) {
 		out.tx.shown = out.tx.shown || out.visible
 		out.tx.skipped = out.tx.skipped || !out.visible
 		t.checkTxn(out.tx)
+	})
+}
+
+// follow has a read_committed consumer poll a partition for as long as there are
+// workers.
+func (t *truth) follow(p *partition) {
+	t.w.after(t.w.between(5*time.Millisecond, 150*time.Millisecond), func() {
+		if t.w.stopped {
+			return
+		}
+		if r := t.w.guess(p.id); r != nil && r.n.alive() {
+			t.readCommitted(p, r)
+		}
+		t.follow(p)
 	})
 }
 
@@ -269,7 +289,7 @@ func (w *World) verifyTxns() {
 			continue
 		}
 		leader := w.node(w.meta().Partition(p.id).Leader).replicas[p.id]
-		w.truth.committedRead(p, leader, leader.body.Log().Start(), func(o messages.Offset, out output) {
+		w.truth.committedRead(p, leader, leader.body.Log().Start(), func(out output) {
 			if !out.visible {
 				return
 			}

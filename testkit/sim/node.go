@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ type node struct {
 	faults []*vfs.Injected
 	files  *segment.Cache
 
-	life     int // counts processes; 0: none was started
+	life     int    // counts processes; 0: none was started
+	prefix   string // what the incarnations of this process begin with
 	up       bool
 	paused   bool
 	stopping bool
@@ -88,7 +90,7 @@ func (n *node) alive() bool { return n.up && !n.paused }
 // registered reports whether the controller knows this very process.
 func (n *node) registered() bool {
 	member := n.w.meta().Node(n.id)
-	return n.up && member != nil && strings.HasPrefix(member.Incarnation, n.prefix())
+	return n.up && member != nil && strings.HasPrefix(member.Incarnation, n.prefix)
 }
 
 // serving reports whether the node is a live member that knows it.
@@ -101,6 +103,7 @@ func (n *node) serving() bool {
 // start begins a process.
 func (n *node) start() {
 	n.life++
+	n.prefix = fmt.Sprintf("%d.%d.", n.id, n.life)
 	n.up, n.paused, n.stopping, n.joined = true, false, false, false
 	n.fsys = vfs.NewFaulty(n.disk, n.w.seed+uint64(n.life))
 	n.replicas, n.order = map[messages.PartitionID]*replica{}, nil

@@ -276,9 +276,6 @@ func (w *World) consume() {
 		for _, n := range w.nodes {
 			if r := n.replicas[p.id]; r != nil && n.alive() {
 				w.truth.read(p, r)
-				if p.outputs {
-					w.truth.readCommitted(p, r)
-				}
 			}
 		}
 	}

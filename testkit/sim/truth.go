@@ -35,9 +35,11 @@ type partition struct {
 	acked     map[messages.Offset][]byte               // values that were acknowledged
 	end       messages.Offset                          // after the last of them
 	seen      map[messages.Offset][]byte               // values that readers saw
-	stable    messages.Offset                          // how far read_committed consumers have come
-	dropped   messages.Offset                          // deletion was asked of what is before it
-	epoch     messages.PartitionEpoch
+	// shown is how far read_committed consumers have come, shownHW the high watermark
+	// that they saw with it.
+	shown, shownHW messages.Offset
+	dropped        messages.Offset // deletion was asked of what is before it
+	epoch          messages.PartitionEpoch
 	// marks are the last watermarks of a leadership: the high one and what is stable.
 	marks map[mark][2]messages.Offset
 }
@@ -130,6 +132,10 @@ func (t *truth) checkLeaders(p *partition) {
 		if hw < before[0] || stable < before[1] {
 			t.w.t.Fatalf("%s-%d: the watermarks of leader %d fall from %d to %d, stable from %d to %d",
 				p.topic, p.id.Partition, n.id, before[0], hw, before[1], stable)
+		}
+		if hw >= p.shownHW && stable < p.shown {
+			t.w.t.Fatalf("%s-%d: leader %d has %d stable and the high watermark %d, consumers saw %d and %d",
+				p.topic, p.id.Partition, n.id, stable, hw, p.shown, p.shownHW)
 		}
 		p.marks[m] = [2]messages.Offset{hw, stable}
 	}

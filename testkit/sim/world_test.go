@@ -143,7 +143,7 @@ func TestRandomWorlds(t *testing.T) {
 func randomWorld(t *testing.T, seed uint64) {
 	w := New(t, seed, 3+int(seed%3))
 	w.CreateTopic("orders", Topic{Partitions: 2, Replicas: 3, MinInSync: 2})
-	for i := range 4 {
+	for i := range 3 {
 		w.Produce("orders", int32(i%2), -1)
 	}
 	w.ProduceCarelessly("orders", 1, -1)
