@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
@@ -260,4 +262,51 @@ func TestKeysGoToThePartitionThatKafkaWouldTake(t *testing.T) {
 			t.Errorf("%q is in partition %d, want %d", key, got, want)
 		}
 	}
+}
+
+// place asks for the actor of a group, as the placement of virtual actors does.
+func (s *stage) place(id string) (*actor.PID, error) {
+	s.t.Helper()
+	type outcome struct {
+		pid *actor.PID
+		err error
+	}
+	placed := make(chan outcome, 1)
+	s.Place(coord.Group, id, func(pid *actor.PID, err error) { placed <- outcome{pid, err} })
+	select {
+	case o := <-placed:
+		return o.pid, o.err
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("no answer")
+		return nil, nil
+	}
+}
+
+func TestAGroupIsPlacedWhereItsPartitionIsLed(t *testing.T) {
+	s := newStage(t)
+	if _, err := s.place("a"); !errors.Is(err, messages.ErrNotCoordinator) {
+		t.Errorf("before anybody leads: %v", err)
+	}
+	s.lead(1)
+	s.add("a", 1)
+	first, err := s.place("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.place("a")
+	if err != nil || !first.Equal(again) {
+		t.Errorf("placed at %v, then at %v (%v)", first, again, err)
+	}
+	// It is the actor that answers for the group.
+	answers := make(chan answer, 1)
+	s.cfg.Root.Send(first, &add{n: 2, producer: messages.NoProducerID,
+		reply: func(n uint64, err error) { answers <- answer{n, err} }})
+	if a := s.receive(answers); a.err != nil || a.total != 3 {
+		t.Errorf("it answers %+v, want 3", a)
+	}
+	s.lead(messages.NoEpoch)
+	testkit.Eventually(t, "it is placed elsewhere", func() bool {
+		_, err := s.place("a")
+		return errors.Is(err, messages.ErrNotCoordinator)
+	})
 }
