@@ -249,6 +249,7 @@ func TestASubscriptionByPatternFindsNewTopics(t *testing.T) {
 				kgo.ConsumeTopics("^" + prefix + ".*"),
 				kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 				kgo.MetadataMaxAge(200 * time.Millisecond),
+				kgo.FetchMaxWait(200 * time.Millisecond),
 				kgo.MetadataMinAge(50 * time.Millisecond),
 			})...)
 			for _, topic := range []string{"one", "two"} {
