@@ -179,8 +179,7 @@ func fenced(err error) bool {
 
 // The transaction of a producer that fell silent must not hold readers back for ever.
 func TestATransactionThatRunsOutOfTimeIsAborted(t *testing.T) {
-	node := testkit.StartNode(t,
-		testkit.Set("transaction.abort.timed.out.transaction.cleanup.interval.ms", "200"))
+	node := testkit.StartNode(t)
 	createTopic(t, node, "orders", 1)
 	p := transactional(t, node, "shop", kgo.TransactionTimeout(time.Second))
 	if err := p.BeginTransaction(); err != nil {
