@@ -150,6 +150,9 @@ func (c *coordinators) ask(
 	}
 	conn.waits(func() { n.run(c.life, lost) }, func() bool { return answered })
 	n.do(peerWait, lost)
+	if n.id == w.net.mute && q.GetWriteMarkers() != nil {
+		return
+	}
 	q = crossed(w, q)
 	w.net.datagram(n.id, to, func() {
 		peer := w.node(to)

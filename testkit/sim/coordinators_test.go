@@ -49,6 +49,18 @@ func (w *World) stable(topic string, partition int32) bool {
 	return leader != nil && leader.Face.Offsets().LastStable == leader.HighWatermark()
 }
 
+// settledTxns reports whether every transaction has all its markers.
+func (w *World) settledTxns() bool {
+	for _, t := range w.meta().Topics() {
+		for i := range t.Partitions {
+			if !w.stable(t.Name, int32(i)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // beforeMarker waits for the moment when a transaction is committed, as its producer is
 // told, and its marker in the first partition of the results is still to come. It
 // returns the worker.
@@ -142,6 +154,42 @@ func TestAMarkerIsWrittenAndTheAnswerIsLost(t *testing.T) {
 	})
 }
 
+// A coordinator decides, its marker is lost on the way, and it stands still. Its
+// successor ends the transaction, and the producer begins the next one, under the same
+// epoch where transactions share one. The marker that the first coordinator sends again
+// when it goes on must not end it.
+func TestAMarkerOfAStaleCoordinatorEndsNothing(t *testing.T) {
+	each(t, func(t *testing.T, job Job) {
+		w := working(t, job, 1)
+		k := w.workers[0]
+		for range 5 {
+			w.RunUntil("all are in sync and no transaction is under way", func() bool {
+				return w.settledSize() && k.txn == nil && w.settledTxns()
+			})
+			old := w.node(w.Coordinator(coord.Txn, k.name))
+			w.net.mute = old.id
+			w.RunUntil("a transaction is decided", func() bool {
+				n := len(w.truth.txns)
+				return k.txn == nil && n > 0 && w.truth.txns[n-1].ended != nil && !w.settledTxns()
+			})
+			w.Pause(old.id)
+			w.RunUntil("there is another coordinator", func() bool {
+				now := w.Coordinator(coord.Txn, k.name)
+				return now != old.id && now != messages.NoNode
+			})
+			w.net.mute = messages.NoNode
+			w.RunFor(peerWait)
+			w.RunUntil("another transaction has records", func() bool {
+				return k.txn != nil && k.next[0] > 0 && !w.stable("results", 0)
+			})
+			w.Resume(old.id)
+			w.commits(3)
+		}
+		w.Rest()
+		w.Verify()
+	})
+}
+
 // The coordinator of a group dies while the offsets of a transaction wait for their
 // marker. Its successor has them as they are in the log: they count when the marker is
 // there.
@@ -149,14 +197,22 @@ func TestTheCoordinatorOfAGroupDiesBetweenOffsetsAndMarker(t *testing.T) {
 	each(t, func(t *testing.T, job Job) {
 		w := working(t, job, 2)
 		home := w.home(coord.Group, job.Group)
-		for range 3 {
+		for round := range 6 {
 			w.RunUntil("offsets wait for their marker", func() bool {
 				n, _ := w.leading(home.Topic, home.Partition)
 				return n != nil && !w.stable(home.Topic, home.Partition)
 			})
 			dead := w.Leader(home.Topic, home.Partition)
 			w.Crash(dead, KeepingAll)
+			if round%2 == 0 { // the marker comes while the successor still replays the log
+				for _, a := range w.nodes {
+					for _, b := range w.nodes[a.id:] {
+						w.Slow(a.id, b.id, w.between(0, 200*time.Millisecond))
+					}
+				}
+			}
 			w.commits(3)
+			w.Heal()
 			w.Start(dead)
 			w.RunUntil("all are in sync", w.settledSize)
 		}

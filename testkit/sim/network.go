@@ -19,6 +19,8 @@ type network struct {
 	last  map[link]time.Time     // when the latest control message arrives
 	// packets counts what replicas sent to each other.
 	packets int
+	// mute is a node whose markers do not reach the leaders on others; NoNode: none is.
+	mute messages.NodeID
 }
 
 type link struct{ from, to messages.NodeID }
@@ -42,7 +44,7 @@ const (
 )
 
 func newNetwork(w *World) *network {
-	return &network{w: w, links: map[link]*connection{}, cut: map[link]bool{},
+	return &network{w: w, mute: messages.NoNode, links: map[link]*connection{}, cut: map[link]bool{},
 		slow: map[link]time.Duration{}, last: map[link]time.Time{}}
 }
 
