@@ -143,6 +143,37 @@ func TestAWriteOfUnknownOutcomeHasThePartitionReplayed(t *testing.T) {
 	}
 }
 
+func TestAWriteThatMayNotBeInItsTransactionHasNothingReplayed(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	for said, told := range map[error]error{
+		messages.ErrInvalidTxnState:      txn.ErrAbortable,
+		messages.ErrInvalidProducerEpoch: messages.ErrInvalidProducerEpoch,
+		txn.ErrProducerFenced:            txn.ErrProducerFenced,
+		txn.ErrInvalidMapping:            txn.ErrInvalidMapping,
+		txn.ErrConcurrent:                messages.ErrCoordinatorLoading,
+		messages.ErrUnavailable:          messages.ErrCoordinatorLoading,
+		messages.ErrNotCoordinator:       messages.ErrCoordinatorLoading,
+		messages.ErrCoordinatorLoading:   messages.ErrCoordinatorLoading,
+	} {
+		for _, a := range []txn.Added{{Err: said}, {Errs: []error{said}}} {
+			s.log.mu.Lock()
+			s.log.verdict = verdictOf(a)
+			s.log.mu.Unlock()
+			if got := s.receive(s.sendIn("a", 10, 77)); !errors.Is(got.err, told) {
+				t.Errorf("%v is answered with %v, want %v", said, got.err, told)
+			}
+			if got := s.receive(s.send("a", 0)); got.err != nil || got.total != 1 {
+				t.Errorf("after %v the group answers %+v", said, got)
+			}
+		}
+	}
+	if n := s.failed.Load(); n > 0 {
+		t.Errorf("the partition was replayed %d times, although nothing was appended", n)
+	}
+}
+
 func TestMembersWithNothingToRememberEnd(t *testing.T) {
 	s := newStage(t)
 	s.lead(1)
