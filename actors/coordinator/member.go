@@ -72,7 +72,8 @@ func (a *memberActor) Receive(ctx actor.Context) {
 		a.host.Stop(now, messages.ErrNotCoordinator)
 		a.leaving = true
 		ctx.Poison(ctx.Self())
-	case *actor.Stopping:
+	case *actor.Stopping: // maybe with the shard that failed, without having been told
+		a.host.Stop(now, messages.ErrNotCoordinator)
 		a.alarm.Stop()
 		return
 	default:
@@ -248,12 +249,6 @@ func (a *memberActor) rescue(ctx actor.Context, now time.Time) {
 	a.shard.c.log.Error().Str("kind", a.shard.key.kind.String()).Str("id", a.id).
 		Str("message", fmt.Sprintf("%T", ctx.Message())).Str("reason", fmt.Sprint(reason)).
 		Bytes("stack", debug.Stack()).Msg("coordinator panicked")
-	if r, ok := ctx.Message().(coord.Request); ok {
-		defer func() { _ = recover() }() // it was answered before
-		r.Refuse(messages.ErrUnavailable)
-	}
-	func() {
-		defer func() { _ = recover() }()
-		a.fail(now, messages.ErrUnavailable, fmt.Sprintf("%q panicked: %v", a.id, reason))
-	}()
+	defer func() { _ = recover() }()
+	a.fail(now, messages.ErrUnavailable, fmt.Sprintf("%q panicked: %v", a.id, reason))
 }
