@@ -233,6 +233,48 @@ func TestOffsetsOfATransactionCountWhenItsMarkerIsThere(t *testing.T) {
 	}
 }
 
+func TestAMarkerEndsOnlyWhatStandsBeforeItInTheLog(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.hold()
+	ended := make(chan []error, 1)
+	go func() { ended <- s.WriteMarkers(context.Background(), markers(77, true)) }()
+	s.logged(2)
+	next := s.sendIn("a", 10, 77)
+	s.logged(3)
+	s.log.release()
+	<-ended
+	if a := s.receive(next); a.err != nil {
+		t.Fatal(a.err)
+	}
+	if got := s.add("a", 0); got != 1 {
+		t.Errorf("the sum is %d, want 1: the marker is that of the transaction before", got)
+	}
+	s.WriteMarkers(t.Context(), markers(77, true))
+	if got := s.add("a", 0); got != 11 {
+		t.Errorf("after the commit the sum is %d, want 11", got)
+	}
+}
+
+func TestWhatWasNotAppendedAwaitsNoMarker(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.mu.Lock()
+	s.log.verdict = verdictOf(txn.Added{Err: txn.ErrInvalidMapping})
+	s.log.mu.Unlock()
+	for p := range messages.ProducerID(10) {
+		s.receive(s.sendIn("a", 10, p))
+	}
+	ends := &s.shardOf(coord.Group, "a").ends
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	if len(ends.open) > 0 {
+		t.Errorf("%d transactions are remembered that have nothing in the log", len(ends.open))
+	}
+}
+
 func markers(p messages.ProducerID, commit bool) txn.Markers {
 	return txn.Markers{Producer: p, Commit: commit,
 		Partitions: []messages.TopicPartition{{Topic: coord.OffsetsTopic}}}

@@ -145,11 +145,14 @@ func (s *shard) appendOf(w *coord.Write, id string, now time.Time, done func(err
 	if err != nil {
 		return nil, err
 	}
-	if w.Producer != messages.NoProducerID {
-		s.ends.begun(w.Producer, id)
-	}
 	return &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: s.epoch,
-		Done: func(r data.AppendResult) { done(r.Err) }}, nil
+		Done: func(r data.AppendResult) {
+			// It is in the log, and a marker behind it has not been answered yet.
+			if r.Err == nil && w.Producer != messages.NoProducerID {
+				s.ends.begun(w.Producer, id)
+			}
+			done(r.Err)
+		}}, nil
 }
 
 // verify returns how the leader of the shard's partition makes sure that it is part
