@@ -275,6 +275,28 @@ func TestWhatWasNotAppendedAwaitsNoMarker(t *testing.T) {
 	}
 }
 
+func TestAPartitionThatTheCoordinatorHasNotHeardOfIsNotAdded(t *testing.T) {
+	s := newStage(t)
+	im, ok := messages.NewImage().Apply(&messages.Delta{Snapshot: true, To: 1,
+		Topics: []*messages.Topic{{ID: messages.TopicID{2}, Name: coord.TxnTopic,
+			Partitions: []messages.Partition{{Leader: 1}}}}})
+	if !ok {
+		t.Fatal("the image does not apply")
+	}
+	s.image = im
+	a := txn.Add{Producer: 77, Partitions: []messages.TopicPartition{{Topic: "orders"}}}
+	if got := s.AddToTxn(t.Context(), "t", a); !errors.Is(got.Err, messages.ErrUnavailable) {
+		t.Errorf("answered %v, want that it is tried again: its marker would not be sent", got.Err)
+	}
+	a.VerifyOnly = true
+	if got := s.AddToTxn(t.Context(), "t", a); !errors.Is(got.Err, messages.ErrNotCoordinator) {
+		t.Errorf("answered %v, want that no shard is here: nothing is added", got.Err)
+	}
+	if _, done, _ := route(im, a.Partitions); len(done) != 1 {
+		t.Errorf("%v are done, want one that is taken for deleted", done)
+	}
+}
+
 func markers(p messages.ProducerID, commit bool) txn.Markers {
 	return txn.Markers{Producer: p, Commit: commit,
 		Partitions: []messages.TopicPartition{{Topic: coord.OffsetsTopic}}}
