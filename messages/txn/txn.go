@@ -176,5 +176,11 @@ func (r *Describe) Refuse(err error) { r.Reply(Description{Err: err}) }
 // Refuse implements coord.Request.
 func (r *FreshID) Refuse(error) {}
 
+// Notice implements coord.Notice.
+func (r *FreshID) Notice() {}
+
 // Refuse implements coord.Request.
 func (r *MarkersWritten) Refuse(error) {}
+
+// Notice implements coord.Notice: the transaction would never be complete.
+func (r *MarkersWritten) Notice() {}
