@@ -3,6 +3,7 @@
 package clients
 
 import (
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,15 @@ func java(t *testing.T, class string, args ...string) string {
 	out := testkit.Command(t, "", line[0], line[1:]...)
 	t.Logf("%s %s\n%s", class, strings.Join(args, " "), out)
 	return out
+}
+
+// tryJava is java for a class that may fail.
+func tryJava(t *testing.T, class string, args ...string) (string, error) {
+	t.Helper()
+	line := jvm(class, args...)
+	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()
+	t.Logf("%s %s: %v\n%s", class, strings.Join(args, " "), err, out)
+	return string(out), err
 }
 
 // proves runs a class that checks by itself, and whose last line must be the given

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -207,53 +205,7 @@ func compare(t *testing.T, table string, want map[string]int) {
 	}
 }
 
-// instance is a process of the application.
-type instance struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-}
-
-func startStreams(t *testing.T, c *testkit.Cluster, name string) *instance {
+func startStreams(t *testing.T, c *testkit.Cluster, name string) *process {
 	t.Helper()
-	line := jvm("WordCount", strings.Join(c.Brokers(), ","), name, t.TempDir())
-	log := &testkit.LogBuffer{}
-	i := &instance{cmd: exec.Command(line[0], line[1:]...), done: make(chan struct{})}
-	i.cmd.Stdout, i.cmd.Stderr = log, log
-	if err := i.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = i.cmd.Wait() // how it ended is in cmd.ProcessState
-		close(i.done)
-	}()
-	t.Cleanup(func() {
-		_ = i.cmd.Process.Kill() // fails only when it has ended
-		<-i.done
-		if t.Failed() {
-			t.Logf("log of the application's instance %s:\n%s", name, log)
-		}
-	})
-	return i
-}
-
-// kill ends the instance at once and without a warning.
-func (i *instance) kill(t *testing.T) {
-	t.Helper()
-	if err := i.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-i.done
-}
-
-// stop asks the instance to end and waits until it has.
-func (i *instance) stop(t *testing.T) {
-	t.Helper()
-	if err := i.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-i.done:
-	case <-time.After(time.Minute):
-		t.Fatal("the application does not end")
-	}
+	return start(t, "instance "+name, "WordCount", strings.Join(c.Brokers(), ","), name, t.TempDir())
 }
