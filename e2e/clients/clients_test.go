@@ -80,3 +80,13 @@ func TestJavaTransactionsAreAllOrNothing(t *testing.T) {
 	node := testkit.StartNode(t, quick...)
 	proves(t, "transactions: done", "Transactions", node.Kafka)
 }
+
+func TestKafkajsGroupsAndTransactions(t *testing.T) {
+	t.Setenv("NODE_PATH", fetched+"npm/node_modules")
+	node := testkit.StartNode(t, quick...)
+	out := testkit.Command(t, "", "node", "node/groups.js", node.Kafka)
+	t.Logf("node/groups.js\n%s", out)
+	if !strings.HasSuffix(out, "kafkajs: done\n") {
+		t.Error("the last line is not \"kafkajs: done\"")
+	}
+}

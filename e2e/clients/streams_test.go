@@ -59,7 +59,8 @@ func TestStreamsCountExactlyOnceThroughTheDeathOfANode(t *testing.T) {
 	})
 	two.kill(t)
 	two = startStreams(t, c, "two")
-	t.Logf("an instance of the application was killed after %d words, and another started", steps.seen)
+	t.Logf("an instance of the application was killed after %d words, and another started",
+		steps.seen)
 	if steps.seen >= words {
 		t.Error("all was counted before the harm was done")
 	}
@@ -173,7 +174,9 @@ func openEverywhere(ctx context.Context, admin *kadm.Client, topic string) bool 
 	return open
 }
 
-func coordinator(ctx context.Context, t *testing.T, c *testkit.Cluster, group string) *testkit.Node {
+func coordinator(
+	ctx context.Context, t *testing.T, c *testkit.Cluster, group string,
+) *testkit.Node {
 	t.Helper()
 	found := kadm.NewClient(c.Client()).FindGroupCoordinators(ctx, group)
 	if err := found.Error(); err != nil {
@@ -207,5 +210,6 @@ func compare(t *testing.T, table string, want map[string]int) {
 
 func startStreams(t *testing.T, c *testkit.Cluster, name string) *process {
 	t.Helper()
-	return start(t, "instance "+name, "WordCount", strings.Join(c.Brokers(), ","), name, t.TempDir())
+	return start(t, "instance "+name, "WordCount",
+		strings.Join(c.Brokers(), ","), name, t.TempDir())
 }

@@ -178,7 +178,9 @@ func (g group) tool(args ...string) string {
 func (g group) offsets() (committed []string) {
 	g.t.Helper()
 	rows := table(g.tool("--describe", "--offsets", "--group", g.name()), "GROUP")
-	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a["PARTITION"], b["PARTITION"]) })
+	slices.SortFunc(rows, func(a, b row) int {
+		return strings.Compare(a["PARTITION"], b["PARTITION"])
+	})
 	for _, r := range rows {
 		committed = append(committed, r["CURRENT-OFFSET"])
 	}
@@ -190,15 +192,20 @@ func (g group) describesOneThatReads() {
 	var rows []row
 	testkit.Eventually(g.t, "all is committed", func() bool {
 		rows = table(g.tool("--describe", "--offsets", "--group", g.name()), "GROUP")
-		return len(rows) == 3 && !slices.ContainsFunc(rows, func(r row) bool { return r["LAG"] != "0" })
+		behind := func(r row) bool { return r["LAG"] != "0" }
+		return len(rows) == 3 && !slices.ContainsFunc(rows, behind)
 	})
 	for _, r := range rows {
 		r.has(g.t, "TOPIC", "orders", "CURRENT-OFFSET", r["LOG-END-OFFSET"], "CLIENT-ID", "reader",
 			"HOST", "/127.0.0.1")
 	}
-	member := only(g.t, table(g.tool("--describe", "--members", "--verbose", "--group", g.name()), "GROUP"))
+	describe := func(what string) row {
+		g.t.Helper()
+		out := g.tool("--describe", what, "--verbose", "--group", g.name())
+		return only(g.t, table(out, "GROUP"))
+	}
+	member, state := describe("--members"), describe("--state")
 	member.has(g.t, "CLIENT-ID", "reader", "#PARTITIONS", "3", "CURRENT-ASSIGNMENT", "orders:0,1,2")
-	state := only(g.t, table(g.tool("--describe", "--state", "--verbose", "--group", g.name()), "GROUP"))
 	assignor := "range"
 	if g.protocol == "consumer" {
 		assignor = "uniform"
@@ -284,7 +291,8 @@ func TestKafkasToolsManageTransactions(t *testing.T) {
 	node := testkit.StartNode(t)
 	tool := func(args ...string) string {
 		t.Helper()
-		return java(t, kafkaTransactions, slices.Concat([]string{"--bootstrap-server", node.Kafka}, args)...)
+		return java(t, kafkaTransactions,
+			slices.Concat([]string{"--bootstrap-server", node.Kafka}, args)...)
 	}
 	line := jvm(kafkaTopics, "--bootstrap-server", node.Kafka, "--create", "--topic", "orders")
 	testkit.Command(t, "", line[0], line[1:]...)
@@ -304,8 +312,9 @@ func TestKafkasToolsManageTransactions(t *testing.T) {
 	id := strconv.FormatInt(r.ProducerID, 10)
 	only(t, table(tool("list"), "TransactionalId")).has(t,
 		"TransactionalId", "till", "Coordinator", "1", "ProducerId", id, "TransactionState", "Ongoing")
-	described := only(t, table(tool("describe", "--transactional-id", "till"), "CoordinatorId"))
-	described.has(t, "TransactionalId", "till", "ProducerId", id, "TransactionState", "Ongoing",
+	described := tool("describe", "--transactional-id", "till")
+	only(t, table(described, "CoordinatorId")).has(t, "TransactionalId", "till",
+		"ProducerId", id, "TransactionState", "Ongoing",
 		"TopicPartitions", "orders-0")
 	start := strconv.FormatInt(r.Offset, 10)
 	producers := func() row {

@@ -45,7 +45,8 @@ final class Check {
             throws InterruptedException {
         long deadline = System.nanoTime() + PATIENCE.toNanos();
         while (!condition.getAsBoolean()) {
-            that(System.nanoTime() < deadline, "not within %s: %s; %s", PATIENCE, what, instead.get());
+            that(System.nanoTime() < deadline, "not within %s: %s; %s",
+                    PATIENCE, what, instead.get());
             Thread.sleep(20);
         }
     }
@@ -133,7 +134,8 @@ final class Check {
             c.seekToBeginning(all);
             long deadline = System.nanoTime() + PATIENCE.toNanos();
             while (all.stream().anyMatch(p -> c.position(p) < ends.get(p))) {
-                that(System.nanoTime() < deadline, "%s of %s did not end at %s", isolation, topic, ends);
+                that(System.nanoTime() < deadline, "%s of %s did not end at %s",
+                        isolation, topic, ends);
                 c.poll(Duration.ofMillis(100)).forEach(records::add);
             }
         }

@@ -66,7 +66,8 @@ public final class Transactions {
         return p;
     }
 
-    private static void send(KafkaProducer<String, String> p, String topic, String name, int count) {
+    private static void send(
+            KafkaProducer<String, String> p, String topic, String name, int count) {
         for (int i = 0; i < count; i++) {
             p.send(new ProducerRecord<>(topic, i % PARTITIONS, null, name + i));
         }
@@ -140,7 +141,8 @@ public final class Transactions {
             Check.equal(d.topicPartitions(), Set.of(p0), "partitions of the transaction");
             first.commitTransaction();
             Check.eventually("the last stable offset is the end",
-                    () -> end(p0, COMMITTED) == end(p0, UNCOMMITTED), () -> "" + end(p0, COMMITTED));
+                    () -> end(p0, COMMITTED) == end(p0, UNCOMMITTED),
+                    () -> "" + end(p0, COMMITTED));
             Check.equal(Check.values(brokers, topic, PARTITIONS, COMMITTED),
                     List.of("before", "first", "behind"), "read_committed when all is over");
         }
@@ -258,7 +260,8 @@ public final class Transactions {
                 p.send(new ProducerRecord<>(from, sent % PARTITIONS, null, "r" + sent));
             }
         }
-        try (KafkaConsumer<String, String> c = Check.consumer(brokers, "group.id", "copy-" + protocol)) {
+        try (KafkaConsumer<String, String> c =
+                Check.consumer(brokers, "group.id", "copy-" + protocol)) {
             List<TopicPartition> all = Check.partitions(from, PARTITIONS);
             Map<TopicPartition, Long> ends = c.endOffsets(all);
             Check.eventually("all is copied", () -> {

@@ -6,7 +6,7 @@ import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
-import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
+import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
@@ -49,7 +49,7 @@ public final class WordCount {
             CountDownLatch end = new CountDownLatch(1);
             streams.setUncaughtExceptionHandler(e -> {
                 Check.say("a thread was replaced: %s", e);
-                return StreamThreadExceptionResponse.REPLACE_THREAD;
+                return StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse.REPLACE_THREAD;
             });
             streams.setStateListener((now, before) -> Check.say("%s: %s", args[1], now));
             Thread main = Thread.currentThread();
