@@ -20,8 +20,8 @@ DATA     ?= data
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run cluster test deps consul race lint fmt proto proto-check fuzz chaos eos groups \
-	bench check clean
+.PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz chaos \
+	eos groups bench check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,11 +45,15 @@ deps:
 consul: ## build bin/consul for the tests, unless a consul is on PATH
 	@tools/consul.sh
 
+clients: consul ## fetch Kafka's Java clients, Streams and tools, and kafkajs, and test with them
+	@tools/clients.sh
+	go test -tags clients -count=1 -timeout 20m -v $(if $(RUN),-run '$(RUN)') ./e2e/clients
+
 race: consul ## run the tests with the race detector, but for those of the real binary
 	go test -race -timeout 20m $$(go list ./... | grep -v /e2e)
 
 lint: ## vet the code and run the linters of .golangci.yml
-	go vet ./...
+	go vet -tags clients ./...
 	$(LINT) run ./...
 	$(BUF) lint
 
