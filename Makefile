@@ -11,14 +11,17 @@ CLI      := github.com/troupelog/troupe/node/cli
 LDFLAGS  := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT)
 FUZZTIME ?= 20s
 KILLS    ?= 20
+RECORDS  ?= 1000000
+MEMBERS  ?= 100
+PARTS    ?= 1000
 DATA     ?= data
 
 # Build tools live in modfiles of their own, so they never touch go.mod.
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run cluster test deps consul race lint fmt proto proto-check fuzz chaos bench \
-	check clean
+.PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz chaos \
+	eos groups bench check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,11 +45,15 @@ deps:
 consul: ## build bin/consul for the tests, unless a consul is on PATH
 	@tools/consul.sh
 
+clients: consul ## fetch Kafka's Java clients, Streams and tools, and kafkajs, and test with them
+	@tools/clients.sh
+	go test -tags clients -count=1 -timeout 20m -v $(if $(RUN),-run '$(RUN)') ./e2e/clients
+
 race: consul ## run the tests with the race detector, but for those of the real binary
 	go test -race -timeout 20m $$(go list ./... | grep -v /e2e)
 
 lint: ## vet the code and run the linters of .golangci.yml
-	go vet ./...
+	go vet -tags clients ./...
 	$(LINT) run ./...
 	$(BUF) lint
 
@@ -71,6 +78,15 @@ sim: ## run random Worlds: COUNT=n of them (100), SEED=n the first; RUN=regexp f
 chaos: consul ## kill KILLS (20) leaders under load, stop Consul for 60 s, and print what it did to clients
 	CHAOS_KILLS=$(KILLS) CHAOS_CONSUL_AWAY=60s go test -count=1 -timeout 60m -v \
 		-run 'Death|Rolling|Paused|Consul' ./e2e/cluster | grep -v '^=== '
+
+eos: KILLS = 60
+eos: consul ## copy RECORDS (1,000,000) exactly once while KILLS (60) processes are killed
+	EOS_RECORDS=$(RECORDS) EOS_KILLS=$(KILLS) go test -count=1 -timeout 120m -v \
+		-run 'ExactlyOnce' ./e2e/cluster | grep -v '^=== '
+
+groups: ## members join, leave and die in a group of MEMBERS (100) over PARTS (1,000) partitions
+	GROUP_MEMBERS=$(MEMBERS) GROUP_PARTITIONS=$(PARTS) go test -count=1 -timeout 20m -v \
+		-run 'PartitionsThatStay' ./e2e | grep -v '^=== '
 
 bench: build ## measure the node beside an ideal broker, in one run
 	go run ./bench -troupe bin/troupe

@@ -83,6 +83,7 @@ var layers = []layer{
 	{"bench", []string{"messages/...", "testkit"}},
 	{"e2e", []string{"messages/...", "testkit"}},
 	{"e2e/cluster", []string{"messages/...", "testkit"}},
+	{"e2e/clients", []string{"messages/...", "testkit"}},
 	{"examples/cluster", nil},
 }
 

@@ -110,30 +110,43 @@ func (r *replica) holdBehind(a *data.Append) bool {
 
 // hold asks the coordinator about the transaction that a batch begins, and keeps
 // the batch until it has answered.
-//
-// docs/flows/transactions.md: 2.
 func (r *replica) hold(a *data.Append) {
-	h, out, life := &a.Batch.Header, r.out, r.life
-	id, number := h.ProducerID, r.env.guards.Add(1)
-	guard := r.producers.Guard(id, h.ProducerEpoch, h.BaseSequence, number,
-		messages.Timestamp(r.env.Now().UnixMilli()))
 	if r.held == nil {
 		r.held = map[messages.ProducerID]*heldAppends{}
 	}
-	r.held[id] = &heldAppends{number: number, guard: guard, appends: []*data.Append{a}}
-	a.Verify(func(err error) {
+	r.askCoordinator(&heldAppends{appends: []*data.Append{a}})
+}
+
+// askCoordinator asks about the first of the batches that wait.
+//
+// docs/flows/transactions.md: 2.
+func (r *replica) askCoordinator(held *heldAppends) {
+	first := held.appends[0]
+	h, out, life := &first.Batch.Header, r.out, r.life
+	id, number := h.ProducerID, r.env.guards.Add(1)
+	held.number = number
+	held.guard = r.producers.Guard(id, h.ProducerEpoch, h.BaseSequence, number,
+		messages.Timestamp(r.env.Now().UnixMilli()))
+	r.held[id] = held
+	first.Verify(func(err error) {
 		out.Self(verified{producer: id, number: number, life: life, err: err})
 	})
 }
 
 // verified appends what waited for the coordinator, before what came in meanwhile.
-// A marker that was written in between has made the guard void.
 //
 // docs/flows/transactions.md: 3.
 func (r *replica) verified(m verified) {
 	h := r.held[m.producer]
 	if m.life != r.life || h == nil || h.number != m.number {
 		return // answered when the leadership ended
+	}
+	if m.err == nil && !r.producers.Guarded(m.producer, h.guard) {
+		// A marker was written meanwhile, and nobody knows which came first, it or the
+		// answer. A producer that begins its next transaction before the markers of the
+		// last one are written gets here.
+		r.askCoordinator(h)
+		return
 	}
 	delete(r.held, m.producer)
 	if m.err != nil {

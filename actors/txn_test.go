@@ -240,11 +240,39 @@ func TestABatchThatWasConfirmedBeforeAMarkerIsRefusedAfterIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	reply(nil)
+	again := receive(t, "the question anew", q.asked)
+	again(messages.ErrInvalidTxnState)
 	if res := receive(t, "an answer", late); !errors.Is(res.Err, messages.ErrInvalidTxnState) {
 		t.Errorf("got %+v", res)
 	}
 	if o := r.Offsets(); o.LogEnd != 1 || o.LastStable != 1 {
 		t.Errorf("offsets are %+v", o)
+	}
+}
+
+// The producer was told that its transaction is committed, and begins the next one
+// while the marker is still on its way to this partition.
+func TestATransactionThatBeginsBeforeTheMarkerOfTheLastOneIsAskedAboutAgain(t *testing.T) {
+	w := start(t, plan{})
+	w.create("orders", 1)
+	r := w.leader("orders", 0)
+	w.must(receive(t, "an answer", send(r, txnBatch(0, 0, "last"), yes)))
+	q := newQuestion()
+	next := send(r, txnBatch(1, 0, "next"), q.verify)
+	second := send(r, txnBatch(1, 1, "second"), q.verify)
+	reply := receive(t, "the question", q.asked)
+	done := make(chan error, 1)
+	r.WriteMarker(data.Marker{Producer: 7, Epoch: 1, Commit: true, V2: true},
+		func(err error) { done <- err })
+	if err := receive(t, "the answer to a marker", done); err != nil {
+		t.Fatal(err)
+	}
+	reply(nil) // the coordinator waited for the markers before it said so
+	receive(t, "the question anew", q.asked)(nil)
+	for i, done := range []<-chan data.AppendResult{next, second} {
+		if res := w.must(receive(t, "an answer", done)); res.BaseOffset != messages.Offset(i+2) {
+			t.Errorf("batch %d: %+v", i, res)
+		}
 	}
 }
 

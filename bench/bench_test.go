@@ -41,7 +41,19 @@ func TestFramesAreRequestsKafkaUnderstands(t *testing.T) {
 		t.Errorf("acks %d, partition %d", produce.Acks, p.Partition)
 	}
 
-	frame := fetchFrame("orders", 3)
+	frame := commitFrame("readers", "orders", 3)
+	setCommitOffset(frame, 3, 77)
+	commit := kmsg.OffsetCommitRequest{Version: commitVersion}
+	if err := commit.ReadFrom(frame[header:]); err != nil {
+		t.Fatal(err)
+	}
+	ps := commit.Topics[0].Partitions
+	if commit.Group != "readers" || commit.Generation != -1 || len(ps) != 3 ||
+		ps[0].Offset != 77 || ps[2].Partition != 2 || ps[2].Offset != 0 {
+		t.Errorf("got %+v", commit)
+	}
+
+	frame = fetchFrame("orders", 3)
 	setFetchOffset(frame, 77)
 	fetch := kmsg.FetchRequest{Version: fetchVersion}
 	if err := fetch.ReadFrom(frame[header:]); err != nil {
@@ -71,6 +83,18 @@ func TestAnswersHaveTheSizeTheLoadExpects(t *testing.T) {
 	size, errorAt = fetchAnswerHead("orders")
 	if err := answerError(body, errorAt); len(body) != size || err == nil {
 		t.Errorf("answer has %d bytes, expected %d; error %v", len(body), size, err)
+	}
+}
+
+func TestAnswersToCommitsHaveTheSizeTheLoadExpects(t *testing.T) {
+	commit := kmsg.OffsetCommitResponse{Version: commitVersion,
+		Topics: []kmsg.OffsetCommitResponseTopic{{Topic: "orders",
+			Partitions: []kmsg.OffsetCommitResponseTopicPartition{{}, {Partition: 1, ErrorCode: 7}}}}}
+	body := append(make([]byte, 4), commit.AppendTo(nil)...)
+	size, errorAt := commitAnswer("orders", 2)
+	if len(body) != size || answerError(body, errorAt) != nil ||
+		answerError(body, errorAt+6) == nil {
+		t.Errorf("answer has %d bytes, expected %d: %x", len(body), size, body)
 	}
 }
 

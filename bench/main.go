@@ -12,6 +12,8 @@
 // what is measured is the broker, not a client library. Brokers are processes of
 // their own; their CPU time comes from /proc.
 //
+// Offset commits are measured on the node alone (commits.go).
+//
 //	go run ./bench -troupe bin/troupe
 package main
 
@@ -90,5 +92,8 @@ func compare(ctx context.Context, s settings) (err error) {
 		fmt.Fprintln(os.Stderr, "done:", sc.name())
 		table = append(table, row)
 	}
-	return table.write(os.Stdout)
+	if err := table.write(os.Stdout); err != nil {
+		return err
+	}
+	return measureCommits(ctx, s, troupe, os.Stdout)
 }

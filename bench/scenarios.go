@@ -91,6 +91,9 @@ type table []row
 
 // write prints the table as Markdown, so that it can be pasted into a report.
 func (t table) write(w io.Writer) error {
+	if len(t) == 0 {
+		return nil
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(tw, "| load\t| ideal MB/s\t| troupe MB/s\t| ratio\t"+
 		"| ideal CPU s/GB\t| troupe CPU s/GB\t| ideal p50/p99\t| troupe p50/p99\t|")

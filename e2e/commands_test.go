@@ -89,11 +89,11 @@ func TestTheCommandsLookAfterGroups(t *testing.T) {
 func TestAGroupWithMembersIsNeitherResetNorDeleted(t *testing.T) {
 	n := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			topic, group := fmt.Sprint("orders-", i), fmt.Sprint("billing-", i)
 			createTopic(t, n, topic, 2)
 			produce(t, client(t, n), topic, "one")
-			c := client(t, n, append(protocol.opts, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+			c := client(t, n, append(protocol.Options(), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 				kgo.ClientID("amy"))...)
 			if got := poll(t, c, 1); len(got) != 1 {
 				t.Fatalf("read %q", got)
@@ -254,8 +254,8 @@ func TestTheLagOfGroupsIsAMetric(t *testing.T) {
 	n.Troupe("consume", "orders", "--group", "billing", "--count", "4")
 	const labels = `{consumergroup="billing",partition="0",topic="orders"}`
 	for series, want := range map[string]string{
-		"kafka_consumergroup_current_offset" + labels: "4",
-		"kafka_consumergroup_lag" + labels:            "6",
+		"kafka_consumergroup_current_offset" + labels:                                    "4",
+		"kafka_consumergroup_lag" + labels:                                               "6",
 		`kafka_consumergroup_lag_sum{consumergroup="billing",topic="orders"}`:            "6",
 		`kafka_consumergroup_current_offset_sum{consumergroup="billing",topic="orders"}`: "4",
 		`kafka_consumergroup_members{consumergroup="billing"}`:                           "0",

@@ -14,26 +14,18 @@ import (
 	"github.com/troupelog/troupe/testkit"
 )
 
-// protocols are the ways in which members of a group agree on who reads what.
-var protocols = []struct {
-	name string
-	opts []kgo.Opt
-}{
-	{"eager", []kgo.Opt{kgo.Balancers(kgo.RangeBalancer())}},
-	{"cooperative", []kgo.Opt{kgo.Balancers(kgo.CooperativeStickyBalancer())}},
-	{"consumer protocol", []kgo.Opt{kgo.Balancers(kgo.StickyBalancer()), kgo.ServerSideBalancer()}},
-}
+var protocols = []testkit.Protocol{testkit.Eager, testkit.Cooperative, testkit.ServerSide}
 
 func TestMembersJoinLeaveAndDieAndNeverShareAPartition(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			g := startGroup(t, node, fmt.Sprint("shared-", i), 12)
-			g.Join("amy", protocol.opts...)
+			g.Join("amy", protocol.Options()...)
 			g.AwaitBalanced()
-			bob := g.Join("bob", protocol.opts...)
+			bob := g.Join("bob", protocol.Options()...)
 			g.AwaitBalanced()
-			cyd := g.Join("cyd", protocol.opts...)
+			cyd := g.Join("cyd", protocol.Options()...)
 			g.AwaitBalanced()
 			g.AwaitConsumed()
 			if losses := g.Losses(); losses > 0 {
@@ -58,10 +50,10 @@ func TestMembersJoinLeaveAndDieAndNeverShareAPartition(t *testing.T) {
 func TestMembersThatJoinAtOnceFormOneGroup(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			g := startGroup(t, node, fmt.Sprint("crowd-", i), 16)
 			for m := range 8 {
-				g.Join(fmt.Sprint("member-", m), protocol.opts...)
+				g.Join(fmt.Sprint("member-", m), protocol.Options()...)
 			}
 			g.AwaitBalanced()
 			g.Finish()
@@ -74,10 +66,10 @@ func TestMembersThatJoinAtOnceFormOneGroup(t *testing.T) {
 func TestAStaticMemberComesBackWithoutARebalance(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			g := startGroup(t, node, fmt.Sprint("static-", i), 6)
 			join := func(name string) *testkit.Member {
-				return g.Join(name, slices.Concat(protocol.opts, []kgo.Opt{kgo.InstanceID(name),
+				return g.Join(name, slices.Concat(protocol.Options(), []kgo.Opt{kgo.InstanceID(name),
 					kgo.SessionTimeout(20 * time.Second)})...)
 			}
 			join("amy")
@@ -88,7 +80,7 @@ func TestAStaticMemberComesBackWithoutARebalance(t *testing.T) {
 			generation, id := bob.Generation(), bob.ID()
 			began := time.Now()
 			bob.Leave()
-			if protocol.name == "consumer protocol" {
+			if protocol == testkit.ServerSide {
 				goAway(t, node, g.ID, "bob", id)
 			}
 			bob = join("bob")
@@ -137,10 +129,10 @@ func goAway(t *testing.T, n *testkit.Node, group, instance, member string) {
 func TestWhatASilentMemberCommitsAfterItWasDroppedIsRefused(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			g := startGroup(t, node, fmt.Sprint("silent-", i), 4)
-			g.Join("amy", protocol.opts...)
-			bob := g.Join("bob", protocol.opts...)
+			g.Join("amy", protocol.Options()...)
+			bob := g.Join("bob", protocol.Options()...)
 			g.AwaitBalanced()
 			g.AwaitConsumed()
 			old, generation := bob.ID(), bob.Generation()
@@ -187,10 +179,10 @@ func commitAs(
 func TestAGroupSurvivesKill9OfTheNode(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			g := startGroup(t, node, fmt.Sprint("killed-", i), 6)
-			g.Join("amy", protocol.opts...)
-			bob := g.Join("bob", protocol.opts...)
+			g.Join("amy", protocol.Options()...)
+			bob := g.Join("bob", protocol.Options()...)
 			for range 2 {
 				g.AwaitBalanced()
 				g.AwaitConsumed()
@@ -248,15 +240,16 @@ func TestCommittedOffsetsAreFoundAsTheyWereWritten(t *testing.T) {
 func TestASubscriptionByPatternFindsNewTopics(t *testing.T) {
 	node := testkit.StartNode(t, testkit.FastGroups())
 	for i, protocol := range protocols {
-		t.Run(protocol.name, func(t *testing.T) {
+		t.Run(string(protocol), func(t *testing.T) {
 			prefix := fmt.Sprintf("pattern-%d-", i)
 			createTopic(t, node, prefix+"one", 2)
 			createTopic(t, node, "no-"+prefix+"one", 2)
-			consumer := client(t, node, slices.Concat(protocol.opts, []kgo.Opt{
+			consumer := client(t, node, slices.Concat(protocol.Options(), []kgo.Opt{
 				kgo.ConsumerGroup(prefix + "readers"), kgo.ConsumeRegex(),
 				kgo.ConsumeTopics("^" + prefix + ".*"),
 				kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 				kgo.MetadataMaxAge(200 * time.Millisecond),
+				kgo.FetchMaxWait(200 * time.Millisecond),
 				kgo.MetadataMinAge(50 * time.Millisecond),
 			})...)
 			for _, topic := range []string{"one", "two"} {

@@ -81,7 +81,7 @@ func TestOffsetsOfATransactionCountFromItsCommit(t *testing.T) {
 	}
 	s, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(node.Kafka),
 		kgo.TransactionalID("biller"), kgo.ConsumerGroup("billers"), kgo.ConsumeTopics("orders"),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
@@ -179,8 +179,7 @@ func fenced(err error) bool {
 
 // The transaction of a producer that fell silent must not hold readers back for ever.
 func TestATransactionThatRunsOutOfTimeIsAborted(t *testing.T) {
-	node := testkit.StartNode(t,
-		testkit.Set("transaction.abort.timed.out.transaction.cleanup.interval.ms", "200"))
+	node := testkit.StartNode(t)
 	createTopic(t, node, "orders", 1)
 	p := transactional(t, node, "shop", kgo.TransactionTimeout(time.Second))
 	if err := p.BeginTransaction(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/troupelog/troupe/actors"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/metrics"
@@ -63,6 +64,11 @@ func (n *Node) snapshot() metrics.Snapshot {
 	dirs, err := n.client.LogDirs(ctx)
 	if err == nil {
 		s.LogDirs = logDirs(dirs)
+	}
+	for _, kind := range []coord.Kind{coord.Group, coord.Txn} {
+		active, loading, members := n.coordinators.Count(kind)
+		s.Coordinators = append(s.Coordinators, metrics.Coordinator{
+			Kind: kind.String(), Active: active, Loading: loading, Members: members})
 	}
 	lags := n.lags.Groups(ctx)
 	s.Groups, s.GroupsLeftOut = consumerGroups(lags.Groups), lags.LeftOut

@@ -99,7 +99,6 @@ func (c *copier) run(ctx context.Context, out io.Writer) error {
 		kgo.ConsumeTopics(c.In),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.RequireStableFetchOffsets(),
 		kgo.SessionTimeout(GroupSession),
 		kgo.HeartbeatInterval(GroupHeartbeat),
 		kgo.FetchMaxWait(time.Second),
@@ -124,7 +123,7 @@ func (c *copier) run(ctx context.Context, out io.Writer) error {
 // copySome copies the records of one poll in a transaction.
 func (c *copier) copySome(ctx context.Context, s *kgo.GroupTransactSession, out io.Writer) error {
 	fetches := s.PollRecords(ctx, c.Batch)
-	if ctx.Err() != nil || fetches.NumRecords() == 0 {
+	if fetches.NumRecords() == 0 {
 		return nil // errors of a poll pass, or end the transaction below
 	}
 	if err := s.Begin(); err != nil {

@@ -34,6 +34,19 @@
 //		c.SameReplicas("orders", 6)
 //	}
 //
+// StartGroup runs franz-go consumers in a group, which join, leave, die and fall
+// silent as the test says, and checks what must hold of every group. StartCopy runs an
+// exactly-once copy by processes of their own that can be killed:
+//
+//	g := testkit.StartGroup(t, testkit.GroupSettings{
+//		Brokers: c.Brokers(), Topic: "orders", ID: "readers"})
+//	amy := g.Join("amy", testkit.Cooperative.Options()...)
+//	g.Join("bob", testkit.Cooperative.Options()...)
+//	g.AwaitBalanced()
+//	amy.Die()
+//	g.AwaitBalanced()
+//	g.Finish()
+//
 // With WithNetwork links between nodes can be cut and slowed (Cluster.Cut,
 // Cluster.Slow, Cluster.Isolate); SmallDisk gives a node a disk that fills up.
 //

@@ -164,7 +164,10 @@ func (r *replayer) drop() {
 // or ask elsewhere. sure is false if nobody can say whether the records are in
 // the log.
 func refusal(err error) (told error, sure bool) {
+	var unverified *errUnverified
 	switch {
+	case errors.As(err, &unverified):
+		return unverified.told(), true
 	case errors.Is(err, messages.ErrInvalidProducerEpoch), errors.Is(err, messages.ErrInvalidTxnState):
 		return err, true // of the producer whose transaction the write is part of
 	case errors.Is(err, messages.ErrNotEnoughReplicas), errors.Is(err, messages.ErrDiskFull),

@@ -161,6 +161,10 @@ func (b *Body) Receive(m any) {
 	case led:
 		b.led(m)
 	case bodyRequest:
+		if err := b.c.missing(m.r); err != nil {
+			m.r.Refuse(err)
+			return
+		}
 		if s := b.shardOf(m.kind, m.id); s != nil {
 			s.hand(m.id, m.r)
 			return

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
@@ -143,6 +145,37 @@ func TestAWriteOfUnknownOutcomeHasThePartitionReplayed(t *testing.T) {
 	}
 }
 
+func TestAWriteThatMayNotBeInItsTransactionHasNothingReplayed(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	for said, told := range map[error]error{
+		messages.ErrInvalidTxnState:      txn.ErrAbortable,
+		messages.ErrInvalidProducerEpoch: messages.ErrInvalidProducerEpoch,
+		txn.ErrProducerFenced:            txn.ErrProducerFenced,
+		txn.ErrInvalidMapping:            txn.ErrInvalidMapping,
+		txn.ErrConcurrent:                messages.ErrCoordinatorLoading,
+		messages.ErrUnavailable:          messages.ErrCoordinatorLoading,
+		messages.ErrNotCoordinator:       messages.ErrCoordinatorLoading,
+		messages.ErrCoordinatorLoading:   messages.ErrCoordinatorLoading,
+	} {
+		for _, a := range []txn.Added{{Err: said}, {Errs: []error{said}}} {
+			s.log.mu.Lock()
+			s.log.verdict = verdictOf(a)
+			s.log.mu.Unlock()
+			if got := s.receive(s.sendIn("a", 10, 77)); !errors.Is(got.err, told) {
+				t.Errorf("%v is answered with %v, want %v", said, got.err, told)
+			}
+			if got := s.receive(s.send("a", 0)); got.err != nil || got.total != 1 {
+				t.Errorf("after %v the group answers %+v", said, got)
+			}
+		}
+	}
+	if n := s.failed.Load(); n > 0 {
+		t.Errorf("the partition was replayed %d times, although nothing was appended", n)
+	}
+}
+
 func TestMembersWithNothingToRememberEnd(t *testing.T) {
 	s := newStage(t)
 	s.lead(1)
@@ -199,6 +232,70 @@ func TestOffsetsOfATransactionCountWhenItsMarkerIsThere(t *testing.T) {
 	s.WriteMarkers(t.Context(), markers(78, true))
 	if got := s.add("a", 0); got != 1011 {
 		t.Errorf("a transaction that was open at the replay ends with the sum %d, want 1011", got)
+	}
+}
+
+func TestAMarkerEndsOnlyWhatStandsBeforeItInTheLog(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.hold()
+	ended := make(chan []error, 1)
+	go func() { ended <- s.WriteMarkers(context.Background(), markers(77, true)) }()
+	s.logged(2)
+	next := s.sendIn("a", 10, 77)
+	s.logged(3)
+	s.log.release()
+	<-ended
+	if a := s.receive(next); a.err != nil {
+		t.Fatal(a.err)
+	}
+	if got := s.add("a", 0); got != 1 {
+		t.Errorf("the sum is %d, want 1: the marker is that of the transaction before", got)
+	}
+	s.WriteMarkers(t.Context(), markers(77, true))
+	if got := s.add("a", 0); got != 11 {
+		t.Errorf("after the commit the sum is %d, want 11", got)
+	}
+}
+
+func TestWhatWasNotAppendedAwaitsNoMarker(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 1)
+	s.log.mu.Lock()
+	s.log.verdict = verdictOf(txn.Added{Err: txn.ErrInvalidMapping})
+	s.log.mu.Unlock()
+	for p := range messages.ProducerID(10) {
+		s.receive(s.sendIn("a", 10, p))
+	}
+	ends := &s.shardOf(coord.Group, "a").ends
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	if len(ends.open) > 0 {
+		t.Errorf("%d transactions are remembered that have nothing in the log", len(ends.open))
+	}
+}
+
+func TestAPartitionThatTheCoordinatorHasNotHeardOfIsNotAdded(t *testing.T) {
+	s := newStage(t)
+	im, ok := messages.NewImage().Apply(&messages.Delta{Snapshot: true, To: 1,
+		Topics: []*messages.Topic{{ID: messages.TopicID{2}, Name: coord.TxnTopic,
+			Partitions: []messages.Partition{{Leader: 1}}}}})
+	if !ok {
+		t.Fatal("the image does not apply")
+	}
+	s.image = im
+	a := txn.Add{Producer: 77, Partitions: []messages.TopicPartition{{Topic: "orders"}}}
+	if got := s.AddToTxn(t.Context(), "t", a); !errors.Is(got.Err, messages.ErrUnavailable) {
+		t.Errorf("answered %v, want that it is tried again: its marker would not be sent", got.Err)
+	}
+	a.VerifyOnly = true
+	if got := s.AddToTxn(t.Context(), "t", a); !errors.Is(got.Err, messages.ErrNotCoordinator) {
+		t.Errorf("answered %v, want that no shard is here: nothing is added", got.Err)
+	}
+	if _, done, _ := route(im, a.Partitions); len(done) != 1 {
+		t.Errorf("%v are done, want one that is taken for deleted", done)
 	}
 }
 
@@ -260,4 +357,51 @@ func TestKeysGoToThePartitionThatKafkaWouldTake(t *testing.T) {
 			t.Errorf("%q is in partition %d, want %d", key, got, want)
 		}
 	}
+}
+
+// place asks for the actor of a group, as the placement of virtual actors does.
+func (s *stage) place(id string) (*actor.PID, error) {
+	s.t.Helper()
+	type outcome struct {
+		pid *actor.PID
+		err error
+	}
+	placed := make(chan outcome, 1)
+	s.Place(coord.Group, id, func(pid *actor.PID, err error) { placed <- outcome{pid, err} })
+	select {
+	case o := <-placed:
+		return o.pid, o.err
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("no answer")
+		return nil, nil
+	}
+}
+
+func TestAGroupIsPlacedWhereItsPartitionIsLed(t *testing.T) {
+	s := newStage(t)
+	if _, err := s.place("a"); !errors.Is(err, messages.ErrNotCoordinator) {
+		t.Errorf("before anybody leads: %v", err)
+	}
+	s.lead(1)
+	s.add("a", 1)
+	first, err := s.place("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.place("a")
+	if err != nil || !first.Equal(again) {
+		t.Errorf("placed at %v, then at %v (%v)", first, again, err)
+	}
+	// It is the actor that answers for the group.
+	answers := make(chan answer, 1)
+	s.cfg.Root.Send(first, &add{n: 2, producer: messages.NoProducerID,
+		reply: func(n uint64, err error) { answers <- answer{n, err} }})
+	if a := s.receive(answers); a.err != nil || a.total != 3 {
+		t.Errorf("it answers %+v, want 3", a)
+	}
+	s.lead(messages.NoEpoch)
+	testkit.Eventually(t, "it is placed elsewhere", func() bool {
+		_, err := s.place("a")
+		return errors.Is(err, messages.ErrNotCoordinator)
+	})
 }

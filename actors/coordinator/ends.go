@@ -37,7 +37,9 @@ func (e *txnEnds) loaded(open map[messages.ProducerID]map[string]bool) (late []*
 	return late
 }
 
-// begun notes that a member writes offsets as part of a transaction.
+// begun notes that a member's offsets are in the log as part of a transaction. It is
+// called in the order of the log, as ended is: a marker that was written before, or
+// is written again, does not end a transaction that comes after it.
 func (e *txnEnds) begun(producer messages.ProducerID, id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type fakeLog struct {
 	watches []func()
 	appends int
 	fail    error
+	verdict error // on writes that are part of a transaction
 }
 
 func (l *fakeLog) Offsets() data.Offsets {
@@ -45,6 +47,11 @@ func (l *fakeLog) Append(a *data.Append) {
 	if err := l.fail; err != nil || a.Fenced && a.Epoch != l.epoch {
 		l.mu.Unlock()
 		a.Done(data.AppendResult{Err: errors.Join(err, messages.ErrNotLeader)})
+		return
+	}
+	if err := l.verdict; err != nil && a.Verify != nil {
+		l.mu.Unlock()
+		a.Done(data.AppendResult{Err: err})
 		return
 	}
 	l.put(a.Batch, func() { a.Done(data.AppendResult{}) })
@@ -216,6 +223,8 @@ type stage struct {
 	t     *testing.T
 	log   *fakeLog
 	image *messages.Image
+	// failed counts how often a shard began again.
+	failed atomic.Int64
 }
 
 func newStage(t *testing.T) *stage {
@@ -241,7 +250,7 @@ func newStage(t *testing.T) *stage {
 			}
 			return s.log, nil
 		},
-		Failed: func(string) {},
+		Failed: func(string) { s.failed.Add(1) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -145,12 +145,33 @@ func (c *Coordinators) Group(id string, r coord.Request) { c.hand(coord.Group, i
 func (c *Coordinators) Txn(id string, r coord.Request) { c.hand(coord.Txn, id, r) }
 
 func (c *Coordinators) hand(kind coord.Kind, id string, r coord.Request) {
+	if err := c.missing(r); err != nil {
+		r.Refuse(err)
+		return
+	}
 	s := c.shardOf(kind, id)
 	if s == nil {
 		r.Refuse(fmt.Errorf("%s %q: %w", kind, id, messages.ErrNotCoordinator))
 		return
 	}
 	s.handle(id, r)
+}
+
+// missing fails if a request adds a partition to a transaction that this node has not
+// heard of yet. When the transaction ends, a partition that is not known is taken for
+// deleted, and nobody would end it there.
+func (c *Coordinators) missing(r coord.Request) error {
+	a, ok := r.(*txn.Add)
+	if !ok || a.VerifyOnly {
+		return nil
+	}
+	im := c.cfg.Image()
+	for _, tp := range a.Partitions {
+		if t := im.Topic(tp.Topic); t == nil || int(tp.Partition) >= len(t.Partitions) {
+			return fmt.Errorf("%s is not known to the coordinator yet: %w", tp, messages.ErrUnavailable)
+		}
+	}
+	return nil
 }
 
 // Deleted tells the groups of this node that a topic is gone. It does not block.
@@ -200,6 +221,25 @@ func (c *Coordinators) members(kind coord.Kind) (all []*member, err error) {
 	})
 	slices.SortFunc(all, func(a, b *member) int { return strings.Compare(a.id, b.id) })
 	return all, err
+}
+
+// Count counts the partitions of a kind's internal topic that this node coordinates
+// for, those that are served and those that are being read, and the members.
+func (c *Coordinators) Count(kind coord.Kind) (active, loading, members int) {
+	c.shards.Range(func(key, v any) bool {
+		if key.(shardKey).kind != kind {
+			return true
+		}
+		some, why := v.(*shard).list()
+		members += len(some)
+		if why == nil {
+			active++
+		} else {
+			loading++
+		}
+		return true
+	})
+	return active, loading, members
 }
 
 // Groups lists the groups of this node by id. With messages.ErrCoordinatorLoading

@@ -12,7 +12,8 @@ import (
 const (
 	// maxQueued bounds the requests that wait for one machine. A connection has one
 	// under way at a time, so it is reached only by clients that give up and come
-	// again while the partition takes no writes.
+	// again while the partition takes no writes. Notices are not counted: there is one
+	// for each transaction that ends.
 	maxQueued = 4096
 	// maxMerged bounds the requests whose writes go into one batch.
 	maxMerged = 256
@@ -27,8 +28,10 @@ type Host struct {
 	machine coord.Machine
 	out     Outbox
 	queue   []coord.Request
-	writing *coord.Write // under way
-	since   time.Time    // when it began
+	asked   int           // of queue: all but notices
+	handing coord.Request // that the machine is being handed
+	writing *coord.Write  // under way
+	since   time.Time     // when it began
 	stopped error
 }
 
@@ -56,12 +59,20 @@ func (h *Host) Handle(now time.Time, r coord.Request) {
 	switch {
 	case h.stopped != nil:
 		r.Refuse(h.stopped)
-	case len(h.queue) >= maxQueued:
-		r.Refuse(fmt.Errorf("%d requests wait already: %w", len(h.queue), messages.ErrUnavailable))
+	case h.asked >= maxQueued && !isNotice(r):
+		r.Refuse(fmt.Errorf("%d requests wait already: %w", h.asked, messages.ErrUnavailable))
 	default:
 		h.queue = append(h.queue, r)
+		if !isNotice(r) {
+			h.asked++
+		}
 		h.drain(now)
 	}
+}
+
+func isNotice(r coord.Request) bool {
+	_, ok := r.(coord.Notice)
+	return ok
 }
 
 // Written tells how the write under way went.
@@ -86,7 +97,7 @@ func (h *Host) Tick(now time.Time) {
 		}
 		h.drain(now)
 	case now.Sub(h.since) >= h.out.Patience():
-		h.refuse(fmt.Errorf("the write before takes longer than %s: %w",
+		h.refuse(isNotice, fmt.Errorf("the write before takes longer than %s: %w",
 			h.out.Patience(), messages.ErrUnavailable))
 	}
 }
@@ -98,7 +109,7 @@ func (h *Host) Due() time.Time {
 		return time.Time{}
 	case h.writing == nil:
 		return h.machine.Due()
-	case len(h.queue) > 0:
+	case h.asked > 0:
 		return h.since.Add(h.out.Patience())
 	}
 	return time.Time{}
@@ -119,18 +130,37 @@ func (h *Host) Stop(now time.Time, err error) {
 		h.writing = nil
 		w.Done(now, err)
 	}
-	h.refuse(err)
+	h.refuseHanding(err)
+	h.refuse(func(coord.Request) bool { return false }, err)
 	h.machine.Stop(err)
 }
 
-func (h *Host) refuse(err error) {
+// refuseHanding answers the request that the machine panicked over.
+func (h *Host) refuseHanding(err error) {
+	r := h.handing
+	if r == nil {
+		return
+	}
+	h.handing = nil
+	defer func() { _ = recover() }() // it was answered before
+	r.Refuse(err)
+}
+
+// refuse answers what waits, but for what is kept.
+func (h *Host) refuse(keep func(coord.Request) bool, err error) {
+	kept := h.queue[:0]
+	h.asked = 0
 	for _, r := range h.queue {
-		if r != nil { // the machine panicked over it
+		switch {
+		case r == nil: // the machine panicked while it was drained
+		case keep(r):
+			kept = append(kept, r)
+		default:
 			r.Refuse(err)
 		}
 	}
-	clear(h.queue)
-	h.queue = h.queue[:0]
+	clear(h.queue[len(kept):])
+	h.queue = kept
 }
 
 // drain handles what waits, until a decision has to be written. Requests that
@@ -138,25 +168,32 @@ func (h *Host) refuse(err error) {
 func (h *Host) drain(now time.Time) {
 	n := 0
 	for n < len(h.queue) && h.writing == nil {
-		r := h.queue[n]
-		h.queue[n] = nil
+		_, merges := h.queue[n].(coord.Mergeable)
+		h.hand(now, n)
 		n++
-		h.machine.Handle(now, r)
-		if _, merges := r.(coord.Mergeable); merges {
-			for most := n + maxMerged; n < len(h.queue) && n < most; n++ {
-				next, merges := h.queue[n].(coord.Mergeable)
-				if !merges {
-					break
-				}
-				h.queue[n] = nil
-				h.machine.Handle(now, next)
+		for most := n + maxMerged; merges && n < len(h.queue) && n < most; n++ {
+			if _, merges = h.queue[n].(coord.Mergeable); !merges {
+				break
 			}
+			h.hand(now, n)
 		}
 		h.take(now)
 	}
 	rest := copy(h.queue, h.queue[n:])
 	clear(h.queue[rest:])
 	h.queue = h.queue[:rest]
+}
+
+// hand hands the machine the request at a place in the queue.
+func (h *Host) hand(now time.Time, at int) {
+	r := h.queue[at]
+	h.queue[at] = nil
+	if !isNotice(r) {
+		h.asked--
+	}
+	h.handing = r
+	h.machine.Handle(now, r)
+	h.handing = nil
 }
 
 // take has the machine's next write made durable.

@@ -72,7 +72,8 @@ func (a *memberActor) Receive(ctx actor.Context) {
 		a.host.Stop(now, messages.ErrNotCoordinator)
 		a.leaving = true
 		ctx.Poison(ctx.Self())
-	case *actor.Stopping:
+	case *actor.Stopping: // maybe with the shard that failed, without having been told
+		a.host.Stop(now, messages.ErrNotCoordinator)
 		a.alarm.Stop()
 		return
 	default:
@@ -144,11 +145,14 @@ func (s *shard) appendOf(w *coord.Write, id string, now time.Time, done func(err
 	if err != nil {
 		return nil, err
 	}
-	if w.Producer != messages.NoProducerID {
-		s.ends.begun(w.Producer, id)
-	}
 	return &data.Append{Batch: batch, Acks: data.AcksAll, Fenced: true, Epoch: s.epoch,
-		Done: func(r data.AppendResult) { done(r.Err) }}, nil
+		Done: func(r data.AppendResult) {
+			// It is in the log, and a marker behind it has not been answered yet.
+			if r.Err == nil && w.Producer != messages.NoProducerID {
+				s.ends.begun(w.Producer, id)
+			}
+			done(r.Err)
+		}}, nil
 }
 
 // verify returns how the leader of the shard's partition makes sure that it is part
@@ -171,7 +175,34 @@ func (s *shard) question(w *coord.Write) txn.Add {
 			{Topic: s.key.kind.Topic(), Partition: s.key.partition}}}
 }
 
-func verdictOf(a txn.Added) error { return errors.Join(append(a.Errs, a.Err)...) }
+// verdictOf is what the leader of the partition is told. It holds the write back for
+// a no, which says nothing of the partition itself: see errUnverified.
+func verdictOf(a txn.Added) error {
+	if err := errors.Join(append(a.Errs, a.Err)...); err != nil {
+		return &errUnverified{err}
+	}
+	return nil
+}
+
+// errUnverified is why a write may not be part of its transaction. It was not
+// appended then.
+type errUnverified struct{ why error }
+
+func (e *errUnverified) Error() string { return "the transaction: " + e.why.Error() }
+func (e *errUnverified) Unwrap() error { return e.why }
+
+// told is what the client hears. A transaction coordinator that cannot be asked is no
+// reason to look for the group's, so the client asks here again; the others are final.
+func (e *errUnverified) told() error {
+	switch is := func(err error) bool { return errors.Is(e.why, err) }; {
+	case is(messages.ErrInvalidTxnState):
+		return fmt.Errorf("%w: %v", txn.ErrAbortable, e)
+	case is(messages.ErrInvalidProducerEpoch), is(txn.ErrAbortable), is(txn.ErrProducerFenced),
+		is(txn.ErrInvalidMapping):
+		return e
+	}
+	return fmt.Errorf("%w: %v", messages.ErrCoordinatorLoading, e)
+}
 
 // leading returns the replica, if it still leads.
 func (s *shard) leading() (Partition, error) {
@@ -221,12 +252,6 @@ func (a *memberActor) rescue(ctx actor.Context, now time.Time) {
 	a.shard.c.log.Error().Str("kind", a.shard.key.kind.String()).Str("id", a.id).
 		Str("message", fmt.Sprintf("%T", ctx.Message())).Str("reason", fmt.Sprint(reason)).
 		Bytes("stack", debug.Stack()).Msg("coordinator panicked")
-	if r, ok := ctx.Message().(coord.Request); ok {
-		defer func() { _ = recover() }() // it was answered before
-		r.Refuse(messages.ErrUnavailable)
-	}
-	func() {
-		defer func() { _ = recover() }()
-		a.fail(now, messages.ErrUnavailable, fmt.Sprintf("%q panicked: %v", a.id, reason))
-	}()
+	defer func() { _ = recover() }()
+	a.fail(now, messages.ErrUnavailable, fmt.Sprintf("%q panicked: %v", a.id, reason))
 }

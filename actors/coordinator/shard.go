@@ -217,16 +217,26 @@ func (a *shardActor) loaded(ctx actor.Context, m loaded) {
 		a.c.log.Warn().Int("records", m.r.skipped).Str("partition", a.name()).
 			Msg("coordinator skipped records of a kind that it does not know")
 	}
+	a.admit(m.r)
+	a.c.log.Debug().Str("partition", a.name()).Int32("epoch", int32(a.epoch)).
+		Int("records", m.r.records).Int("members", len(m.r.machines)).Msg("coordinator is active")
+}
+
+// admit lets requests in, behind the ends of transactions that came meanwhile: a
+// request may begin the next transaction of the same producer.
+func (a *shardActor) admit(r *replayer) {
 	a.gate.Lock()
+	defer a.gate.Unlock()
+	for _, end := range a.ends.loaded(r.open) {
+		for _, id := range a.ends.ended(end) {
+			if m := a.members[id]; m != nil {
+				a.c.cfg.Root.Send(m.pid, end)
+			}
+		}
+	}
 	if !a.closed {
 		a.why = nil
 	}
-	a.gate.Unlock()
-	for _, end := range a.ends.loaded(m.r.open) {
-		a.ended(end)
-	}
-	a.c.log.Debug().Str("partition", a.name()).Int32("epoch", int32(a.epoch)).
-		Int("records", m.r.records).Int("members", len(m.r.machines)).Msg("coordinator is active")
 }
 
 // again replays once more, after a pause that grows.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -79,7 +78,7 @@ func (c *Coordinators) appendMarker(m *txn.Markers, tp messages.TopicPartition,
 		return
 	}
 	log.WriteMarker(data.Marker{Producer: m.Producer, Epoch: m.Epoch,
-		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit}, done)
+		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit, V2: m.Raised}, done)
 }
 
 func endOfTxn(m *txn.Markers) *group.TxnEnded {
@@ -153,7 +152,6 @@ func (c *Coordinators) serve(m *wire.CoordinatorRequest, sender *actor.PID) {
 // txnOut is the outbox of the machine of one transactional id.
 type txnOut struct {
 	c    *Coordinators
-	mu   sync.Mutex
 	m    *member
 	stop context.CancelFunc
 	ctx  context.Context

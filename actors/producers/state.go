@@ -38,18 +38,12 @@ const noCoordinator int32 = -1
 // one owner and is not safe for concurrent use.
 type State struct {
 	producers map[messages.ProducerID]*producer
-	open      []openTxn  // transactions without a marker, by first offset
-	ended     []endedTxn // whose markers were not seen below the high watermark yet
-	aborted   []EndedTxn // since the last TakeAborted
-	plan      Plan       // its memory is used again
+	open      []data.OpenTxn // transactions without a marker, by first offset
+	ended     []endedTxn     // whose markers were not seen below the high watermark yet
+	aborted   []EndedTxn     // since the last TakeAborted
+	plan      Plan           // its memory is used again
 	// guards are the verifications under way, by producer; nil or empty mostly.
 	guards map[messages.ProducerID]*guard
-}
-
-// openTxn is a transaction whose outcome is unknown.
-type openTxn struct {
-	first    messages.Offset
-	producer messages.ProducerID
 }
 
 // endedTxn is a transaction that has its marker.
@@ -96,7 +90,7 @@ func (s *State) Apply(h record.Header) {
 		delete(s.guards, h.ProducerID)
 	}
 	if p.append(&h) {
-		began := openTxn{first: h.BaseOffset, producer: h.ProducerID}
+		began := data.OpenTxn{Producer: h.ProducerID, First: h.BaseOffset}
 		// The place is the end, unless the snapshot the log began with belongs
 		// to another log: that is the world's mistake, not ours.
 		at, _ := slices.BinarySearchFunc(s.open, began, byFirst)
@@ -120,12 +114,12 @@ func (s *State) ObserveMarker(h record.Header, commit bool, coordinatorEpoch int
 	if !ended {
 		return nil
 	}
-	s.open = slices.DeleteFunc(s.open, func(t openTxn) bool { return t.producer == h.ProducerID })
+	s.open = slices.DeleteFunc(s.open, func(t data.OpenTxn) bool { return t.Producer == h.ProducerID })
 	s.ended = append(s.ended, endedTxn{first: first, marker: h.BaseOffset})
 	if !commit {
 		stable := h.NextOffset()
 		if len(s.open) > 0 {
-			stable = s.open[0].first
+			stable = s.open[0].First
 		}
 		s.aborted = append(s.aborted, EndedTxn{
 			Producer: h.ProducerID, First: first, Marker: h.BaseOffset, LastStable: stable,
@@ -142,6 +136,18 @@ func (s *State) TakeAborted() []EndedTxn {
 	return a
 }
 
+// Open returns the transactions without a marker, by their first offset.
+func (s *State) Open() []data.OpenTxn { return slices.Clone(s.open) }
+
+// Vanished ends the open transaction of a producer, if there is one, whose marker
+// and records compaction has taken from the log since the state was saved.
+func (s *State) Vanished(id messages.ProducerID) {
+	if p := s.producers[id]; p != nil {
+		p.txnFirst = messages.NoOffset
+	}
+	s.open = slices.DeleteFunc(s.open, func(t data.OpenTxn) bool { return t.Producer == id })
+}
+
 // AdvanceHighWatermark lets transactions whose markers lie below hw be stable.
 func (s *State) AdvanceHighWatermark(hw messages.Offset) {
 	s.ended = slices.DeleteFunc(s.ended, func(t endedTxn) bool { return t.marker < hw })
@@ -153,7 +159,7 @@ func (s *State) FirstUndecided() (o messages.Offset, ok bool) {
 	if len(s.open) == 0 {
 		return 0, false
 	}
-	return s.open[0].first, true
+	return s.open[0].First, true
 }
 
 // LastStable returns the last stable offset: read_committed consumers may read
@@ -217,13 +223,13 @@ func (s *State) sortOpen() {
 	s.open = s.open[:0]
 	for _, id := range slices.Sorted(maps.Keys(s.producers)) {
 		if first := s.producers[id].txnFirst; first != messages.NoOffset {
-			s.open = append(s.open, openTxn{first: first, producer: id})
+			s.open = append(s.open, data.OpenTxn{Producer: id, First: first})
 		}
 	}
 	slices.SortStableFunc(s.open, byFirst)
 }
 
-func byFirst(a, b openTxn) int { return cmp.Compare(a.first, b.first) }
+func byFirst(a, b data.OpenTxn) int { return cmp.Compare(a.First, b.First) }
 
 // refused names the producer in an error.
 func refused(h *record.Header, err error, format string, args ...any) error {

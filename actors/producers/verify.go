@@ -57,6 +57,13 @@ func (s *State) Guard(id messages.ProducerID, epoch messages.ProducerEpoch,
 	return g.id
 }
 
+// Guarded reports whether a question is still good: no marker of the producer was
+// written since it was asked, and no batch of the transaction.
+func (s *State) Guarded(id messages.ProducerID, number uint64) bool {
+	g := s.guards[id]
+	return g != nil && g.id == number
+}
+
 // Unguard forgets a question that was answered with no for good.
 func (s *State) Unguard(id messages.ProducerID, number uint64) {
 	if g := s.guards[id]; g != nil && g.id == number {

@@ -18,6 +18,7 @@ func (p *Plan) AlterConfigs(a messages.AlterConfigs) error {
 		return p.alterTopic(a)
 	case messages.ConfigBroker:
 		return p.alterBroker(a)
+	case messages.ConfigGroup: // they have none of their own yet
 	}
 	return fmt.Errorf(
 		"resources of type %d cannot be configured: %w",

@@ -133,7 +133,7 @@ func TestATransactionThatTakesTooLongIsAborted(t *testing.T) {
 	r.is(txn.Ongoing, 7, 5)
 	r.after(time.Millisecond)
 	r.is(txn.PrepareAbort, 7, 7)
-	r.markersAre(txn.Markers{Producer: 7, Epoch: 7, CoordinatorEpoch: 3,
+	r.markersAre(txn.Markers{Producer: 7, Epoch: 7, CoordinatorEpoch: 3, Raised: true,
 		Partitions: []messages.TopicPartition{orders0, orders1}})
 	r.ack()
 	r.is(txn.CompleteAbort, 7, 7)

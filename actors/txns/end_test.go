@@ -133,7 +133,8 @@ func TestATransactionCommitsOrAborts(t *testing.T) {
 			}
 			r.is(prepare, 7, tt.epoch)
 			r.markersAre(txn.Markers{Producer: 7, Epoch: tt.epoch, CoordinatorEpoch: 3,
-				Commit: tt.commit, Partitions: []messages.TopicPartition{offsets7, orders0}})
+				Commit: tt.commit, Raised: tt.v2,
+				Partitions: []messages.TopicPartition{offsets7, orders0}})
 
 			failed(t, r.add(7, tt.epoch, orders1), txn.ErrConcurrent)
 			failed(t, r.init().Err, txn.ErrConcurrent)

@@ -168,7 +168,7 @@ func TestInitDuringATransactionAbortsItAndIsTriedAgain(t *testing.T) {
 	failed(t, r.end(7, 5, false, true).Err, txn.ErrProducerFenced)
 	failed(t, r.add(7, 5, orders0), txn.ErrProducerFenced)
 	failed(t, r.init().Err, txn.ErrConcurrent)
-	r.markersAre(txn.Markers{Producer: 7, Epoch: 7, CoordinatorEpoch: 3,
+	r.markersAre(txn.Markers{Producer: 7, Epoch: 7, CoordinatorEpoch: 3, Raised: true,
 		Partitions: []messages.TopicPartition{offsets7, orders0}})
 	r.ack()
 	r.is(txn.CompleteAbort, 7, 7)

@@ -250,6 +250,7 @@ func (r *rig) markersAre(want ...txn.Markers) {
 	r.t.Helper()
 	same := slices.EqualFunc(r.sent, want, func(a, b txn.Markers) bool {
 		return a.Producer == b.Producer && a.Epoch == b.Epoch && a.Commit == b.Commit &&
+			a.Raised == b.Raised &&
 			a.CoordinatorEpoch == b.CoordinatorEpoch && slices.Equal(a.Partitions, b.Partitions)
 	})
 	if !same {

@@ -286,7 +286,9 @@ func (t *Txn) sendMarkers() {
 		Producer: t.meta.producer, Epoch: t.meta.epoch,
 		CoordinatorEpoch: t.config().CoordinatorEpoch(),
 		Commit:           t.meta.state == txn.PrepareCommit,
-		Partitions:       t.meta.partitions,
+		// The last epoch may be that of the transaction itself.
+		Raised:     t.meta.v2 && t.meta.epoch < maxEpoch,
+		Partitions: t.meta.partitions,
 	})
 }
 

@@ -38,6 +38,7 @@ func TestACopyIsExactlyOnceWhateverIsKilled(t *testing.T) {
 			for i := range kills {
 				// The kill hits while this share of the records is being copied.
 				share := records / kills
+				c.AwaitInSync("in", "out", "__consumer_offsets", "__transaction_state")
 				copying.Feed(share)
 				copying.AwaitCopied(i*share + rand.IntN(share))
 				harm.strike(i)
@@ -100,7 +101,6 @@ func (h *harm) strike(i int) {
 // node kills a node and starts it again.
 func (h *harm) node(what string, victim *testkit.Node) string {
 	h.t.Helper()
-	h.c.AwaitInSync("in", "out", "__consumer_offsets", "__transaction_state")
 	victim.Kill()
 	testkit.Eventually(h.t, "the group goes on without the node", func() bool {
 		return h.copying.Copied() >= 0

@@ -105,6 +105,14 @@ type Mergeable interface {
 	Merges()
 }
 
+// Notice is a request that tells the machine what has happened elsewhere, and is told
+// once: nobody waits for an answer, and nobody would ask again. Whoever runs the
+// machine never refuses it for want of room or patience while the machine lives.
+type Notice interface {
+	Request
+	Notice()
+}
+
 // Machine decides for one group or one transactional id. It has one owner, reads
 // no clock and waits for nothing.
 //

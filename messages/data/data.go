@@ -120,6 +120,12 @@ type EndedTxn struct {
 	LastStable messages.Offset
 }
 
+// OpenTxn is a transaction of a partition whose outcome is not known.
+type OpenTxn struct {
+	Producer messages.ProducerID
+	First    messages.Offset // of its first batch
+}
+
 // Producer describes what a partition knows of one producer, as DescribeProducers
 // shows it.
 type Producer struct {

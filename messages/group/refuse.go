@@ -27,6 +27,9 @@ func (r *TxnCommit) Refuse(err error) { r.Reply(Committed{Err: err}) }
 // Refuse implements coord.Request.
 func (r *TxnEnded) Refuse(error) {}
 
+// Notice implements coord.Notice: offsets would stay pending for ever.
+func (r *TxnEnded) Notice() {}
+
 // Refuse implements coord.Request.
 func (r *FetchOffsets) Refuse(err error) { r.Reply(Fetched{Err: err}) }
 
@@ -44,6 +47,9 @@ func (r *DeleteOffsets) Refuse(err error) { r.Reply(Committed{Err: err}) }
 
 // Refuse implements coord.Request.
 func (r *TopicsDeleted) Refuse(error) {}
+
+// Notice implements coord.Notice.
+func (r *TopicsDeleted) Notice() {}
 
 // Refuse implements coord.Request.
 func (r *ConsumerHeartbeat) Refuse(err error) {

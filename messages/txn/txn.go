@@ -141,7 +141,10 @@ type Markers struct {
 	Epoch            messages.ProducerEpoch
 	CoordinatorEpoch int32 // the leader epoch of the coordinator's partition
 	Commit           bool
-	Partitions       []messages.TopicPartition
+	// Raised: the epoch rose for these markers (transaction.version 2), so no
+	// partition that has not seen them knows it yet, and one that does has seen them.
+	Raised     bool
+	Partitions []messages.TopicPartition
 }
 
 // MarkersWritten tells that partitions have their markers, or do not exist any more.
@@ -173,5 +176,11 @@ func (r *Describe) Refuse(err error) { r.Reply(Description{Err: err}) }
 // Refuse implements coord.Request.
 func (r *FreshID) Refuse(error) {}
 
+// Notice implements coord.Notice.
+func (r *FreshID) Notice() {}
+
 // Refuse implements coord.Request.
 func (r *MarkersWritten) Refuse(error) {}
+
+// Notice implements coord.Notice: the transaction would never be complete.
+func (r *MarkersWritten) Notice() {}

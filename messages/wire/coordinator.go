@@ -21,14 +21,15 @@ func ToAdd(w *AddToTxn) (id string, a *txn.Add) {
 // FromMarkers returns the wire form of markers.
 func FromMarkers(m *txn.Markers) *WriteMarkers {
 	return &WriteMarkers{ProducerId: int64(m.Producer), ProducerEpoch: int32(m.Epoch),
-		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit, Topics: fromNames(m.Partitions)}
+		CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Commit, Raised: m.Raised,
+		Topics: fromNames(m.Partitions)}
 }
 
 // ToMarkers reads what FromMarkers wrote.
 func ToMarkers(w *WriteMarkers) *txn.Markers {
 	return &txn.Markers{Producer: messages.ProducerID(w.GetProducerId()),
 		Epoch:            messages.ProducerEpoch(w.GetProducerEpoch()),
-		CoordinatorEpoch: w.GetCoordinatorEpoch(), Commit: w.GetCommit(),
+		CoordinatorEpoch: w.GetCoordinatorEpoch(), Commit: w.GetCommit(), Raised: w.GetRaised(),
 		Partitions: toNames(w.GetTopics())}
 }
 

@@ -317,8 +317,10 @@ type WriteMarkers struct {
 	CoordinatorEpoch int32                  `protobuf:"varint,3,opt,name=coordinator_epoch,json=coordinatorEpoch,proto3" json:"coordinator_epoch,omitempty"`
 	Commit           bool                   `protobuf:"varint,4,opt,name=commit,proto3" json:"commit,omitempty"`
 	Topics           []*PartitionNames      `protobuf:"bytes,5,rep,name=topics,proto3" json:"topics,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The epoch rose for these markers (transaction.version 2).
+	Raised        bool `protobuf:"varint,6,opt,name=raised,proto3" json:"raised,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteMarkers) Reset() {
@@ -386,6 +388,13 @@ func (x *WriteMarkers) GetTopics() []*PartitionNames {
 	return nil
 }
 
+func (x *WriteMarkers) GetRaised() bool {
+	if x != nil {
+		return x.Raised
+	}
+	return false
+}
+
 var File_troupe_wire_v1_coordinator_proto protoreflect.FileDescriptor
 
 const file_troupe_wire_v1_coordinator_proto_rawDesc = "" +
@@ -416,14 +425,15 @@ const file_troupe_wire_v1_coordinator_proto_rawDesc = "" +
 	"\x0eproducer_epoch\x18\x03 \x01(\x05R\rproducerEpoch\x12\x1f\n" +
 	"\vverify_only\x18\x04 \x01(\bR\n" +
 	"verifyOnly\x126\n" +
-	"\x06topics\x18\x05 \x03(\v2\x1e.troupe.wire.v1.PartitionNamesR\x06topics\"\xd3\x01\n" +
+	"\x06topics\x18\x05 \x03(\v2\x1e.troupe.wire.v1.PartitionNamesR\x06topics\"\xeb\x01\n" +
 	"\fWriteMarkers\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +
 	"producerId\x12%\n" +
 	"\x0eproducer_epoch\x18\x02 \x01(\x05R\rproducerEpoch\x12+\n" +
 	"\x11coordinator_epoch\x18\x03 \x01(\x05R\x10coordinatorEpoch\x12\x16\n" +
 	"\x06commit\x18\x04 \x01(\bR\x06commit\x126\n" +
-	"\x06topics\x18\x05 \x03(\v2\x1e.troupe.wire.v1.PartitionNamesR\x06topicsB+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
+	"\x06topics\x18\x05 \x03(\v2\x1e.troupe.wire.v1.PartitionNamesR\x06topics\x12\x16\n" +
+	"\x06raised\x18\x06 \x01(\bR\x06raisedB+Z)github.com/troupelog/troupe/messages/wireb\x06proto3"
 
 var (
 	file_troupe_wire_v1_coordinator_proto_rawDescOnce sync.Once

@@ -13,8 +13,9 @@ import (
 )
 
 // settle is how long a member that got no partition waits for some, when it does
-// not follow: the others may be on the way to giving them up.
-const settle = 3 * time.Second
+// not follow: the others may be on the way to giving them up, which they hear of with
+// their next heartbeat, every 3 or 5 s unless told otherwise.
+const settle = 6 * time.Second
 
 // membership is a reader's part in a consumer group. The client tells what it is
 // assigned from goroutines of its own, so that news wait under the lock until the

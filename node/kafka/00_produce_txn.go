@@ -192,7 +192,7 @@ func verificationError(err error, version int16) error {
 		}
 		return false
 	}
-	told := err
+	var told error
 	switch {
 	case err == nil:
 		return nil

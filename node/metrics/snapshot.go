@@ -19,6 +19,8 @@ type Snapshot struct {
 	LogDirs  []LogDir
 	// Recovering counts the partitions that are not open yet.
 	Recovering int
+	// Coordinators are those of groups and of transactional ids.
+	Coordinators []Coordinator
 	// MailboxDepths are the messages that wait, by kind of actor.
 	MailboxDepths map[string]int64
 	// Budgets are the bounded resources of the node, each name once.
@@ -27,6 +29,14 @@ type Snapshot struct {
 	Groups []ConsumerGroup
 	// GroupsLeftOut counts partitions of groups that are not in Groups.
 	GroupsLeftOut int
+}
+
+// Coordinator is what this node coordinates of one kind.
+type Coordinator struct {
+	Kind    string
+	Active  int // partitions of the internal topic that are served
+	Loading int // and those that are being read
+	Members int // groups or transactional ids
 }
 
 // Replica is one replica this node holds.
@@ -101,7 +111,7 @@ var snapshotMetrics = []id{
 	offlinePartitions, notPreferred,
 	dirTotalBytes, dirFreeBytes, dirUsedBytes, dirOnline,
 	groupMembers, groupOffset, groupOffsetSum, groupLag, groupLagSum, groupLagSeconds, groupLeftOut,
-	recoveryPending, actorMailbox, budgetUsed, budgetLimit,
+	recoveryPending, coordinatorPartitions, coordinatorMembers, actorMailbox, budgetUsed, budgetLimit,
 }
 
 // descs holds the descriptions of snapshotMetrics, made once.
@@ -143,6 +153,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	collectGroups(out, s.Groups)
 	send(out, groupLeftOut, s.GroupsLeftOut)
 	send(out, recoveryPending, s.Recovering)
+	for _, c := range s.Coordinators {
+		send(out, coordinatorPartitions, c.Active, c.Kind, "active")
+		send(out, coordinatorPartitions, c.Loading, c.Kind, "loading")
+		send(out, coordinatorMembers, c.Members, c.Kind)
+	}
 	for kind, depth := range s.MailboxDepths {
 		send(out, actorMailbox, depth, kind)
 	}

@@ -112,6 +112,9 @@ const (
 	recoveryMs
 	recoveryTruncatedBytes
 
+	coordinatorPartitions
+	coordinatorMembers
+
 	actorMailbox
 	actorRestarts
 	deadLetters
@@ -136,6 +139,7 @@ var (
 	perGroupPart = []string{"consumergroup", "topic", "partition"}
 	perDir       = []string{"dir"}
 	perKind      = []string{"kind"}
+	perKindState = []string{"kind", "state"}
 	perBudget    = []string{"budget"}
 
 	// requestMsBuckets reach from a request answered from memory to a Fetch
@@ -300,6 +304,12 @@ var table = [idCount]Def{
 		"Milliseconds it took to open a partition, with its recovery.", diskMsBuckets},
 	recoveryTruncatedBytes: {"troupe_recovery_truncated_bytes_total", Counter, nil,
 		"Bytes cut off logs by recovery, because they held no whole batch.", nil},
+
+	coordinatorPartitions: {"troupe_coordinator_partitions", Gauge, perKindState,
+		"Partitions of an internal topic that this node coordinates for: those that are active, " +
+			"and those that it is still reading (loading).", nil},
+	coordinatorMembers: {"troupe_coordinator_members", Gauge, perKind,
+		"Groups, or transactional ids, that this node coordinates.", nil},
 
 	actorMailbox: {"troupe_actor_mailbox_depth", Gauge, perKind,
 		"Messages that wait in the mailboxes of the actors of a kind.", nil},

@@ -3,9 +3,11 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/segment"
 )
@@ -115,7 +117,8 @@ type cleaning struct {
 	pending []record.Batch // to be written, in order
 	bytes   int64          // of pending
 	unpaced int64
-	changed bool // something was left out or changed
+	changed bool              // something was left out or changed
+	markers []messages.Offset // that stay, in order
 }
 
 // pendingMax is how many bytes are gathered for one write, and read between two
@@ -192,23 +195,23 @@ func (w *cleaning) clean(group []*segment.Segment) error {
 }
 
 // mergeTxnIndexes gives a cleaned segment the transaction index of those it
-// replaces: all of their entries, in order. An entry whose records are gone does
-// no harm.
+// replaces: their entries, in order, whose markers stay. A consumer that is told of
+// an aborted transaction skips its producer up to the marker; without one it would
+// skip what was committed later. A transaction without a marker has no records left.
 func (w *cleaning) mergeTxnIndexes(from []*segment.Segment, to *segment.Segment) error {
-	var merged []byte
-	found := false
+	var merged []data.EndedTxn
 	for _, s := range from {
-		b, err := s.TxnIndex()
+		aborted, err := s.Aborted()
 		if err != nil {
 			return err
 		}
-		found = found || b != nil
-		merged = append(merged, b...)
+		for _, e := range aborted {
+			if _, stays := slices.BinarySearch(w.markers, e.Marker); stays {
+				merged = append(merged, e)
+			}
+		}
 	}
-	if !found {
-		return nil
-	}
-	return to.WriteTxnIndex(merged)
+	return to.TakeAborted(merged)
 }
 
 // copy writes what stays of one segment. The last batch of the last one stays in
@@ -278,6 +281,9 @@ func (w *cleaning) prune(b *record.Batch, lastOne bool) error {
 }
 
 func (w *cleaning) add(b *record.Batch) {
+	if b.Control() && b.Count > 0 {
+		w.markers = append(w.markers, b.BaseOffset)
+	}
 	w.pending = append(w.pending, *b)
 	w.bytes += int64(len(b.Bytes))
 }

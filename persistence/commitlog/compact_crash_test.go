@@ -1,9 +1,9 @@
 package commitlog
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/troupelog/troupe/actors/producers"
@@ -15,7 +15,7 @@ import (
 func prepared(t testing.TB, seed uint64, disk vfs.FS) *keyed {
 	t.Helper()
 	k := newKeyed(t, seed, disk)
-	for k.log.Segments() < 5 {
+	for k.log.Segments() < 4 {
 		k.step()
 	}
 	for id := range k.open {
@@ -75,7 +75,7 @@ func (k *keyed) whole() {
 	k.t.Helper()
 	for _, name := range fileNames(k.t, k.disk) {
 		for _, suffix := range []string{".swap", ".cleaned"} {
-			if bytes.HasSuffix([]byte(name), []byte(suffix)) {
+			if strings.HasSuffix(name, suffix) {
 				k.t.Fatalf("%s is left", name)
 			}
 		}
@@ -109,7 +109,7 @@ func TestACrashAtAnyOperationOfACompactionLeavesTheOldOrTheNew(t *testing.T) {
 				again.whole()
 			}
 		}
-		for range 3 {
+		for range 2 {
 			c := k.prepare()
 			if c == nil {
 				t.Fatal("nothing to compact")
@@ -128,7 +128,7 @@ func TestACrashAtAnyOperationOfACompactionLeavesTheOldOrTheNew(t *testing.T) {
 			k.now = k.now.Add(keyedRetention)
 			k.log.cleaned.Store(0)
 		}
-		if points < 40 {
+		if points < 30 {
 			t.Errorf("only %d operations", points)
 		}
 		k.log.Abandon()
@@ -156,6 +156,9 @@ func TestACrashInTheRecoveryOfACompactionLosesNothing(t *testing.T) {
 	}
 	rule.Remove()
 	for i, first := range cut {
+		if i%3 > 0 {
+			continue // each takes as many openings as one has operations
+		}
 		opening := vfs.NewFaulty(first, 1)
 		var second []*vfs.Mem
 		opening.Inject(vfs.Rule{Ops: vfs.OpChanging, Hook: func(vfs.Call) {

@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path"
+	"slices"
+	"sort"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/segment"
@@ -44,12 +46,8 @@ func (g *gapList) allow(from, to messages.Offset) bool {
 	if to <= g.below {
 		return true
 	}
-	for i := len(g.known) - 1; i >= 0; i-- {
-		if g.known[i] == (gap{from, to}) {
-			return true
-		}
-	}
-	return false
+	i := sort.Search(len(g.known), func(i int) bool { return g.known[i].from >= from })
+	return i < len(g.known) && g.known[i] == gap{from, to}
 }
 
 // settled is the list once everything below an offset is durable.
@@ -61,6 +59,16 @@ func (g *gapList) settled(end messages.Offset) gapList {
 		}
 	}
 	return next
+}
+
+// with is the list with gaps that the next append makes. What an append that failed
+// had listed goes.
+func (g *gapList) with(fresh []gap) []gap {
+	n := sort.Search(len(g.known), func(i int) bool { return g.known[i].to > fresh[0].from })
+	if n == len(g.known) {
+		return append(g.known, fresh...)
+	}
+	return slices.Concat(g.known[:n], fresh)
 }
 
 // cut is the list of a log that is truncated.
@@ -101,8 +109,10 @@ func decodeGaps(b []byte) (g gapList) {
 		switch {
 		case i == 0:
 			g.below = k.to
-		case k.from < k.to:
+		case k.from < k.to && (len(g.known) == 0 || g.known[len(g.known)-1].to <= k.from):
 			g.known = append(g.known, k)
+		default:
+			return g // of an append that failed, behind what took its place
 		}
 		b = b[gapSize:]
 	}
@@ -141,7 +151,8 @@ func (l *Log) noteGaps(fresh []gap) error {
 	if err != nil {
 		return &segment.IOError{Op: "open", File: name, Err: err}
 	}
-	at := int64(1+len(l.gaps.known)) * gapSize
+	next := l.gaps.with(fresh)
+	at := int64(1+len(next)-len(fresh)) * gapSize
 	_, err = f.WriteAt(appendGaps(nil, fresh...), at)
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -149,7 +160,7 @@ func (l *Log) noteGaps(fresh []gap) error {
 	if err != nil {
 		return &segment.IOError{Op: "write", File: name, At: at, Err: err}
 	}
-	l.gaps.known = append(l.gaps.known, fresh...)
+	l.gaps.known = next
 	return nil
 }
 

@@ -75,6 +75,11 @@ type State interface {
 	// TakeAborted returns the transactions whose abort markers were observed since
 	// the last call.
 	TakeAborted() []data.EndedTxn
+	// Open returns the transactions without an end: producer and first offset.
+	Open() []data.OpenTxn
+	// Vanished takes note that the open transaction of a producer has ended, which
+	// cannot be seen in the log any more.
+	Vanished(id messages.ProducerID)
 	// Snapshot is the content of a .snapshot file valid at the log end; nil
 	// stands for a state that remembers nothing.
 	Snapshot() []byte
@@ -346,6 +351,7 @@ func (l *Log) finish() error {
 			return err
 		}
 	}
+	l.touched = true // the index files are new, even where all records are durable
 	if f, dirty := l.PrepareFlush(); dirty {
 		if err := f.Run(); err != nil {
 			return err

@@ -44,6 +44,10 @@ func (s *listState) ObserveMarker(h record.Header, _ bool, _ int32) error {
 
 func (s *listState) TakeAborted() []data.EndedTxn { return nil }
 
+func (s *listState) Open() []data.OpenTxn { return nil }
+
+func (s *listState) Vanished(messages.ProducerID) {}
+
 func (s *listState) Snapshot() []byte {
 	b := []byte{1} // so that zeros are no snapshot
 	for _, o := range s.seen {

@@ -93,12 +93,12 @@ func (l *Log) rebuildState(missing messages.Offset) error {
 	l.changed = l.changed || missing < l.End()
 	from, found := l.restoreSnapshot(missing)
 	err := l.replay(from, missing)
-	if err != nil || found || missing == nothingMissing || len(l.snapshots) == 0 {
+	n := len(l.snapshots)
+	if err != nil || n == 0 || found && from == l.snapshots[n-1] {
 		return err
 	}
-	// No snapshot is as old as the segments that are left, so the indexes have what
-	// readers can see, but the state may lack what was deleted: a newer snapshot
-	// remembers it.
+	// So the indexes have what readers can see. The state may lack what was deleted,
+	// or know transactions whose ends were compacted away; the newest snapshot does not.
 	from, _ = l.restoreSnapshot(nothingMissing)
 	return l.replay(from, nothingMissing)
 }
@@ -106,6 +106,10 @@ func (l *Log) rebuildState(missing messages.Offset) error {
 // replay tells the producers' state of every batch from an offset on, and puts what
 // was aborted into the segments from the one that begins at missing on.
 func (l *Log) replay(from, missing messages.Offset) error {
+	// Before anything else: the next transaction of such a producer is another one.
+	if err := l.endVanished(from); err != nil {
+		return err
+	}
 	for _, s := range l.state.Load().segments {
 		if s.Next() <= from {
 			continue

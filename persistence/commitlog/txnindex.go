@@ -5,6 +5,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/segment"
 )
 
@@ -85,6 +86,51 @@ func (s *state) aborted(from, upTo messages.Offset) (ended []data.EndedTxn, err 
 		}
 	}
 	return ended, nil
+}
+
+// endVanished ends the transactions that the producers' state took from a snapshot,
+// valid at an offset, and of which no batch is left: compaction has taken them, and
+// maybe the marker, so that nobody else would ever say that they ended. As long as a
+// batch is there the marker is, too.
+func (l *Log) endVanished(at messages.Offset) error {
+	if l.gaps.none() {
+		return nil
+	}
+	for _, t := range l.producers.Open() {
+		there, err := l.hasBatch(t, at)
+		if err != nil {
+			return err
+		}
+		if !there {
+			l.producers.Vanished(t.Producer)
+		}
+	}
+	return nil
+}
+
+// hasBatch reports whether a batch of a transaction that is open at an offset is in
+// the log below it. Mostly it is the first one. A transaction without any concerns no
+// reader, whether it has ended or not.
+func (l *Log) hasBatch(t data.OpenTxn, at messages.Offset) (found bool, err error) {
+	st := l.state.Load()
+	for i := st.holding(t.First); i < len(st.segments) && st.segments[i].Base() < at && !found; i++ {
+		r, err := st.segments[i].Acquire()
+		if err != nil {
+			return false, err
+		}
+		pos, err := r.Find(t.First)
+		if err == nil {
+			err = r.Headers(pos, func(_ int64, h record.Header) bool {
+				found = h.ProducerID == t.Producer && h.Transactional() && !h.Control()
+				return !found && h.NextOffset() < at
+			})
+		}
+		r.Release()
+		if err != nil {
+			return false, err
+		}
+	}
+	return found, nil
 }
 
 // offsetAt is the offset of the batch at pos, or the one after the segment's last.

@@ -35,6 +35,9 @@ type txnWorld struct {
 	epoch   messages.LeaderEpoch
 	saved   messages.Offset // the recovery point the node has on disk
 	from    messages.Offset // and the log start
+
+	compacted int
+	mark      messages.Offset // nothing below it is truncated
 }
 
 func (w *txnWorld) options(clean bool) Options {
@@ -60,24 +63,24 @@ func (w *txnWorld) open(clean bool) {
 
 func (w *txnWorld) build(base messages.Offset) (record.Batch, txnEntry) {
 	e := txnEntry{base: base, producer: messages.NoProducerID}
-	var b record.Batch
-	switch id := messages.ProducerID(w.r.IntN(4)); w.r.IntN(6) {
-	case 0:
-		b = batch(w.t, base, w.epoch, 1+w.r.IntN(3), 1+w.r.IntN(40), noon)
-	case 1, 2:
-		e.producer, e.marker, e.commit = id, true, w.r.IntN(3) == 0
-		b = record.EndTxnMarker(record.Marker{Commit: e.commit}, id, 0, 0)
-	default:
+	bu := record.NewBuilder(record.Compression{})
+	for i := range 1 + w.r.IntN(3) {
+		// Keys that nobody else has: compaction takes only what was aborted.
+		key := fmt.Appendf(nil, "%d", base+messages.Offset(i))
+		bu.Append(messages.Timestamp(noon.UnixMilli()), key, make([]byte, w.r.IntN(60)))
+	}
+	id, kind := messages.ProducerID(w.r.IntN(4)), w.r.IntN(6)
+	if kind > 0 {
 		e.producer = id
-		bu := record.NewBuilder(record.Compression{}).
-			Producer(id, 0, messages.NoSequence).Transactional()
-		for range 1 + w.r.IntN(3) {
-			bu.Append(messages.Timestamp(noon.UnixMilli()), nil, make([]byte, w.r.IntN(60)))
-		}
-		var err error
-		if b, err = bu.Build(); err != nil {
-			w.t.Fatal(err)
-		}
+		bu.Producer(id, 0, messages.NoSequence).Transactional()
+	}
+	b, err := bu.Build()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if kind > 3 {
+		e.marker, e.commit = true, w.r.IntN(3) == 0
+		b = record.EndTxnMarker(record.Marker{Commit: e.commit}, id, 0, 0)
 	}
 	b.Stamp(base, w.epoch)
 	e.next = b.NextOffset()
@@ -110,7 +113,8 @@ func (w *txnWorld) append() {
 }
 
 func (w *txnWorld) truncate() {
-	to := w.log.Start() + messages.Offset(w.r.Int64N(int64(w.log.End()-w.log.Start())+1))
+	least := max(w.log.Start(), w.mark)
+	to := least + messages.Offset(w.r.Int64N(int64(w.log.End()-least)+1))
 	if err := w.log.TruncateTo(to); err != nil {
 		w.t.Fatal(err)
 	}
@@ -126,11 +130,14 @@ func (w *txnWorld) cut() {
 }
 
 func (w *txnWorld) restart() {
-	kind := w.r.IntN(4)
+	kind, durable := w.r.IntN(4), w.log.Durable()
 	switch kind {
 	case 0:
 		if err := w.log.Close(); err != nil {
 			w.t.Fatal(err)
+		}
+		if w.r.IntN(2) == 0 { // and the machine goes, too
+			w.disk = w.disk.CrashClone(w.r.Uint64(), vfs.LoseUnsynced)
 		}
 	case 1:
 		w.disk = w.disk.CrashClone(w.r.Uint64(), vfs.KeepAll)
@@ -141,6 +148,9 @@ func (w *txnWorld) restart() {
 	}
 	w.log.Abandon()
 	w.open(kind == 0)
+	if w.log.End() < durable {
+		w.t.Fatalf("restart %d: the log ends at %d, durable was %d", kind, w.log.End(), durable)
+	}
 	w.cut()
 	w.epoch = max(w.epoch, w.log.LatestEpoch())
 }
@@ -178,8 +188,11 @@ func (w *txnWorld) consume(from, limit messages.Offset) (shown []messages.Offset
 		}
 		b, err := view.AppendTo(nil)
 		view.Release()
-		if err != nil || len(b) == 0 {
-			w.t.Fatalf("reading from %d to %d: %d bytes, %v", from, limit, len(b), err)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(b) == 0 && w.compacted > 0 {
+			break // the rest was compacted away
 		}
 		slices.SortFunc(aborted,
 			func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
@@ -192,7 +205,7 @@ func (w *txnWorld) consume(from, limit messages.Offset) (shown []messages.Offset
 			switch m, ok, _ := record.ParseMarker(&b); {
 			case ok && !m.Commit:
 				delete(skip, b.ProducerID)
-			case !b.Control() && !(b.Transactional() && skip[b.ProducerID]):
+			case !b.Control() && b.Count > 0 && (!b.Transactional() || !skip[b.ProducerID]):
 				shown = append(shown, b.BaseOffset)
 			}
 			from = b.NextOffset()
@@ -227,6 +240,29 @@ func (w *txnWorld) check() {
 	}
 }
 
+// compact runs a compaction, which takes aborted records and in the end markers.
+func (w *txnWorld) compact() {
+	mustFlush(w.t, w.log)
+	end := w.log.End()
+	w.mark = end // what is compacted by stays as it is
+	w.state.AdvanceHighWatermark(end)
+	out, err := w.log.PrepareCompaction(CompactOptions{Now: noon.Add(time.Hour), Watermark: end,
+		Stable: w.state.LastStable(end), MapBytes: 1 << 20,
+		Retention: time.Duration(w.r.IntN(2)) * time.Hour})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for c := out.Compaction; c != nil && c.More(); {
+		if err := c.Clean(nil); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.log.Swap(c); err != nil {
+			w.t.Fatal(err)
+		}
+		w.compacted++
+	}
+}
+
 func (w *txnWorld) step() {
 	switch k := w.r.IntN(40); {
 	case k < 22:
@@ -247,18 +283,21 @@ func (w *txnWorld) step() {
 			w.t.Fatal(err)
 		}
 		w.from = w.log.Start()
-	case k < 36:
+	case k < 35:
 		w.log.Idle()
+	case k < 37:
+		w.compact()
 	default:
 		w.restart()
 	}
 }
 
 func TestReadCommittedShowsWhatWasCommittedThroughCrashesAndTruncations(t *testing.T) {
-	rounds := 150
+	rounds := 100
 	if testing.Short() {
 		rounds = 20
 	}
+	compacted := 0
 	for seed := range uint64(rounds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := &txnWorld{t: t, r: rand.New(rand.NewPCG(seed, 3)), disk: newMem(t)}
@@ -268,7 +307,11 @@ func TestReadCommittedShowsWhatWasCommittedThroughCrashesAndTruncations(t *testi
 				w.check()
 			}
 			w.log.Abandon()
+			compacted += w.compacted
 		})
+	}
+	if compacted < rounds {
+		t.Errorf("%d compactions in %d rounds", compacted, rounds)
 	}
 }
 

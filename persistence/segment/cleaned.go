@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
@@ -175,20 +176,17 @@ func FinishSwap(
 	return gone, ioError("sync folder", dir, 0, fsys.SyncDir(dir))
 }
 
-// WriteTxnIndex gives a cleaned segment a transaction index.
-func (s *Segment) WriteTxnIndex(content []byte) error {
-	return WriteFile(s.fsys, FileName(s.dir, s.base, TxnIndexSuffix)+CleanedSuffix, content, true)
-}
-
-// TxnIndex returns the content of the segment's transaction index, nil if it has
-// none.
-func (s *Segment) TxnIndex() ([]byte, error) {
-	name := FileName(s.dir, s.base, TxnIndexSuffix)
-	b, err := vfs.ReadFile(s.fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// TakeAborted gives a cleaned segment its transaction index. It is in memory before
+// any reader knows of the segment: on the disk there is that of the segment which
+// it replaces, until it is settled.
+func (s *Segment) TakeAborted(entries []data.EndedTxn) error {
+	s.txnFile = len(entries) > 0
+	s.aborted.Store(&entries)
+	if len(entries) == 0 {
+		return nil
 	}
-	return b, ioError("read", name, 0, err)
+	name := FileName(s.dir, s.base, TxnIndexSuffix) + CleanedSuffix
+	return WriteFile(s.fsys, name, EncodeAborted(entries), true)
 }
 
 // Scan calls f for each batch from position pos on, in order, until the end or an

@@ -119,7 +119,7 @@ func (t *truth) ended(tx *transaction, commit bool) {
 
 // checkTxn: consumers see all of a transaction or none, as its producer was told.
 func (t *truth) checkTxn(tx *transaction) {
-	wrong := ""
+	var wrong string
 	switch {
 	case tx.shown && tx.skipped:
 		wrong = "consumers see some of it and skip some"
@@ -196,7 +196,8 @@ type skipping struct {
 
 func newSkipping(aborted []data.AbortedTxn) *skipping {
 	s := &skipping{left: slices.Clone(aborted), active: map[messages.ProducerID]bool{}}
-	slices.SortFunc(s.left, func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
+	slices.SortFunc(s.left,
+		func(a, b data.AbortedTxn) int { return int(a.FirstOffset - b.FirstOffset) })
 	return s
 }
 

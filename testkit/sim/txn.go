@@ -91,8 +91,8 @@ func (t *transactor) try(epoch messages.ProducerEpoch, first, sequence messages.
 	over := func() bool {
 		return !t.ongoing || t.epoch != epoch || t.values != first+messages.Sequence(n)
 	}
-	tried, again := false, func() {}
-	again = func() {
+	tried := false
+	again := func() {
 		if !tried {
 			tried = true
 			w.after(w.between(time.Millisecond, 100*time.Millisecond), func() {

@@ -97,10 +97,10 @@ func (k *worker) die(why error) {
 
 // replace starts another process under the same transactional id, while this one
 // believes that it goes on.
-func (k *worker) replace() *worker {
+func (k *worker) replace() {
 	k.w.note("worker %s is replaced", k.name)
 	k.replaced = true
-	return k.w.Work(k.name, Job{Group: k.group, Protocol: k.protocol, In: k.in, Out: k.out, V2: k.v2})
+	k.w.Work(k.name, Job{Group: k.group, Protocol: k.protocol, In: k.in, Out: k.out, V2: k.v2})
 }
 
 // coordinator is whom the worker takes for a coordinator, until it is told otherwise.
@@ -270,7 +270,9 @@ const patienceOfProducer = 20 * time.Second
 
 // try carries out one step of a transaction: ask is called until its answer says more
 // than "ask again". then follows on success, else failed with what to do.
-func (k *worker) try(what string, ask func(done func(error)), then func(), failed func(error, verdict)) {
+func (k *worker) try(
+	what string, ask func(done func(error)), then func(), failed func(error, verdict),
+) {
 	until := k.w.now.Add(patienceOfProducer)
 	var once func()
 	once = func() {

@@ -18,7 +18,6 @@
 //   - racks are stored and shown, and no assignor looks at them;
 //   - a static member that comes back with the member id it had needs not to have
 //     left: it is the same process, which was fenced;
-//   - a regular expression does not match internal topics;
 //   - the metadata hash is of our own making: a group that moves between Kafka and
 //     Troupe rebalances once, and nobody has to give up a partition for it.
 //

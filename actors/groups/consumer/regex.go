@@ -40,13 +40,10 @@ func compile(source string) (*regexp.Regexp, error) {
 }
 
 // matches returns the topics whose whole name matches, sorted. Internal topics are
-// left out: a group that reads its own commits would never rest.
+// no exception, as in Kafka: a member that wants them can have them.
 func matches(re *regexp.Regexp, topics []*messages.Topic) []string {
 	var names []string
 	for _, t := range topics {
-		if t.Internal() {
-			continue
-		}
 		at := re.FindStringIndex(t.Name)
 		if at != nil && at[0] == 0 && at[1] == len(t.Name) {
 			names = append(names, t.Name)
