@@ -176,7 +176,8 @@ type root struct {
 	c       *Coordinators
 	ending  map[string]*shard // told to end, by the id of their PID
 	lives   int
-	drained chan struct{}
+	drained chan struct{} // closed when all shards have ended; nil: nobody waits for it
+	closing bool          // there are no more shards
 }
 
 func (r *root) Receive(ctx actor.Context) {
@@ -187,7 +188,7 @@ func (r *root) Receive(ctx actor.Context) {
 		delete(r.ending, m.Who.Id)
 		r.drainedAll()
 	case *drain:
-		r.drained = m.done
+		r.drained, r.closing = m.done, true
 		r.c.shards.Range(func(key, _ any) bool {
 			r.end(ctx, key.(shardKey))
 			return true
@@ -211,7 +212,7 @@ func (r *root) led(ctx actor.Context, m led) {
 		}
 		r.end(ctx, m.key)
 	}
-	if m.epoch == messages.NoEpoch || r.drained != nil {
+	if m.epoch == messages.NoEpoch || r.closing {
 		return
 	}
 	s := newShard(r.c, m.key, m.epoch)

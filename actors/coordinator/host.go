@@ -32,6 +32,7 @@ type Host struct {
 	handing coord.Request // that the machine is being handed
 	writing *coord.Write  // under way
 	since   time.Time     // when it began
+	deaf    bool          // requests were refused since then
 	stopped error
 }
 
@@ -82,6 +83,10 @@ func (h *Host) Written(now time.Time, w *coord.Write, err error) {
 	}
 	h.writing = nil
 	w.Done(now, err)
+	if m, ok := h.machine.(coord.Unheard); ok && h.deaf {
+		m.Unheard(now)
+	}
+	h.deaf = false
 	h.take(now)
 	h.drain(now)
 }
@@ -97,6 +102,7 @@ func (h *Host) Tick(now time.Time) {
 		}
 		h.drain(now)
 	case now.Sub(h.since) >= h.out.Patience():
+		h.deaf = h.deaf || h.asked > 0
 		h.refuse(isNotice, fmt.Errorf("the write before takes longer than %s: %w",
 			h.out.Patience(), messages.ErrUnavailable))
 	}

@@ -63,6 +63,38 @@ func TestPatienceEndsForWhoeverAsksAndNotForNotices(t *testing.T) {
 	}
 }
 
+// patient is a machine that wants to know that nobody could reach it.
+type patient struct {
+	*sum
+	unheard []time.Time
+}
+
+func (p *patient) Unheard(now time.Time) { p.unheard = append(p.unheard, now) }
+
+func TestAMachineIsToldThatNobodyCouldReachIt(t *testing.T) {
+	h := newHosted()
+	p := &patient{sum: h.sum}
+	h.machine = p
+	h.now = h.now.Add(time.Second)
+	h.done()
+	h.ask(&add{n: 1, producer: messages.NoProducerID})
+	h.now = h.now.Add(5 * time.Second)
+	h.Tick(h.now)
+	h.done()
+	if len(p.unheard) > 0 {
+		t.Fatalf("told so at %v, when nothing was refused", p.unheard)
+	}
+	h.ask(&add{n: 1, producer: messages.NoProducerID})
+	h.ask(&add{n: 2, producer: messages.NoProducerID})
+	h.now = h.now.Add(6 * time.Second)
+	h.Tick(h.now)
+	h.now = h.now.Add(time.Second)
+	h.done()
+	if len(p.unheard) != 1 || !p.unheard[0].Equal(h.now) {
+		t.Errorf("told so at %v, want %v", p.unheard, h.now)
+	}
+}
+
 func TestANoticeHasRoomWhereRequestsHaveNone(t *testing.T) {
 	h := newHosted()
 	for range maxQueued {

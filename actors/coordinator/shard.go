@@ -317,14 +317,19 @@ func (a *shardActor) retire(ctx actor.Context, m *member) {
 	ctx.Send(m.pid, retired{})
 }
 
+// kept lets requests reach a member again, behind those that waited: the end of a
+// transaction among them must not come after what the next one brings.
 func (a *shardActor) kept(ctx actor.Context, m *member) {
 	if a.running[m.pid.Id] == nil || m.life != a.life {
 		return
 	}
 	a.gate.Lock()
+	defer a.gate.Unlock()
 	a.members[m.id] = m
-	a.gate.Unlock()
-	a.unpark(ctx, m.id)
+	for _, r := range a.parked[m.id] {
+		ctx.Send(m.pid, r)
+	}
+	delete(a.parked, m.id)
 }
 
 func (a *shardActor) unpark(ctx actor.Context, id string) {

@@ -34,6 +34,16 @@ func (c *classic) alive(now time.Time, m *member) {
 	m.deadline = c.timers.expectBy(now.Add(millis(m.sessionMs)))
 }
 
+// unheard implements membership. A member that waits for us has no deadline, or a
+// longer one.
+func (c *classic) unheard(now time.Time) {
+	for _, m := range c.members {
+		if !m.fresh && !m.deadline.IsZero() {
+			c.alive(now, m)
+		}
+	}
+}
+
 func (c *classic) due() time.Time {
 	return earliest(c.timers.session, c.timers.join, c.timers.sync)
 }

@@ -112,6 +112,8 @@ func (m *consumers) loaded(now time.Time) {
 	m.pass()
 }
 
+func (m *consumers) unheard(now time.Time) { m.c.Unheard(now) }
+
 func (m *consumers) stop(err error) { m.c.Stop(err) }
 
 // replayMembers takes in a record of the members. The protocol of a group is that

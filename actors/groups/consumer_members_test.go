@@ -144,3 +144,33 @@ func TestRecordsOfOtherGroupsOfKafkaAreNotUnderstood(t *testing.T) {
 	wantErr(t, w.g.Replay(replayed([]byte{0, 11, 0, 1, 'g'}, nil)), ErrUnknownKey)
 	wantErr(t, w.g.Replay(replayed([]byte{0, 3, 0, 1, 'g'}, []byte{0, 9})), ErrDamaged)
 }
+
+func TestMembersThatCouldNotBeHeardOfStay(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		classic, modern := newWorld(t), withTopic(t)
+		generation := classic.stable("a", "b")
+		modern.consumerJoin("m")
+		// A write takes longer than their sessions.
+		for _, w := range []*world{classic, modern} {
+			w.now = w.now.Add(time.Hour)
+			if !heard {
+				w.g.Unheard(w.now)
+			}
+			w.advance(time.Second)
+		}
+		gone := error(nil)
+		if heard {
+			gone = group.ErrUnknownMember
+		}
+		wantErr(t, classic.heartbeat("a", generation), gone)
+		if d := modern.describe(); (len(d.Members) == 0) != heard {
+			t.Errorf("there are %d members, heard of: %v", len(d.Members), heard)
+		}
+		for _, w := range []*world{classic, modern} {
+			w.advance(time.Hour)
+			if d := w.describe(); len(d.Members) > 0 {
+				t.Errorf("members that stay silent are %+v", d.Members)
+			}
+		}
+	}
+}

@@ -68,7 +68,10 @@ type Group struct {
 	checkDue time.Time
 }
 
-var _ coord.Machine = (*Group)(nil)
+var (
+	_ coord.Machine = (*Group)(nil)
+	_ coord.Unheard = (*Group)(nil)
+)
 
 // decision is a write with what its outcome leads to.
 type decision struct {
@@ -126,6 +129,9 @@ func (g *Group) Loaded(now time.Time) {
 	g.members.loaded(now)
 	g.settle()
 }
+
+// Unheard implements coord.Unheard: heartbeats were among what was refused.
+func (g *Group) Unheard(now time.Time) { g.members.unheard(now) }
 
 // Handle implements coord.Machine. Only a *group.Commit may come while another
 // one's write was not taken.

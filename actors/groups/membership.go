@@ -36,6 +36,8 @@ type membership interface {
 	tombstones() []coord.Record
 	replay(k Key, r coord.Replayed) error
 	loaded(now time.Time)
+	// unheard gives members that were silent their full session from now on.
+	unheard(now time.Time)
 	// stop answers everything that waits.
 	stop(err error)
 }

@@ -137,6 +137,13 @@ type Machine interface {
 	Stop(err error)
 }
 
+// Unheard is a machine that gives up whoever it has not heard of for a while.
+type Unheard interface {
+	// Unheard tells, when a write has ended, that requests were refused because it took
+	// so long: nobody is to blame for silence until now.
+	Unheard(now time.Time)
+}
+
 // Replayed is a record as it was found in the partition.
 type Replayed struct {
 	Record

@@ -18,6 +18,14 @@ func (g *Group) alive(now time.Time, m *member, cfg *Config) {
 	g.wake(m.deadline)
 }
 
+// Unheard starts the sessions of all members anew: their heartbeats were refused.
+func (g *Group) Unheard(now time.Time) {
+	cfg := g.config()
+	for _, m := range g.members { // any order: each is changed alone
+		g.alive(now, m, cfg)
+	}
+}
+
 // Tick removes members that were silent for too long or did not revoke in time,
 // and takes note of changed metadata. It must not be called while a write waits to
 // be taken or is under way.
