@@ -49,8 +49,9 @@ clients: consul ## fetch Kafka's Java clients, Streams and tools, and kafkajs, a
 	@tools/clients.sh
 	go test -tags clients -count=1 -timeout 20m -v $(if $(RUN),-run '$(RUN)') ./e2e/clients
 
+# A random World runs on one goroutine, so few of them will do here.
 race: consul ## run the tests with the race detector, but for those of the real binary
-	go test -race -timeout 20m $$(go list ./... | grep -v /e2e)
+	COUNT=$(or $(COUNT),5) go test -race -timeout 20m $$(go list ./... | grep -v /e2e)
 
 lint: ## vet the code and run the linters of .golangci.yml
 	go vet -tags clients ./...

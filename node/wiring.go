@@ -235,6 +235,9 @@ func (s settings) Broker() []kafka.Setting {
 	out := make([]kafka.Setting, len(rows))
 	for i, r := range rows {
 		out[i] = kafka.Setting{Name: r.Name, Value: r.Value, Static: r.Static, Default: r.Default}
+		if r.Name == "broker.id" || r.Name == "node.id" { // however it came to have it
+			out[i].Value = nodeIdentity(s.n.env.Self)
+		}
 	}
 	return out
 }
