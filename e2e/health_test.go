@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/troupelog/troupe/testkit"
 )
 
@@ -24,5 +26,21 @@ func TestHealthAndMetricsAreServed(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
 			t.Errorf("%s: %s, %v, %.200q", path, resp.Status, err, body)
 		}
+	}
+}
+
+// Nobody set an id; tools look for a node's own among its settings all the same.
+func TestANodeShowsItsIDAmongItsSettings(t *testing.T) {
+	n := testkit.StartNode(t)
+	described, err := kadm.NewClient(client(t, n)).DescribeBrokerConfigs(patient(t), 1)
+	if err != nil || len(described) != 1 {
+		t.Fatalf("%d described, %v", len(described), err)
+	}
+	shown := map[string]string{}
+	for _, s := range described[0].Configs {
+		shown[s.Key] = s.MaybeValue()
+	}
+	if shown["broker.id"] != "1" || shown["node.id"] != "1" {
+		t.Errorf("node 1 shows broker.id=%s, node.id=%s", shown["broker.id"], shown["node.id"])
 	}
 }
