@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
@@ -122,6 +124,25 @@ func TestAMachineThatPanicsIsReplayed(t *testing.T) {
 		if got := s.add(id, 1); got != want {
 			t.Errorf("the sum of %s is %d, want %d", id, got, want)
 		}
+	}
+}
+
+func TestAShardThatFailsAnswersWhatItsMembersOwe(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 5)
+	s.log.hold()
+	writing, waiting := s.send("a", 1), s.send("a", 2)
+	s.logged(2)
+	s.Place(coord.Group, "a", func(*actor.PID, error) { panic("boom") })
+	for _, c := range []chan answer{writing, waiting} {
+		if a := s.receive(c); !errors.Is(a.err, messages.ErrNotCoordinator) {
+			t.Errorf("answered %+v", a)
+		}
+	}
+	s.log.release()
+	if got := s.add("a", 1); got != 7 {
+		t.Errorf("the sum is %d, want 7: what was written counts", got)
 	}
 }
 
