@@ -318,6 +318,27 @@ func TestAPartitionThatTheCoordinatorHasNotHeardOfIsNotAdded(t *testing.T) {
 	}
 }
 
+func TestAPartitionThatALeaderDidNotAnswerForHasNoMarker(t *testing.T) {
+	asked := []messages.TopicPartition{{Topic: "t"}, {Topic: "t", Partition: 1}}
+	for _, tt := range []struct {
+		o          outcome
+		done, left int
+		fenced     error
+	}{
+		{outcome{}, 2, 0, nil},
+		{outcome{errs: []error{nil, nil}}, 2, 0, nil},
+		{outcome{errs: []error{nil}}, 1, 1, nil},
+		{outcome{errs: []error{nil, messages.ErrNotLeader}}, 1, 1, nil},
+		{outcome{err: messages.ErrUnavailable}, 0, 2, nil},
+		{outcome{errs: []error{txn.ErrCoordinatorFenced, nil}}, 1, 0, txn.ErrCoordinatorFenced},
+	} {
+		done, left, fenced := tally(asked, tt.o)
+		if len(done) != tt.done || len(left) != tt.left || !errors.Is(fenced, tt.fenced) {
+			t.Errorf("%+v: done %v, left %v, %v", tt.o, done, left, fenced)
+		}
+	}
+}
+
 func markers(p messages.ProducerID, commit bool) txn.Markers {
 	return txn.Markers{Producer: p, Commit: commit,
 		Partitions: []messages.TopicPartition{{Topic: coord.OffsetsTopic}}}
