@@ -164,7 +164,7 @@ func (r *replayer) drop() {
 // or ask elsewhere. sure is false if nobody can say whether the records are in
 // the log.
 func refusal(err error) (told error, sure bool) {
-	var unverified *errUnverified
+	var unverified *unverifiedError
 	switch {
 	case errors.As(err, &unverified):
 		return unverified.told(), true

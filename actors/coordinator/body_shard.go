@@ -90,8 +90,10 @@ func (s *bodyShard) loaded(r *replayer) {
 	for _, id := range sorted(r.machines) {
 		s.spawn(id, r.machines[id])
 	}
-	for _, end := range s.ends.loaded(r.open) {
-		s.ended(end)
+	for _, end := range s.ends.loaded(r.open) { // before what is in the mailbox, as in admit
+		for _, id := range s.ends.ended(end) {
+			s.hand(id, end)
+		}
 	}
 }
 

@@ -127,6 +127,25 @@ func TestAMachineThatPanicsIsReplayed(t *testing.T) {
 	}
 }
 
+func TestAShardThatFailsAnswersWhatItsMembersOwe(t *testing.T) {
+	s := newStage(t)
+	s.lead(1)
+	s.add("a", 5)
+	s.log.hold()
+	writing, waiting := s.send("a", 1), s.send("a", 2)
+	s.logged(2)
+	s.Place(coord.Group, "a", func(*actor.PID, error) { panic("boom") })
+	for _, c := range []chan answer{writing, waiting} {
+		if a := s.receive(c); !errors.Is(a.err, messages.ErrNotCoordinator) {
+			t.Errorf("answered %+v", a)
+		}
+	}
+	s.log.release()
+	if got := s.add("a", 1); got != 7 {
+		t.Errorf("the sum is %d, want 7: what was written counts", got)
+	}
+}
+
 func TestAWriteOfUnknownOutcomeHasThePartitionReplayed(t *testing.T) {
 	s := newStage(t)
 	s.lead(1)
@@ -296,6 +315,27 @@ func TestAPartitionThatTheCoordinatorHasNotHeardOfIsNotAdded(t *testing.T) {
 	}
 	if _, done, _ := route(im, a.Partitions); len(done) != 1 {
 		t.Errorf("%v are done, want one that is taken for deleted", done)
+	}
+}
+
+func TestAPartitionThatALeaderDidNotAnswerForHasNoMarker(t *testing.T) {
+	asked := []messages.TopicPartition{{Topic: "t"}, {Topic: "t", Partition: 1}}
+	for _, tt := range []struct {
+		o          outcome
+		done, left int
+		fenced     error
+	}{
+		{outcome{}, 2, 0, nil},
+		{outcome{errs: []error{nil, nil}}, 2, 0, nil},
+		{outcome{errs: []error{nil}}, 1, 1, nil},
+		{outcome{errs: []error{nil, messages.ErrNotLeader}}, 1, 1, nil},
+		{outcome{err: messages.ErrUnavailable}, 0, 2, nil},
+		{outcome{errs: []error{txn.ErrCoordinatorFenced, nil}}, 1, 0, txn.ErrCoordinatorFenced},
+	} {
+		done, left, fenced := tally(asked, tt.o)
+		if len(done) != tt.done || len(left) != tt.left || !errors.Is(fenced, tt.fenced) {
+			t.Errorf("%+v: done %v, left %v, %v", tt.o, done, left, fenced)
+		}
 	}
 }
 

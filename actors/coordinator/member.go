@@ -176,24 +176,24 @@ func (s *shard) question(w *coord.Write) txn.Add {
 }
 
 // verdictOf is what the leader of the partition is told. It holds the write back for
-// a no, which says nothing of the partition itself: see errUnverified.
+// a no, which says nothing of the partition itself: see unverifiedError.
 func verdictOf(a txn.Added) error {
 	if err := errors.Join(append(a.Errs, a.Err)...); err != nil {
-		return &errUnverified{err}
+		return &unverifiedError{err}
 	}
 	return nil
 }
 
-// errUnverified is why a write may not be part of its transaction. It was not
+// unverifiedError is why a write may not be part of its transaction. It was not
 // appended then.
-type errUnverified struct{ why error }
+type unverifiedError struct{ why error }
 
-func (e *errUnverified) Error() string { return "the transaction: " + e.why.Error() }
-func (e *errUnverified) Unwrap() error { return e.why }
+func (e *unverifiedError) Error() string { return "the transaction: " + e.why.Error() }
+func (e *unverifiedError) Unwrap() error { return e.why }
 
 // told is what the client hears. A transaction coordinator that cannot be asked is no
 // reason to look for the group's, so the client asks here again; the others are final.
-func (e *errUnverified) told() error {
+func (e *unverifiedError) told() error {
 	switch is := func(err error) bool { return errors.Is(e.why, err) }; {
 	case is(messages.ErrInvalidTxnState):
 		return fmt.Errorf("%w: %v", txn.ErrAbortable, e)

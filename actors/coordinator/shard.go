@@ -142,6 +142,7 @@ func newShardActor(s *shard) *shardActor {
 }
 
 func (a *shardActor) Receive(ctx actor.Context) {
+	defer a.rescue(ctx)
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		a.replay(ctx)
@@ -166,9 +167,7 @@ func (a *shardActor) Receive(ctx actor.Context) {
 	case *actor.Terminated:
 		a.terminated(ctx, m.Who)
 	case *actor.Stopping, *actor.Restarting:
-		if a.cancel != nil {
-			a.cancel()
-		}
+		a.stopLoading()
 	}
 }
 
@@ -337,64 +336,5 @@ func (a *shardActor) unpark(ctx actor.Context, id string) {
 	delete(a.parked, id)
 	for _, r := range waiting {
 		a.enter(ctx, id, r)
-	}
-}
-
-// failed ends all members and replays the partition.
-func (a *shardActor) failed(ctx actor.Context, m failed) {
-	if m.life != a.life || a.leaving || a.resuming {
-		return
-	}
-	a.c.log.Error().Str("partition", a.name()).Str("reason", m.why).
-		Msg("coordinator begins again")
-	a.c.cfg.Failed(a.key.kind.String())
-	a.shut(messages.ErrCoordinatorLoading)
-	a.resuming = true
-	a.dismiss(ctx)
-}
-
-func (a *shardActor) leave(ctx actor.Context) {
-	a.leaving = true
-	if a.cancel != nil {
-		a.cancel()
-	}
-	a.dismiss(ctx)
-}
-
-// dismiss has all members leave.
-func (a *shardActor) dismiss(ctx actor.Context) {
-	for id := range a.parked {
-		for _, r := range a.parked[id] {
-			r.Refuse(messages.ErrNotCoordinator)
-		}
-		delete(a.parked, id)
-	}
-	for _, m := range a.running {
-		ctx.Send(m.pid, leave{})
-	}
-	a.dismissed(ctx)
-}
-
-func (a *shardActor) terminated(ctx actor.Context, who *actor.PID) {
-	m := a.running[who.Id]
-	if m == nil {
-		return
-	}
-	delete(a.running, who.Id)
-	if m.life == a.life && !a.leaving && !a.resuming {
-		a.unpark(ctx, m.id)
-	}
-	a.dismissed(ctx)
-}
-
-// dismissed goes on when the last member has ended.
-func (a *shardActor) dismissed(ctx actor.Context) {
-	switch {
-	case len(a.running) > 0:
-	case a.leaving:
-		ctx.Poison(ctx.Self())
-	case a.resuming:
-		a.resuming = false
-		a.again(ctx)
 	}
 }

@@ -262,8 +262,12 @@ func tally(asked []messages.TopicPartition, o outcome) (
 	done, left []messages.TopicPartition, fenced error) {
 	for i, tp := range asked {
 		err := o.err
-		if err == nil && i < len(o.errs) {
+		switch {
+		case err != nil || len(o.errs) == 0: // one outcome for all
+		case i < len(o.errs):
 			err = o.errs[i]
+		default:
+			err = messages.ErrUnavailable // not answered: it must not pass for done
 		}
 		switch {
 		case err == nil:
