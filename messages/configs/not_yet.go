@@ -7,6 +7,7 @@ const (
 	noLogin  = "Troupe has no authentication yet"
 	noPace   = "idle producers are looked for when their log is looked after"
 	noCheck  = "transactions that are over their time are ended when it is up, not in rounds"
+	noRounds = "transactional ids that are idle are forgotten when their time is up, not in rounds"
 )
 
 // notYet is the NoEffect of these settings, of nodes and of topics.
@@ -16,7 +17,7 @@ var notYet = map[string]string{
 	"group.share.session.timeout.ms":     noShares,
 
 	"transaction.abort.timed.out.transaction.cleanup.interval.ms": noCheck,
-	"transaction.remove.expired.transaction.cleanup.interval.ms":  noCheck,
+	"transaction.remove.expired.transaction.cleanup.interval.ms":  noRounds,
 
 	"producer.id.expiration.check.interval.ms": noPace,
 	"sasl.server.max.receive.size":             noLogin,

@@ -6,6 +6,12 @@ const maxInt = "2147483647"
 const ownReplicas = " With fewer nodes than that, there is one copy on each node, and nodes " +
 	"that join later get theirs; Kafka refuses to create the topic instead."
 
+// fewAlone explains where a node on its own has fewer partitions than the default.
+const fewAlone = " A node on its own makes it with 4 unless this is set."
+
+// within says which group settings bound another one.
+const within = " One outside of the shortest and the longest counts as the nearer of them."
+
 // coordinatorTable holds the node settings of group and transaction coordinators.
 var coordinatorTable = []Def{
 	{Name: "group.consumer.assignors", Type: List, Default: "uniform,range",
@@ -14,7 +20,7 @@ var coordinatorTable = []Def{
 			"default."},
 	{Name: "group.consumer.heartbeat.interval.ms", Type: Int, Default: "5000", Range: atLeast(1),
 		Unit: "ms", Dynamic: true,
-		Doc: "How often members of the consumer protocol are told to send a heartbeat."},
+		Doc: "How often members of the consumer protocol are told to send a heartbeat." + within},
 	{Name: "group.consumer.max.heartbeat.interval.ms", Type: Int, Default: "15000", Range: atLeast(1),
 		Unit: "ms", Doc: "Longest heartbeat interval a group of the consumer protocol may be given."},
 	{Name: "group.consumer.max.session.timeout.ms", Type: Int, Default: "60000", Range: atLeast(1),
@@ -28,10 +34,11 @@ var coordinatorTable = []Def{
 		Unit: "ms", Doc: "Shortest session timeout a group of the consumer protocol may be given."},
 	{Name: "group.consumer.session.timeout.ms", Type: Int, Default: "45000", Range: atLeast(1),
 		Unit: "ms", Dynamic: true,
-		Doc: "A member of the consumer protocol that is silent for this long is removed."},
+		Doc: "A member of the consumer protocol that is silent for this long is removed." + within},
 	{Name: "group.initial.rebalance.delay.ms", Type: Int, Default: "3000", Range: atLeast(0),
 		Unit: "ms",
-		Doc:  "How long a new classic group waits for more members before its first rebalance."},
+		Doc: "How long a new classic group waits for more members before its first rebalance. On a " +
+			"node on its own it waits for nobody unless this is set."},
 	{Name: "group.max.session.timeout.ms", Type: Int, Default: "1800000", Range: atLeast(1),
 		Unit: "ms",
 		Doc:  "Longest session timeout a classic consumer may ask for."},
@@ -56,7 +63,8 @@ var coordinatorTable = []Def{
 		Unit: "minutes",
 		Doc:  "How long the committed offsets of a group without members are kept."},
 	{Name: "offsets.topic.num.partitions", Type: Int, Default: "50", Range: atLeast(1),
-		Doc: "Partitions of the topic that holds committed offsets. Must not change once it exists."},
+		Doc: "Partitions of the topic that holds committed offsets. Must not change once " +
+			"it exists." + fewAlone},
 	{Name: "offsets.topic.replication.factor", Type: Short, Default: "3", Range: atLeast(1),
 		Doc: "Copies of each partition of the topic that holds committed offsets." + ownReplicas},
 	{Name: "offsets.topic.segment.bytes", Type: Int, Default: "104857600", Range: atLeast(1),
@@ -75,7 +83,8 @@ var coordinatorTable = []Def{
 		Doc: "min.insync.replicas of the topic that holds transactions, or the number of its " +
 			"copies if that is less."},
 	{Name: "transaction.state.log.num.partitions", Type: Int, Default: "50", Range: atLeast(1),
-		Doc: "Partitions of the topic that holds transactions. Must not change once it exists."},
+		Doc: "Partitions of the topic that holds transactions. Must not change once it exists." +
+			fewAlone},
 	{Name: "transaction.state.log.replication.factor", Type: Short, Default: "3", Range: atLeast(1),
 		Doc: "Copies of each partition of the topic that holds transactions." + ownReplicas},
 	{Name: "transaction.state.log.segment.bytes", Type: Int, Default: "104857600", Range: atLeast(1),

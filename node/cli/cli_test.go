@@ -464,6 +464,25 @@ func TestStartHandsTheFlagsToTheNode(t *testing.T) {
 	}
 }
 
+// An empty flag is what becomes of one with a variable that is not set.
+func TestStartTakesNoEmptyFlagForOneThatIsMissing(t *testing.T) {
+	var got StartOptions
+	deps := Deps{Start: func(_ context.Context, o StartOptions) error {
+		got = o
+		return nil
+	}}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"start", "--http-addr", ""}, nil, &out, &errs,
+		deps); code != ExitOK || strings.Join(got.Set, " ") != "http.listener=" {
+		t.Errorf("exit %d, settings %q, %s", code, got.Set, errs.String())
+	}
+	want := "troupe: start: --consul is empty; name one, or leave the flag out\n"
+	if code := run(t.Context(), []string{"start", "--consul", ""}, nil, &out, &errs,
+		deps); code != ExitUsage || errs.String() != want {
+		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}
+
 func TestStartPrintsTheNodesErrorInOneLine(t *testing.T) {
 	deps := Deps{Start: func(context.Context, StartOptions) error {
 		return errors.Join(errors.New("unknown setting \"a\""), errors.New("unknown setting \"b\""))

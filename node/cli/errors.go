@@ -122,7 +122,12 @@ func kafkaText(err error, said string) string {
 	if text == "" {
 		text = ke.Description
 	}
-	return fmt.Sprintf("%s (%s)", strings.TrimRight(text, ". "), ke.Message)
+	text = fmt.Sprintf("%s (%s)", strings.TrimRight(text, ". "), ke.Message)
+	if isUnplaced(ke) || errors.Is(ke, kerr.OffsetNotAvailable) {
+		// Usual for a moment after a failover. If it stays, replicas are missing.
+		text += "; try again, and see \"troupe cluster status\" if it stays so"
+	}
+	return text
 }
 
 // topicError is what a broker's error about topic means to the user.

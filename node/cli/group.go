@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,14 @@ const (
 	typeConsumer = "consumer" // of KIP-848
 )
 
+// What --state and --type of "group list" may name, those of Kafka's other types of
+// groups among them.
+var (
+	stateWords = []string{"stable", "empty", "dead", "preparingrebalance",
+		"completingrebalance", "assigning", "reconciling", "notready"}
+	typeWords = []string{typeClassic, typeConsumer, "share", "streams"}
+)
+
 // Values of groupResult.Result and offsetResult.Result, besides those of topics.
 const resultReset = "reset"
 
@@ -70,6 +79,10 @@ func newGroupList(g *globals) *cobra.Command {
 			if err != nil {
 				return &usageError{fmt.Sprintf("--regex: %v", err), "use Go's (RE2) syntax"}
 			}
+			if err := cmp.Or(known("--state", o.states, stateWords),
+				known("--type", o.types, typeWords)); err != nil {
+				return err
+			}
 			return g.connect(cmd, func(ctx context.Context, cl *kgo.Client, _ *kadm.Client) error {
 				groups, err := listGroups(ctx, cl)
 				groups = slices.DeleteFunc(groups, func(l listedGroup) bool {
@@ -94,9 +107,8 @@ func newGroupList(g *globals) *cobra.Command {
 	f.StringSliceVar(&o.states, "state", nil, "only in these states, e.g. stable,empty")
 	f.StringSliceVar(&o.types, "type", nil, "only of these types, e.g. classic,consumer")
 	f.StringVar(&o.pattern, "regex", "", "only groups whose name matches")
-	must(cmd.RegisterFlagCompletionFunc("state", words("stable", "empty", "dead",
-		"preparingrebalance", "completingrebalance", "assigning", "reconciling")))
-	must(cmd.RegisterFlagCompletionFunc("type", words(typeClassic, typeConsumer)))
+	must(cmd.RegisterFlagCompletionFunc("state", words(stateWords...)))
+	must(cmd.RegisterFlagCompletionFunc("type", words(typeWords...)))
 	return cmd
 }
 
@@ -106,23 +118,32 @@ func oneOf(s string, words []string) bool {
 		slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, s) })
 }
 
+// known refuses what is not among the words of a flag, in any case: a typo would
+// otherwise choose nothing, and look as if there were nothing.
+func known(flag string, given, words []string) error {
+	for _, s := range given {
+		if !oneOf(s, words) {
+			return &usageError{fmt.Sprintf("%s %q is not known", flag, s),
+				"use " + strings.Join(words, ", ")}
+		}
+	}
+	return nil
+}
+
 // listGroups asks every broker for the groups it coordinates, and returns them
-// sorted by name, never nil. When a broker does not answer, the groups of the
-// others come with the error.
+// sorted by name, never nil. When a broker does not answer, or not for all of its
+// groups, the others come with the error.
 func listGroups(ctx context.Context, cl *kgo.Client) ([]listedGroup, error) {
 	out := []listedGroup{}
 	var errs error
 	for _, s := range cl.RequestSharded(ctx, kmsg.NewPtrListGroupsRequest()) {
-		err := s.Err
-		var resp *kmsg.ListGroupsResponse
-		if err == nil {
-			resp = s.Resp.(*kmsg.ListGroupsResponse)
-			err = kerr.ErrorForCode(resp.ErrorCode)
-		}
-		if err != nil {
-			errs = firstError(errs, err)
+		resp, ok := s.Resp.(*kmsg.ListGroupsResponse)
+		if !ok || resp == nil {
+			errs = firstError(errs, s.Err)
 			continue
 		}
+		// One that is still loading some of them tells the others with the error.
+		errs = firstError(errs, firstError(s.Err, kerr.ErrorForCode(resp.ErrorCode)))
 		for i := range resp.Groups {
 			r := &resp.Groups[i]
 			l := listedGroup{Group: r.Group, Type: strings.ToLower(r.GroupType), State: r.GroupState,
@@ -156,7 +177,8 @@ func groupError(name string, err error, said string) error {
 		return &failure{fmt.Sprintf("group %q has members", name),
 			fmt.Sprintf("stop them first; \"troupe group describe %s\" shows who they are", name), err}
 	case errors.Is(err, kerr.InvalidGroupID):
-		return &failure{fmt.Sprintf("%q is no name of a group", name), "name one with a letter", err}
+		return &failure{fmt.Sprintf("%q is no name of a group", name),
+			"name one of a letter at least", err}
 	case isKafka(err):
 		return fmt.Errorf("group %q: %w", name, &told{kafkaText(err, said), err})
 	}

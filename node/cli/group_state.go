@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func groupStates(ctx context.Context, adm *kadm.Client, names []string) ([]group
 func describedGroups(ctx context.Context, adm *kadm.Client, names []string) ([]groupState, error) {
 	var newer kadm.DescribedConsumerGroups
 	var older kadm.DescribedGroups
-	err := awaitCoordinator(ctx, func() (err error) {
+	err := awaitCoordinator(ctx, adm, func() (err error) {
 		newer, err = adm.DescribeConsumerGroups(ctx, names...)
 		var rest []string
 		for _, name := range names {
@@ -145,12 +146,13 @@ func describedGroups(ctx context.Context, adm *kadm.Client, names []string) ([]g
 }
 
 // awaitCoordinator repeats f while the coordinator is being placed or is loading,
-// which it is for a moment after the first group of a cluster and after a failover.
-func awaitCoordinator(ctx context.Context, f func() error) error {
+// which it is for a moment after the first group of a cluster and after a failover,
+// and while its node refuses connections: another one takes over when the cluster has
+// seen that, if there is another one.
+func awaitCoordinator(ctx context.Context, adm *kadm.Client, f func() error) error {
 	for {
 		err := f()
-		if !errors.Is(err, kerr.CoordinatorNotAvailable) &&
-			!errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator) {
+		if !isUnplaced(err) && !(isRefused(err) && answers(ctx, adm)) {
 			return err
 		}
 		select {
@@ -159,6 +161,24 @@ func awaitCoordinator(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
+}
+
+// isUnplaced reports whether a broker says that the coordinator is not there yet.
+func isUnplaced(err error) bool {
+	return errors.Is(err, kerr.CoordinatorNotAvailable) ||
+		errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
+}
+
+// isRefused reports whether nobody listens where a broker should.
+func isRefused(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial"
+}
+
+// answers reports whether any broker of the cluster does.
+func answers(ctx context.Context, adm *kadm.Client) bool {
+	_, err := adm.BrokerMetadata(ctx)
+	return err == nil
 }
 
 func ofConsumerGroup(d *kadm.DescribedConsumerGroup) groupState {

@@ -3,13 +3,17 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -168,6 +172,64 @@ func TestTheWaitForACoordinatorEnds(t *testing.T) {
 	}
 	if times != 3 {
 		t.Errorf("the coordinator was asked %d times, want 3: twice it was loading", times)
+	}
+}
+
+func TestACoordinatorThatRefusesConnectionsIsWaitedForIfOthersAnswer(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	asked := func(cl *kgo.Client) (times int, err error) {
+		err = awaitCoordinator(t.Context(), kadm.NewClient(cl), func() error {
+			if times++; times > 2 {
+				return nil
+			}
+			return refused
+		})
+		return times, err
+	}
+	if times, err := asked(client(t, newCluster(t))); err != nil || times != 3 {
+		t.Errorf("asked %d times: %v", times, err)
+	}
+	nobody, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	if times, err := asked(nobody); !errors.Is(err, refused) || times != 1 {
+		t.Errorf("where nobody answers it is asked %d times: %v", times, err)
+	}
+}
+
+// A broker that is still reading one of its partitions tells what is in the others.
+func TestGroupsAreListedAsFarAsTheyAreKnown(t *testing.T) {
+	c := ordersCluster(t)
+	c.ControlKey(int16(kmsg.ListGroups), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
+		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		g := kmsg.NewListGroupsResponseGroup()
+		g.Group, g.GroupState = "billing", "Empty"
+		resp.Groups = append(resp.Groups, g)
+		return resp, nil, true
+	})
+	r := troupe(t, c, "", "group", "list", "--timeout", "1s")
+	if r.code != ExitFailure || !strings.Contains(r.out, "billing") ||
+		!strings.Contains(r.err, "(COORDINATOR_LOAD_IN_PROGRESS); try again, and see "+
+			`"troupe cluster status" if it stays so`) {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.err)
+	}
+}
+
+func TestStatesAndTypesThatDoNotExistAreRefused(t *testing.T) {
+	c := newCluster(t)
+	for args, want := range map[string]string{
+		"group list --state empti":    `troupe: group list: --state "empti" is not known; use stable, `,
+		"group list --type classical": `troupe: group list: --type "classical" is not known; use classic, `,
+		"txn list --state going":      `troupe: txn list: --state "going" is not known; use ongoing, `,
+	} {
+		r := troupe(t, c, "", strings.Fields(args)...)
+		if r.code != ExitUsage || !strings.HasPrefix(r.err, want) {
+			t.Errorf("%s: exit %d, %s", args, r.code, r.err)
+		}
 	}
 }
 

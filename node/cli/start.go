@@ -43,7 +43,7 @@ before the default; "troupe config" shows the result.`,
 			if deps.Start == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}
 			}
-			if err := o.check(); err != nil {
+			if err := o.check(cmd); err != nil {
 				return err
 			}
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -75,7 +75,7 @@ with them would have, each with its origin. It starts nothing.`,
 			if deps.Config == nil {
 				return &failure{"this binary was built without a node", "use a full build", nil}
 			}
-			if err := o.check(); err != nil {
+			if err := o.check(cmd); err != nil {
 				return err
 			}
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -116,6 +116,10 @@ func orDash(s string) string {
 	return s
 }
 
+// ownFlags are the flags of addFlags that are settings, or name their file.
+var ownFlags = []string{"data-dir", "kafka-addr", "http-addr", "actor-addr", "bulk-addr",
+	"consul", "cluster", "node-id", "rack", "config"}
+
 func (o *StartOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.DataDir, "data-dir", "",
@@ -124,7 +128,7 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 		"HOST:PORT for Kafka clients (default \""+DefaultBrokers+
 			"\"; in a cluster port 9092 of every interface)")
 	f.StringVar(&o.HTTPAddr, "http-addr", "",
-		"HOST:PORT for health checks and metrics (default \"127.0.0.1:8080\")")
+		"HOST:PORT for health checks and metrics, \"\" for none (default \"127.0.0.1:8080\")")
 	f.StringVar(&o.ActorAddr, "actor-addr", "",
 		"HOST:PORT for the actors of other nodes (default: none; in a cluster any free port)")
 	f.StringVar(&o.BulkAddr, "bulk-addr", "",
@@ -142,7 +146,16 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 }
 
 // check refuses what no node could use, before anything is touched.
-func (o *StartOptions) check() error {
+func (o *StartOptions) check(cmd *cobra.Command) error {
+	for _, name := range ownFlags {
+		switch f := cmd.Flags().Lookup(name); {
+		case !f.Changed || f.Value.String() != "":
+		case name == "http-addr": // as http.listener has it: none is opened
+			o.Set = append(o.Set, "http.listener=")
+		default: // of a variable that is not set: a node on its own must not come of it
+			return &usageError{fmt.Sprintf("--%s is empty", name), "name one, or leave the flag out"}
+		}
+	}
 	for _, kv := range o.Set {
 		if key, _, ok := strings.Cut(kv, "="); !ok || key == "" {
 			return &usageError{fmt.Sprintf("--set %q is not KEY=VALUE", kv),

@@ -38,6 +38,10 @@ const (
 	txnCommitted     = "CompleteCommit"
 )
 
+// txnStates is what --state may name.
+var txnStates = []string{"ongoing", "preparecommit", "prepareabort", "completecommit",
+	"completeabort", "empty", "prepareepochfence", "dead"}
+
 func isOpen(state string) bool {
 	return slices.Contains([]string{txnOngoing, txnPrepareCommit, txnPrepareAbort, txnPrepareFence},
 		state)
@@ -71,8 +75,8 @@ been open.
 
 With --hanging it looks in the partitions named, or in all, for transactions that are
 open there although no coordinator knows of them. Nothing will ever end these:
-consumers with isolation.level=read_committed wait behind them, and compaction and
-retention too, until "troupe txn abort" ends them.`,
+consumers with isolation.level=read_committed wait behind them, and so does
+compaction, until "troupe txn abort" ends them.`,
 		Example: `  troupe txn list
   troupe txn list --state ongoing --longer-than 5m
   troupe txn list --hanging orders`,
@@ -105,8 +109,7 @@ retention too, until "troupe txn abort" ends them.`,
 	f.StringSliceVar(&o.states, "state", nil, "only in these states, e.g. ongoing,preparecommit")
 	f.DurationVar(&o.longer, "longer-than", 0, "only open for longer than this")
 	f.BoolVar(&o.hanging, "hanging", false, "find those that no coordinator knows of")
-	must(cmd.RegisterFlagCompletionFunc("state", words("ongoing", "preparecommit", "prepareabort",
-		"completecommit", "completeabort", "empty", "prepareepochfence", "dead")))
+	must(cmd.RegisterFlagCompletionFunc("state", words(txnStates...)))
 	return cmd
 }
 
@@ -122,6 +125,9 @@ func (o *txnListOptions) check(cmd *cobra.Command, args []string) ([]topicPartit
 	case o.longer < 0:
 		return nil, &usageError{fmt.Sprintf("--longer-than %s is not possible", o.longer),
 			"use a time like 5m"}
+	}
+	if err := known("--state", o.states, txnStates); err != nil {
+		return nil, err
 	}
 	return topicPartitions(args)
 }

@@ -171,7 +171,7 @@ func abortByID(
 
 func oneTxn(ctx context.Context, adm *kadm.Client, id string) (*kadm.DescribedTransaction, error) {
 	var all kadm.DescribedTransactions
-	err := awaitCoordinator(ctx, func() (err error) {
+	err := awaitCoordinator(ctx, adm, func() (err error) {
 		all, err = adm.DescribeTransactions(ctx, id)
 		return firstError(err, all[id].Err)
 	})

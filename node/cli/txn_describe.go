@@ -66,7 +66,7 @@ long, the partitions in it, and since which offset it holds up consumers there.`
 // describeTxns returns what is known of ids, in their order.
 func describeTxns(ctx context.Context, adm *kadm.Client, ids []string) ([]describedTxn, error) {
 	var all kadm.DescribedTransactions
-	err := awaitCoordinator(ctx, func() (err error) {
+	err := awaitCoordinator(ctx, adm, func() (err error) {
 		all, err = adm.DescribeTransactions(ctx, ids...)
 		for _, d := range all {
 			err = firstError(err, d.Err)
