@@ -161,7 +161,7 @@ func (s *shard) appendOf(w *coord.Write, id string, now time.Time, done func(err
 func (s *shard) verify(w *coord.Write) func(reply func(error)) {
 	return func(reply func(error)) {
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), peerWait)
+			ctx, cancel := context.WithTimeout(context.Background(), verifyWait)
 			defer cancel()
 			reply(verdictOf(s.c.AddToTxn(ctx, w.TransactionalID, s.question(w))))
 		}()

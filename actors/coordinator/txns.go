@@ -20,6 +20,9 @@ import (
 const (
 	// peerWait bounds the wait for one answer of another node.
 	peerWait = 10 * time.Second
+	// verifyWait bounds the question whether an offset commit belongs to its
+	// transaction: meanwhile the group waits. The client asks again.
+	verifyWait = 2 * time.Second
 	// markerFirst and markerLimit space the attempts to write markers.
 	markerFirst = 10 * time.Millisecond
 	markerLimit = time.Second
@@ -211,6 +214,9 @@ func (c *Coordinators) sendMarkers(ctx context.Context, m txn.Markers,
 // that are done, those to be asked again, and why to give up.
 func (c *Coordinators) sendOnce(ctx context.Context, m txn.Markers,
 	partitions []messages.TopicPartition) (done, left []messages.TopicPartition, fenced error) {
+	// Partitions that stand still must not hold up the next attempt for the others.
+	ctx, cancel := context.WithTimeout(ctx, peerWait)
+	defer cancel()
 	byLeader, done, left := route(c.cfg.Image(), partitions)
 	type answer struct {
 		asked []messages.TopicPartition
