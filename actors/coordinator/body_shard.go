@@ -61,7 +61,7 @@ func (s *bodyShard) load(number int) {
 		s.b.out.Self(next)
 	case p == loadWaits:
 		s.b.out.After(loadPatience, next)
-		s.cancel = s.loading.log.Await(data.ReadUncommitted, s.loading.next, func() {
+		s.cancel = s.loading.log.Await(data.ReadUncommitted, s.loading.visible, func() {
 			s.b.out.Self(next)
 		})
 	default:

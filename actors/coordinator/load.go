@@ -26,6 +26,7 @@ type loading struct {
 	log       Partition
 	r         *replayer
 	next, end messages.Offset
+	visible   messages.Offset // how far one could see when there was nothing to read
 	buf       []byte
 }
 
@@ -34,7 +35,7 @@ type progress int8
 
 const (
 	loadMore  progress = iota // with another step
-	loadWaits                 // with another step when there is more to see than next
+	loadWaits                 // with another step when there is more to see than visible
 	loadDone                  // not at all
 )
 
@@ -61,6 +62,8 @@ func (l *loading) step() (progress, error) {
 	case res.HighWatermark >= l.end:
 		return l.done() // nothing is left of the rest
 	default:
+		// Not next: what lies below the high watermark may have been compacted away.
+		l.visible = max(l.next, res.HighWatermark)
 		return loadWaits, nil
 	}
 	var err error
@@ -95,7 +98,7 @@ func (s *shard) load(ctx context.Context) (*replayer, error) {
 		}
 		p, err := l.step()
 		if err == nil && p == loadWaits {
-			err = s.await(ctx, l.log, l.next)
+			err = s.await(ctx, l.log, l.visible)
 		}
 		if err != nil {
 			return nil, err

@@ -16,6 +16,10 @@ import (
 // peerWait is how long a coordinator waits for one of another node, as in a node.
 const peerWait = 10 * time.Second
 
+// coordinatorSkew is by how much less the clocks of coordinators are off than those of
+// their nodes: a transaction is given up by the clock of whoever coordinates it then.
+const coordinatorSkew = 200
+
 // coordinators is the coordinators' body of one process with its mailbox.
 type coordinators struct {
 	n       *node
@@ -30,8 +34,12 @@ type coordinators struct {
 
 func (n *node) startCoordinators() {
 	c := &coordinators{n: n, life: n.life}
+	// Nodes measure how long they wait by a clock that nobody sets, and a World has only
+	// one time: so the clock is off by as much as when the process began.
+	skew := n.skew / coordinatorSkew
 	c.body = coordinator.NewBody(coordinator.BodyConfig{
-		Self: n.id, Now: n.env.Now, Settings: n.w.setting, Out: c,
+		Self: n.id, Settings: n.w.setting, Out: c,
+		Now:   func() time.Time { return n.w.now.Add(skew) },
 		Image: func() *messages.Image { return n.image },
 		Leading: func(t *messages.Topic, p int32) (coordinator.Partition, error) {
 			r := n.replicas[messages.PartitionID{Topic: t.ID, Partition: p}]
