@@ -253,7 +253,11 @@ script is not asked.`,
 func (g *globals) deleteGroups(
 	ctx context.Context, w io.Writer, adm *kadm.Client, names []string,
 ) error {
-	answers, err := adm.DeleteGroups(ctx, names...)
+	var answers kadm.DeleteGroupResponses
+	err := awaitCoordinator(ctx, adm, func() (err error) {
+		answers, err = adm.DeleteGroups(ctx, names...)
+		return err
+	})
 	if err != nil && len(answers) == 0 {
 		return err
 	}

@@ -152,7 +152,7 @@ func describedGroups(ctx context.Context, adm *kadm.Client, names []string) ([]g
 func awaitCoordinator(ctx context.Context, adm *kadm.Client, f func() error) error {
 	for {
 		err := f()
-		if !isUnplaced(err) && !(isRefused(err) && answers(ctx, adm)) {
+		if !isUnplaced(err) && (!isRefused(err) || !answers(ctx, adm)) {
 			return err
 		}
 		select {

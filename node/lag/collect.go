@@ -46,8 +46,11 @@ func (w *Watch) collect(ctx context.Context) Report {
 		ends = w.remote.ends(ctx, elsewhere)
 	}
 	for tp, p := range here {
-		if o := p.Offsets(); o.HighWatermark != messages.NoOffset {
-			ends[tp] = o.HighWatermark
+		// As for those elsewhere: a new leader may not know yet how far its log is safe,
+		// and groups would seem to have read everything.
+		end, err := p.ByTimestamp(ctx, data.TimestampLatest, data.ReadUncommitted, messages.NoEpoch)
+		if err == nil {
+			ends[tp] = end.Offset
 		}
 	}
 	w.rate(ctx, r.Groups, here, ends)

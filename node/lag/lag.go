@@ -37,10 +37,11 @@ type Groups interface {
 	Group(id string, r coord.Request)
 }
 
-// Partition is a replica that leads on this node. Offsets are NoOffset when it does
-// not lead any more.
+// Partition is a replica that leads on this node. It answers with an error when it
+// does not lead any more.
 type Partition interface {
-	Offsets() data.Offsets
+	ByTimestamp(ctx context.Context, t messages.Timestamp, isolation data.Isolation,
+		current messages.LeaderEpoch) (data.TimestampOffset, error)
 	Read(r data.Read) data.ReadResult
 }
 

@@ -45,12 +45,19 @@ type world struct {
 
 // replica is a partition that leads here; its batches are in memory.
 type replica struct {
-	end     messages.Offset
-	batches []byte
-	reads   int
+	end       messages.Offset
+	batches   []byte
+	reads     int
+	unsettled bool // it leads, and does not know yet how far its log is safe
 }
 
-func (r *replica) Offsets() data.Offsets { return data.Offsets{HighWatermark: r.end} }
+func (r *replica) ByTimestamp(_ context.Context, t messages.Timestamp, _ data.Isolation,
+	_ messages.LeaderEpoch) (data.TimestampOffset, error) {
+	if t != data.TimestampLatest || r.unsettled {
+		return data.TimestampOffset{}, messages.ErrOffsetNotAvailable
+	}
+	return data.TimestampOffset{Offset: r.end}, nil
+}
 
 func (r *replica) Read(data.Read) data.ReadResult {
 	r.reads++
@@ -221,6 +228,16 @@ func TestLagsAreToldOfPartitionsLedHereAndElsewhere(t *testing.T) {
 		"ccc 3:\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func TestALeaderThatDoesNotKnowItsEndYetGivesNoLag(t *testing.T) {
+	w, watch := newWorld(t)
+	w.groups["a"] = []group.Offset{at(0, 5), at(1, 15)}
+	w.replicas[orders(0)].end, w.replicas[orders(0)].unsettled = 2, true
+	want := "a 1: orders-0@5 --1 -1ns orders-1@15 -5 1h0m0s\n"
+	if got := lagsOf(watch.Groups(t.Context())); got != want {
+		t.Errorf("got %swant %s", got, want)
 	}
 }
 
