@@ -106,16 +106,18 @@ type replica struct {
 	answering  func(*data.ReplicaFetched) // of the fetch that is being handled
 	isrArmed   bool                       // an isrDue is on its way
 	serveArmed bool                       // a serveDue is on its way
-	askedUnder messages.NodeEpoch         // of the fetch under way
-	fetching   bool                       // a fetch is with the leader
-	failures   int                        // of fetches, one after the other
-	follows    int64                      // fetches so far, to tell an answer to an earlier one
-	flushing   bool                       // a flush is with the data directory
-	flushArmed bool                       // a flushDue is on its way
-	compacting bool                       // a compaction is with the data directory
-	tooFull    bool                       // for the last compaction
-	size       int64                      // of the log, as counted in dir.used
-	life       int64                      // of this instance, to tell what an earlier one began
+	tellArmed  bool                       // a tellDue is on its way
+	told       map[messages.NodeID]told
+	askedUnder messages.NodeEpoch // of the fetch under way
+	fetching   bool               // a fetch is with the leader
+	failures   int                // of fetches, one after the other
+	follows    int64              // fetches so far, to tell an answer to an earlier one
+	flushing   bool               // a flush is with the data directory
+	flushArmed bool               // a flushDue is on its way
+	compacting bool               // a compaction is with the data directory
+	tooFull    bool               // for the last compaction
+	size       int64              // of the log, as counted in dir.used
+	life       int64              // of this instance, to tell what an earlier one began
 	leaving    bool
 	remove     bool // delete the data when leaving
 	inside     bool // a message is being handled, or its handling panicked
@@ -187,6 +189,8 @@ func (r *replica) handle(message any) {
 		r.fetcherGone(m)
 	case serveDue:
 		r.serveDue()
+	case tellDue:
+		r.tellDue()
 	case isrDue:
 		r.isrDue()
 	case nodesChanged:
@@ -291,7 +295,7 @@ func (r *replica) lead(p *messages.Partition) {
 		r.follower = nil
 		r.leader = replicas.NewLeader(r.env.Self, p, r.settings.MinInsyncReplicas, replicas.Bounds{
 			Start: r.store.Start(), HighWatermark: r.watermark(), End: r.store.End()}, now)
-		r.epochStarted = false
+		r.epochStarted, r.told = false, nil
 	} else {
 		r.leader.SetMinISR(r.settings.MinInsyncReplicas)
 		r.leader.SetPartition(p, now)

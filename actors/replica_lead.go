@@ -20,6 +20,8 @@ type (
 	}
 	// fetcherGone says that the connection of a follower's node broke.
 	fetcherGone struct{ follower messages.NodeID }
+	// tellDue asks to look at the fetches that wait while the high watermark moved.
+	tellDue struct{}
 	// serveDue asks to look again at the fetches that the throttle held back.
 	serveDue struct{}
 	// isrDue asks whether the in-sync set is still right.
@@ -41,7 +43,13 @@ const proposalRetry = 500 * time.Millisecond
 type parkedFetch struct {
 	q     *data.ReplicaFetch
 	reply func(*data.ReplicaFetched)
+	since time.Time
 }
+
+// tellAfter is how long a fetch waits for records that bring a high watermark, or
+// a log start, which the follower does not know. Then it is answered without any: a
+// follower that leads next, alone, can show all that was acknowledged.
+const tellAfter = 500 * time.Millisecond
 
 // FetchReplica hands a follower's fetch to the replica on this node. It does not
 // block; reply is called once, from any goroutine, perhaps much later.
@@ -105,10 +113,11 @@ func (r *replica) admitFetch(m *replicaFetch) {
 		return
 	}
 	r.dropFetch(follower) // of a connection that is gone
-	r.fetches = append(r.fetches, parkedFetch{m.q, m.reply})
+	r.fetches = append(r.fetches, parkedFetch{m.q, m.reply, r.env.Now()})
 	r.leader.Park(follower)
 	r.proposeISR()
 	if m.q.Offset == r.leader.LogEnd() && r.leader.HighWatermark() == r.watermark() {
+		r.tellSoon()
 		return // nothing moved that anybody waits for
 	}
 	r.publish()
@@ -160,9 +169,8 @@ func (r *replica) serveFetches() {
 		if r.sendsThrottled(p.q.Follower) {
 			r.env.leaderQuota.settle(p.q.MaxBytes, res.View.Bytes)
 		}
-		r.leader.Unpark(p.q.Follower, r.env.Now())
 		r.env.Metrics.ReplicatedOut(res.View.Bytes)
-		p.reply(res)
+		r.answerFetch(p, res)
 		if isFault(res.Err) {
 			r.out.Self(logFaulted{r.store, res.Err})
 		} else if res.Err != nil && !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
@@ -171,6 +179,64 @@ func (r *replica) serveFetches() {
 	}
 	clear(r.fetches[len(waiting):])
 	r.fetches = waiting
+	r.tellSoon()
+}
+
+// answerFetch answers a fetch that was parked, with what res says of the leader.
+func (r *replica) answerFetch(p parkedFetch, res *data.ReplicaFetched) {
+	r.leader.Unpark(p.q.Follower, r.env.Now())
+	if r.told == nil {
+		r.told = map[messages.NodeID]told{}
+	}
+	r.told[p.q.Follower] = told{res.HighWatermark, res.LogStart}
+	p.reply(res)
+}
+
+// told is what a follower was told of its leader last, in this leadership.
+type told struct{ highWatermark, logStart messages.Offset }
+
+// untold reports whether a fetch waits although its follower does not know the high
+// watermark or the log start. Under a leader that told it nothing yet, none does.
+func (r *replica) untold(p *parkedFetch) bool {
+	knows, ever := r.told[p.q.Follower]
+	return p.q.Offset >= r.store.End() && (!ever ||
+		knows != told{r.leader.HighWatermark(), r.store.Start()})
+}
+
+// tellSoon sees to it that followers of a partition that falls idle hear of its last
+// high watermark and log start. A partition whose followers know them arms no timer.
+func (r *replica) tellSoon() {
+	if r.tellArmed {
+		return
+	}
+	for i := range r.fetches {
+		if p := &r.fetches[i]; r.untold(p) {
+			r.tellArmed = true
+			r.out.After(max(tellAfter-r.env.Now().Sub(p.since), time.Millisecond), tellDue{})
+			return
+		}
+	}
+}
+
+// tellDue answers the fetches that have waited long enough for records.
+func (r *replica) tellDue() {
+	r.tellArmed = false
+	if r.leader == nil {
+		return
+	}
+	waiting := r.fetches[:0]
+	for _, p := range r.fetches {
+		if !r.untold(&p) || r.env.Now().Sub(p.since) < tellAfter {
+			waiting = append(waiting, p)
+			continue
+		}
+		res := &data.ReplicaFetched{}
+		r.describe(res)
+		r.answerFetch(p, res)
+	}
+	clear(r.fetches[len(waiting):])
+	r.fetches = waiting
+	r.tellSoon()
 }
 
 // holdBack reports whether a fetch must wait for its share of the throttle; it is

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
 )
 
@@ -38,6 +39,32 @@ func TestAnIdlePartitionSendsNothing(t *testing.T) {
 	if sent := w.net.packets - before; sent != 0 {
 		t.Errorf("%d packets between replicas in an idle hour", sent)
 	}
+}
+
+// Whoever is left of three nodes shows all that was acknowledged, and begins where
+// the leader's log did: followers of an idle partition were told.
+func TestFollowersOfAnIdlePartitionKnowWhatIsSafe(t *testing.T) {
+	w := New(t, Seed(t), 3)
+	orders(w)
+	w.Produce("orders", 0, 20)
+	w.RunFor(10 * time.Second)
+	end := messages.Offset(w.Acknowledged())
+	p := w.meta().Topic("orders").Partitions[0]
+	id := messages.PartitionID{Topic: w.meta().Topic("orders").ID}
+	for _, n := range p.Replicas {
+		if hw := w.node(n).replicas[id].body.HighWatermark(); hw != end || end < 7 {
+			t.Errorf("node %d takes %d records for safe, %d are", n, hw, end)
+		}
+	}
+	w.DeleteRecords(id, 7)
+	w.RunFor(2 * time.Second)
+	for _, n := range p.Replicas {
+		if start := w.node(n).replicas[id].body.Log().Start(); start != 7 {
+			t.Errorf("the log of node %d begins at %d, that of its leader at 7", n, start)
+		}
+	}
+	w.Rest()
+	w.Verify()
 }
 
 // A leader that loses its disk cache and its network must not take an
