@@ -27,6 +27,7 @@ var layers = []layer{
 	{"messages/invariant", nil},
 	{"messages", []string{"messages/invariant"}},
 	{"messages/quota", nil},
+	{"messages/primitive", []string{"messages/invariant"}},
 	{"messages/record", []string{"messages", "messages/invariant"}},
 	{"messages/configs", []string{"messages", "messages/invariant"}},
 	{"messages/data", []string{"messages", "messages/invariant", "messages/record"}},
@@ -119,9 +120,9 @@ var outside = map[string][]string{
 // randomness, no locks. With them go the packages they are built from.
 var pure = []string{
 	"messages", "messages/invariant", "messages/record", "messages/configs", "messages/data",
-	"messages/wire", "messages/coord", "messages/group", "messages/txn", "actors/producers",
-	"actors/replicas", "actors/topics", "actors/groups", "actors/groups/consumer", "actors/txns",
-	"cluster/placement",
+	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
+	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
+	"actors/groups/consumer", "actors/txns", "cluster/placement",
 }
 
 // impureImports are the standard packages a pure package may not import, with

@@ -10,6 +10,7 @@ import (
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // consumerType is the protocol type of consumers, whose metadata a group can read.
@@ -85,7 +86,7 @@ func (c *classic) kind() group.Type { return group.Classic }
 func (c *classic) handle(now time.Time, r coord.Request) bool {
 	switch r.(type) {
 	case *group.Join, *group.Sync, *group.Heartbeat, *group.Leave:
-		if id := c.g.id; id == "" || len(id) > maxString {
+		if id := c.g.id; id == "" || len(id) > primitive.MaxText {
 			r.Refuse(fmt.Errorf("group id of %d bytes: %w", len(id), group.ErrInvalidGroupID))
 			return true
 		}

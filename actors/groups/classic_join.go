@@ -7,6 +7,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // maxPending is how many ids may be out that did not come back (KIP-394). Kafka
@@ -64,8 +65,8 @@ func (c *classic) checkJoin(r *group.Join) error {
 	for _, p := range r.Protocols {
 		texts = append(texts, p.Name)
 	}
-	if slices.ContainsFunc(texts, func(s string) bool { return len(s) > maxString }) {
-		return c.errorf(messages.ErrInvalidRequest, "a name has more than %d bytes", maxString)
+	if slices.ContainsFunc(texts, func(s string) bool { return len(s) > primitive.MaxText }) {
+		return c.errorf(messages.ErrInvalidRequest, "a name has more than %d bytes", primitive.MaxText)
 	}
 	return nil
 }

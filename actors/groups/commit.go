@@ -7,6 +7,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // commit decides an OffsetCommit. Several of them make one write.
@@ -72,7 +73,7 @@ func outcome(err error, errs []error) group.Committed {
 // make a group of its own.
 func (g *Group) mayCommit(now time.Time, by *committer) error {
 	// Kafka has always let clients without a group commit, but not in transactions.
-	if g.id == "" && by.txn || len(g.id) > maxString {
+	if g.id == "" && by.txn || len(g.id) > primitive.MaxText {
 		return fmt.Errorf("group id of %d bytes: %w", len(g.id), group.ErrInvalidGroupID)
 	}
 	if g.exists() {
@@ -114,11 +115,11 @@ func (g *Group) acceptable(now time.Time, asked []group.Offset) ([]group.Offset,
 }
 
 func (g *Group) checkOffset(cfg *Config, o *group.Offset) error {
-	if len(o.Metadata) > min(cfg.OffsetMetadataMaxBytes, maxString) {
+	if len(o.Metadata) > min(cfg.OffsetMetadataMaxBytes, primitive.MaxText) {
 		return fmt.Errorf("%s-%d: %d bytes of metadata, %d are allowed: %w", o.Topic, o.Partition,
 			len(o.Metadata), cfg.OffsetMetadataMaxBytes, group.ErrMetadataTooLarge)
 	}
-	if len(o.Topic) > maxString {
+	if len(o.Topic) > primitive.MaxText {
 		return fmt.Errorf("topic of %d bytes: %w", len(o.Topic), messages.ErrInvalidTopic)
 	}
 	return nil

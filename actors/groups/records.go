@@ -1,14 +1,13 @@
 package groups
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // The records of __consumer_offsets are Kafka's, byte for byte. A key begins with
@@ -64,22 +63,22 @@ type Key struct {
 // ParseKey reads a record's key. For records of consumer groups it says the group
 // alone. Errors wrap ErrUnknownKey or ErrDamaged.
 func ParseKey(key []byte) (Key, error) {
-	r := &reader{b: key}
-	k := Key{Version: r.int16()}
+	r := primitive.NewReader(key, ErrDamaged)
+	k := Key{Version: r.Int16()}
 	switch {
-	case r.err != nil:
-		return Key{}, fmt.Errorf("key of %d bytes: %w", len(key), r.err)
+	case r.Err() != nil:
+		return Key{}, fmt.Errorf("key of %d bytes: %w", len(key), r.Err())
 	case k.isOffset():
-		k.Group, k.Topic, k.Partition = r.string(false), r.string(false), r.int32()
+		k.Group, k.Topic, k.Partition = r.Text(), r.Text(), r.Int32()
 	case k.Version == metadataKey:
-		k.Group = r.string(false)
+		k.Group = r.Text()
 	case k.isConsumer():
-		k.Group = r.string(false)
-		r.b = nil // the rest is for the consumer group to read
+		k.Group = r.Text()
+		r.Rest() // is for the consumer group to read
 	default:
 		return Key{}, fmt.Errorf("key of version %d: %w", k.Version, ErrUnknownKey)
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return Key{}, fmt.Errorf("key of version %d: %w", k.Version, err)
 	}
 	return k, nil
@@ -109,10 +108,10 @@ func offsetTombstone(id string, tp messages.TopicPartition) coord.Record {
 
 func appendOffsetKey(id string, tp messages.TopicPartition) []byte {
 	b := make([]byte, 0, 2+2+len(id)+2+len(tp.Topic)+4)
-	b = binary.BigEndian.AppendUint16(b, uint16(offsetKey))
-	b = appendString(b, id)
-	b = appendString(b, tp.Topic)
-	return binary.BigEndian.AppendUint32(b, uint32(tp.Partition))
+	b = primitive.AppendInt16(b, offsetKey)
+	b = primitive.Classic.AppendText(b, id)
+	b = primitive.Classic.AppendText(b, tp.Topic)
+	return primitive.AppendInt32(b, tp.Partition)
 }
 
 func appendOffsetValue(o *group.Offset) []byte {
@@ -124,23 +123,19 @@ func appendOffsetValue(o *group.Offset) []byte {
 		version = flexibleOffsetValue
 	}
 	b := make([]byte, 0, 2+8+4+3+len(o.Metadata)+8+8+3+len(o.TopicID))
-	b = binary.BigEndian.AppendUint16(b, uint16(version))
-	b = binary.BigEndian.AppendUint64(b, uint64(o.Offset))
+	enc := primitive.Encoding(version >= flexibleOffsetValue)
+	b = primitive.AppendInt16(b, version)
+	b = primitive.AppendInt64(b, int64(o.Offset))
 	if version >= epochOffsetValue {
-		b = binary.BigEndian.AppendUint32(b, uint32(o.Epoch))
+		b = primitive.AppendInt32(b, int32(o.Epoch))
 	}
-	if version == flexibleOffsetValue {
-		b = binary.AppendUvarint(b, uint64(len(o.Metadata))+1)
-		b = append(b, o.Metadata...)
-	} else {
-		b = appendString(b, o.Metadata)
-	}
-	b = binary.BigEndian.AppendUint64(b, uint64(o.CommitMs))
+	b = enc.AppendText(b, o.Metadata)
+	b = primitive.AppendInt64(b, int64(o.CommitMs))
 	switch version {
 	case expiringOffsetValue:
-		b = binary.BigEndian.AppendUint64(b, uint64(o.ExpireMs))
+		b = primitive.AppendInt64(b, int64(o.ExpireMs))
 	case flexibleOffsetValue:
-		b = append(b, 1, topicIDTag, byte(len(o.TopicID)))
+		b = primitive.AppendTag(enc.AppendTags(b, 1), topicIDTag, len(o.TopicID))
 		b = append(b, o.TopicID[:]...)
 	}
 	return b
@@ -152,43 +147,28 @@ func parseOffsetValue(tp messages.TopicPartition, value []byte) (group.Offset, e
 		Topic: tp.Topic, Partition: tp.Partition,
 		Epoch: messages.NoEpoch, ExpireMs: messages.NoTimestamp,
 	}
-	r := &reader{b: value}
-	version := r.int16()
+	r := primitive.NewReader(value, ErrDamaged)
+	version := r.Int16()
 	if version < 0 || version > flexibleOffsetValue {
-		r.fail("offset of version %d", version)
+		r.Fail("offset of version %d", version)
 	}
-	flexible := version >= flexibleOffsetValue
-	o.Offset = messages.Offset(r.int64())
+	r.SetEncoding(version >= flexibleOffsetValue)
+	o.Offset = messages.Offset(r.Int64())
 	if version >= epochOffsetValue {
-		o.Epoch = messages.LeaderEpoch(r.int32())
+		o.Epoch = messages.LeaderEpoch(r.Int32())
 	}
-	o.Metadata = r.string(flexible)
-	o.CommitMs = messages.Timestamp(r.int64())
+	o.Metadata = r.Text()
+	o.CommitMs = messages.Timestamp(r.Int64())
 	if version == expiringOffsetValue {
-		o.ExpireMs = messages.Timestamp(r.int64())
+		o.ExpireMs = messages.Timestamp(r.Int64())
 	}
-	r.tags(flexible, func(tag int, v *reader) {
+	r.Tags(func(tag int, field *primitive.Reader) {
 		if tag == topicIDTag {
-			copy(o.TopicID[:], v.take(len(o.TopicID)))
+			copy(o.TopicID[:], field.Take(len(o.TopicID)))
 		}
 	})
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return group.Offset{}, fmt.Errorf("offset of %s: %w", tp, err)
 	}
 	return o, nil
-}
-
-// maxString is the longest string that a record can hold, in bytes.
-const maxString = math.MaxInt16
-
-// appendString appends a string with its length; the caller has checked that it
-// is no longer than maxString.
-func appendString(b []byte, s string) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
-	return append(b, s...)
-}
-
-func appendBytes(b, v []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(v)))
-	return append(b, v...)
 }

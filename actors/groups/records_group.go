@@ -1,11 +1,11 @@
 package groups
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // The value of a classic group, written in version 3; a nullable string has
@@ -59,19 +59,18 @@ func metadataTombstone(id string) coord.Record { return coord.Record{Key: append
 
 func appendMetadataKey(id string) []byte {
 	b := make([]byte, 0, 2+2+len(id))
-	b = binary.BigEndian.AppendUint16(b, uint16(metadataKey))
-	return appendString(b, id)
+	return primitive.Classic.AppendText(primitive.AppendInt16(b, metadataKey), id)
 }
 
 func appendMetadata(m *metadata) []byte {
-	var b []byte
-	b = binary.BigEndian.AppendUint16(b, uint16(metadataValue))
-	b = appendString(b, m.protocolType)
-	b = binary.BigEndian.AppendUint32(b, uint32(m.generation))
-	b = appendNullable(b, m.protocol)
-	b = appendNullable(b, m.leader)
-	b = binary.BigEndian.AppendUint64(b, uint64(m.since))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(m.members)))
+	const enc = primitive.Classic
+	b := primitive.AppendInt16(nil, metadataValue)
+	b = enc.AppendText(b, m.protocolType)
+	b = primitive.AppendInt32(b, m.generation)
+	b = enc.AppendNullableText(b, m.protocol)
+	b = enc.AppendNullableText(b, m.leader)
+	b = primitive.AppendInt64(b, int64(m.since))
+	b = enc.AppendCount(b, len(m.members))
 	for i := range m.members {
 		b = appendMember(b, &m.members[i])
 	}
@@ -79,66 +78,58 @@ func appendMetadata(m *metadata) []byte {
 }
 
 func appendMember(b []byte, m *memberMetadata) []byte {
-	b = appendString(b, m.id)
-	b = appendNullable(b, m.instance)
-	b = appendString(b, m.clientID)
-	b = appendString(b, m.clientHost)
-	b = binary.BigEndian.AppendUint32(b, uint32(m.rebalanceMs))
-	b = binary.BigEndian.AppendUint32(b, uint32(m.sessionMs))
-	b = appendBytes(b, m.subscription)
-	return appendBytes(b, m.assignment)
-}
-
-// appendNullable appends a string that is null when it is empty.
-func appendNullable(b []byte, s string) []byte {
-	if s == "" {
-		return append(b, 0xff, 0xff)
-	}
-	return appendString(b, s)
+	const enc = primitive.Classic
+	b = enc.AppendText(b, m.id)
+	b = enc.AppendNullableText(b, m.instance)
+	b = enc.AppendText(b, m.clientID)
+	b = enc.AppendText(b, m.clientHost)
+	b = primitive.AppendInt32(b, m.rebalanceMs)
+	b = primitive.AppendInt32(b, m.sessionMs)
+	b = enc.AppendBytes(b, m.subscription)
+	return enc.AppendBytes(b, m.assignment)
 }
 
 // parseMetadata reads the value of a classic group, of version 0 to 4.
 func parseMetadata(value []byte) (*metadata, error) {
-	r := &reader{b: value}
-	version := r.int16()
+	r := primitive.NewReader(value, ErrDamaged)
+	version := r.Int16()
 	if version < 0 || version > flexibleMetadataValue {
-		r.fail("version %d", version)
+		r.Fail("version %d", version)
 	}
-	flexible := version >= flexibleMetadataValue
+	r.SetEncoding(version >= flexibleMetadataValue)
 	m := &metadata{since: messages.NoTimestamp}
-	m.protocolType = r.string(flexible)
-	m.generation = r.int32()
-	m.protocol, _ = r.nullableString(flexible)
-	m.leader, _ = r.nullableString(flexible)
+	m.protocolType = r.Text()
+	m.generation = r.Int32()
+	m.protocol = r.NullableText()
+	m.leader = r.NullableText()
 	if version >= 2 {
-		m.since = messages.Timestamp(r.int64())
+		m.since = messages.Timestamp(r.Int64())
 	}
-	// No memory is taken for members that are announced but not there.
-	for n := r.length(flexible, false); n > 0 && r.err == nil; n-- {
+	const least = 1 + 1 + 1 + 1 + 4 + 4 + 1 + 1 + 1 // a member of version 4; others have more
+	for n := r.Count(least); n > 0 && r.Err() == nil; n-- {
 		m.members = append(m.members, parseMember(r, version))
 	}
-	r.tags(flexible, nil)
-	if err := r.end(); err != nil {
+	r.Tags(nil)
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("metadata of a group: %w", err)
 	}
 	return m, nil
 }
 
-func parseMember(r *reader, version int16) memberMetadata {
-	flexible := version >= flexibleMetadataValue
+func parseMember(r *primitive.Reader, version int16) memberMetadata {
 	m := memberMetadata{rebalanceMs: -1}
-	m.id = r.string(flexible)
+	m.id = r.Text()
 	if version >= 3 {
-		m.instance, _ = r.nullableString(flexible)
+		m.instance = r.NullableText()
 	}
-	m.clientID = r.string(flexible)
-	m.clientHost = r.string(flexible)
+	m.clientID = r.Text()
+	m.clientHost = r.Text()
 	if version >= 1 {
-		m.rebalanceMs = r.int32()
+		m.rebalanceMs = r.Int32()
 	}
-	m.sessionMs = r.int32()
-	m.subscription = r.bytes(flexible)
-	m.assignment = r.bytes(flexible)
-	r.tags(flexible, nil)
+	m.sessionMs = r.Int32()
+	m.subscription = r.Bytes()
+	m.assignment = r.Bytes()
+	r.Tags(nil)
 	return m
 }

@@ -1,5 +1,7 @@
 package groups
 
+import "github.com/troupelog/troupe/messages/primitive"
+
 // subscription is what the members of a classic group of consumers read.
 type subscription struct {
 	known  bool // false: the metadata of a member could not be read
@@ -38,10 +40,8 @@ func subscriptionsOf(members []*member, protocolType, protocol string) subscript
 // subscribedTopics reads the beginning of a consumer's subscription, which is the
 // same in all versions: version 2 | topics array of strings.
 func subscribedTopics(subscription []byte) (topics []string, ok bool) {
-	r := &reader{b: subscription}
-	r.int16()
-	for n := r.int32(); n > 0 && r.err == nil; n-- {
-		topics = append(topics, r.string(false))
-	}
-	return topics, r.err == nil
+	r := primitive.NewReader(subscription, ErrDamaged)
+	r.Int16()
+	topics = r.Texts()
+	return topics, r.Err() == nil
 }

@@ -1,7 +1,6 @@
 package groups
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 const groupID = "g"
@@ -234,11 +234,7 @@ func wantErr(t testing.TB, got, want error) {
 
 // subscribe is the metadata of a consumer that reads topics.
 func subscribe(topics ...string) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{0, 3}, uint32(len(topics)))
-	for _, t := range topics {
-		b = appendString(b, t)
-	}
-	return append(b, "and so on"...)
+	return append(primitive.Classic.AppendTexts([]byte{0, 3}, topics), "and so on"...)
 }
 
 // newJoin is a join of a dynamic consumer that does not want to be told its id.

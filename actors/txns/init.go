@@ -2,12 +2,12 @@ package txns
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/primitive"
 	"github.com/troupelog/troupe/messages/txn"
 )
 
@@ -48,9 +48,9 @@ func (t *Txn) initialize(now time.Time, r *txn.Init) {
 func (t *Txn) checkInit(r *txn.Init) error {
 	limit := t.config().MaxTimeout
 	switch {
-	case t.id == "" || len(t.id) > math.MaxInt16:
+	case t.id == "" || len(t.id) > primitive.MaxText:
 		return fmt.Errorf("%d bytes, from 1 to %d fit in its record: %w",
-			len(t.id), math.MaxInt16, messages.ErrInvalidRequest)
+			len(t.id), primitive.MaxText, messages.ErrInvalidRequest)
 	case r.TimeoutMs <= 0 || time.Duration(r.TimeoutMs)*time.Millisecond > limit:
 		return fmt.Errorf("%d ms, transaction.max.timeout.ms is %d: %w",
 			r.TimeoutMs, limit.Milliseconds(), txn.ErrInvalidTimeout)

@@ -1,12 +1,11 @@
 package txns
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/troupelog/troupe/messages"
-	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/primitive"
 	"github.com/troupelog/troupe/messages/txn"
 )
 
@@ -41,20 +40,19 @@ var (
 // ParseKey returns the transactional id that a record of __transaction_state is
 // about. Errors wrap ErrUnknownKey, which loaders skip, or ErrDamaged.
 func ParseKey(key []byte) (transactionalID string, err error) {
-	r := reader{b: key}
-	if version := r.int16(); r.err == nil && version != keyVersion {
+	r := primitive.NewReader(key, ErrDamaged)
+	if version := r.Int16(); r.Err() == nil && version != keyVersion {
 		return "", fmt.Errorf("version %d: %w", version, ErrUnknownKey)
 	}
-	transactionalID = r.text(false)
-	if err := r.end(); err != nil {
+	transactionalID = r.Text()
+	if err := r.End(); err != nil {
 		return "", fmt.Errorf("key: %w", err)
 	}
 	return transactionalID, nil
 }
 
 func encodeKey(transactionalID string) []byte {
-	b := binary.BigEndian.AppendUint16(nil, keyVersion)
-	return appendString(b, transactionalID, false)
+	return primitive.Classic.AppendText(primitive.AppendInt16(nil, keyVersion), transactionalID)
 }
 
 // flexible reports whether the record needs version 1, which Kafka before 3.5
@@ -64,28 +62,28 @@ func (m *meta) flexible() bool {
 }
 
 func (m *meta) encodeValue() []byte {
-	compact := m.flexible()
-	version := uint16(valueVersion0)
-	if compact {
+	enc := primitive.Encoding(m.flexible())
+	version := int16(valueVersion0)
+	if enc == primitive.Flexible {
 		version = valueVersion1
 	}
-	b := binary.BigEndian.AppendUint16(nil, version)
-	b = binary.BigEndian.AppendUint64(b, uint64(m.producer))
-	b = binary.BigEndian.AppendUint16(b, uint16(m.epoch))
-	b = binary.BigEndian.AppendUint32(b, uint32(m.timeoutMs))
+	b := primitive.AppendInt16(nil, version)
+	b = primitive.AppendInt64(b, int64(m.producer))
+	b = primitive.AppendInt16(b, int16(m.epoch))
+	b = primitive.AppendInt32(b, m.timeoutMs)
 	b = append(b, byte(m.state))
-	b = m.appendPartitions(b, compact)
-	b = binary.BigEndian.AppendUint64(b, uint64(m.updatedMs))
-	b = binary.BigEndian.AppendUint64(b, uint64(m.startedMs))
-	if compact {
+	b = m.appendPartitions(b, enc)
+	b = primitive.AppendInt64(b, int64(m.updatedMs))
+	b = primitive.AppendInt64(b, int64(m.startedMs))
+	if enc == primitive.Flexible {
 		b = m.appendTags(b)
 	}
 	return b
 }
 
-func (m *meta) appendPartitions(b []byte, compact bool) []byte {
+func (m *meta) appendPartitions(b []byte, enc primitive.Encoding) []byte {
 	if m.state == txn.Empty {
-		return appendLength(b, -1, compact)
+		return enc.AppendCount(b, -1)
 	}
 	topics := 0
 	for i, p := range m.partitions {
@@ -93,20 +91,18 @@ func (m *meta) appendPartitions(b []byte, compact bool) []byte {
 			topics++
 		}
 	}
-	b = appendLength(b, topics, compact)
+	b = enc.AppendCount(b, topics)
 	for rest := m.partitions; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].Topic == rest[0].Topic {
 			n++
 		}
-		b = appendString(b, rest[0].Topic, compact)
-		b = appendLength(b, n, compact)
+		b = enc.AppendText(b, rest[0].Topic)
+		b = enc.AppendCount(b, n)
 		for _, p := range rest[:n] {
-			b = binary.BigEndian.AppendUint32(b, uint32(p.Partition))
+			b = primitive.AppendInt32(b, p.Partition)
 		}
-		if compact {
-			b = append(b, 0) // no tagged fields
-		}
+		b = enc.AppendTags(b, 0)
 		rest = rest[n:]
 	}
 	return b
@@ -117,58 +113,75 @@ func (m *meta) appendTags(b []byte) []byte {
 	var tags []byte
 	if m.previous != messages.NoProducerID {
 		n++
-		tags = binary.BigEndian.AppendUint64(append(tags, tagPrevious, 8), uint64(m.previous))
+		tags = primitive.AppendInt64(primitive.AppendTag(tags, tagPrevious, 8), int64(m.previous))
 	}
 	if m.next != messages.NoProducerID {
 		n++
-		tags = binary.BigEndian.AppendUint64(append(tags, tagNext, 8), uint64(m.next))
+		tags = primitive.AppendInt64(primitive.AppendTag(tags, tagNext, 8), int64(m.next))
 	}
 	if m.v2 {
 		n++
-		tags = binary.BigEndian.AppendUint16(append(tags, tagClientVersion, 2), clientVersion2)
+		tags = primitive.AppendInt16(primitive.AppendTag(tags, tagClientVersion, 2), clientVersion2)
 	}
-	return append(append(b, byte(n)), tags...)
+	return append(primitive.Flexible.AppendTags(b, n), tags...)
 }
 
 // parseValue reads what encodeValue or Kafka wrote. Errors wrap ErrDamaged.
 func parseValue(b []byte) (*meta, error) {
-	r := reader{b: b}
-	version := r.int16()
-	if r.err == nil && version != valueVersion0 && version != valueVersion1 {
+	r := primitive.NewReader(b, ErrDamaged)
+	version := r.Int16()
+	if version != valueVersion0 && version != valueVersion1 {
 		return nil, fmt.Errorf("value of version %d, 1 is the last that is known: %w",
 			version, ErrDamaged)
 	}
-	compact := version == valueVersion1
+	r.SetEncoding(version == valueVersion1)
 	m := &meta{
-		producer: messages.ProducerID(r.int64()), epoch: messages.ProducerEpoch(r.int16()),
-		timeoutMs: r.int32(), state: txn.State(r.int8()),
+		producer: messages.ProducerID(r.Int64()), epoch: messages.ProducerEpoch(r.Int16()),
+		timeoutMs: r.Int32(), state: txn.State(r.Int8()),
 		previous: messages.NoProducerID, next: messages.NoProducerID, last: noEpoch,
 	}
-	m.partitions = r.partitions(compact)
-	m.updatedMs, m.startedMs = messages.Timestamp(r.int64()), messages.Timestamp(r.int64())
-	if compact {
-		r.tags(m.readTag)
-	}
-	if err := r.end(); err != nil {
+	m.partitions = readPartitions(r)
+	m.updatedMs, m.startedMs = messages.Timestamp(r.Int64()), messages.Timestamp(r.Int64())
+	r.Tags(m.readTag)
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("value: %w", err)
 	}
 	return m, m.check()
 }
 
+// readPartitions reads the partitions of a transaction.
+func readPartitions(r *primitive.Reader) []messages.TopicPartition {
+	const least = 1 + 1 + 1 // name, length, tags; more in version 0
+	var all []messages.TopicPartition
+	for range r.Count(least) {
+		topic := r.Text()
+		for range r.Count(4) {
+			p := messages.TopicPartition{Topic: topic, Partition: r.Int32()}
+			if p.Partition < 0 {
+				r.Fail("partition %d of topic %q", p.Partition, topic)
+			}
+			all = append(all, p)
+		}
+		r.Tags(nil)
+		if r.Err() != nil {
+			return nil
+		}
+	}
+	return sortedSet(all)
+}
+
 // readTag reads a tagged field of the value; other tags are those of later
 // versions and mean nothing here.
-func (m *meta) readTag(tag uint64, r *reader) {
+func (m *meta) readTag(tag int, r *primitive.Reader) {
 	switch tag {
 	case tagPrevious:
-		m.previous = messages.ProducerID(r.int64())
+		m.previous = messages.ProducerID(r.Int64())
 	case tagNext:
-		m.next = messages.ProducerID(r.int64())
+		m.next = messages.ProducerID(r.Int64())
 	case tagClientVersion:
-		m.v2 = r.int16() >= clientVersion2
+		m.v2 = r.Int16() >= clientVersion2
 	case tagNextEpoch:
-		r.int16()
-	default:
-		r.b = nil
+		r.Int16()
 	}
 }
 
@@ -191,19 +204,4 @@ func (m *meta) check() error {
 		m.partitions = nil
 	}
 	return nil
-}
-
-func appendLength(b []byte, n int, compact bool) []byte {
-	if compact {
-		return binary.AppendUvarint(b, uint64(n+1))
-	}
-	return binary.BigEndian.AppendUint32(b, uint32(int32(n)))
-}
-
-func appendString(b []byte, s string, compact bool) []byte {
-	if compact {
-		return append(binary.AppendUvarint(b, uint64(len(s)+1)), s...)
-	}
-	invariant.That(len(s) <= 1<<15-1, "a string of %d bytes is in a record", len(s))
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }

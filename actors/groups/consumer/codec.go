@@ -2,10 +2,10 @@ package consumer
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 
 	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // Versions of keys in __consumer_offsets that belong to consumer groups.
@@ -49,41 +49,37 @@ func compareKeys(a, b Key) int {
 // ParseKey reads the key of a record. Errors wrap ErrBadRecord: also for a key of
 // a version that is not Owns's.
 func ParseKey(b []byte) (Key, error) {
-	r := reader{b: b}
-	k := Key{Version: r.int16()}
-	if r.bad || !Owns(k.Version) {
+	r := primitive.NewReader(b, ErrBadRecord)
+	k := Key{Version: r.Int16()}
+	if r.Err() != nil || !Owns(k.Version) {
 		return Key{}, fmt.Errorf("key of version %d is not of a consumer group: %w",
 			k.Version, ErrBadRecord)
 	}
-	k.Group = r.string16()
+	k.Group = r.Text()
 	if hasName(k.Version) {
-		k.Name = r.string16()
+		k.Name = r.Text()
 	}
-	if r.bad || len(r.b) > 0 {
-		return Key{}, fmt.Errorf("key of version %d: %w", k.Version, ErrBadRecord)
+	if err := r.End(); err != nil {
+		return Key{}, fmt.Errorf("key of version %d: %w", k.Version, err)
 	}
 	return k, nil
 }
 
-// Append appends the key as it stands in the log. Texts are at most 32767 bytes
+// Append appends the key as it stands in the log. Texts are at most MaxText bytes
 // long, as they are where they come from.
 func (k Key) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(k.Version))
-	b = appendString16(b, k.Group)
+	b = primitive.AppendInt16(b, k.Version)
+	b = primitive.Classic.AppendText(b, k.Group)
 	if hasName(k.Version) {
-		b = appendString16(b, k.Name)
+		b = primitive.Classic.AppendText(b, k.Name)
 	}
 	return b
 }
 
-func appendString16(b []byte, s string) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
-	return append(b, s...)
-}
+// enc is how values are encoded.
+const enc = primitive.Flexible
 
-// value is the value of a record; nil is a tombstone. All are of version 0 and in
-// Kafka's flexible encoding: lengths are varints and count from 1, each structure
-// ends in its tagged fields.
+// value is the value of a record; nil is a tombstone. All are of version 0.
 type value interface {
 	append(b []byte) []byte
 }
@@ -108,33 +104,34 @@ func parse(k Key, b []byte) (event, error) {
 	if b == nil {
 		return e, nil
 	}
-	r := reader{b: b}
-	if v := r.int16(); v != 0 {
+	r := primitive.NewReader(b, ErrBadRecord)
+	r.SetEncoding(enc)
+	if v := r.Int16(); v != 0 {
 		return e, fmt.Errorf("value of key version %d has version %d, 0 is known: %w",
 			k.Version, v, ErrBadRecord)
 	}
 	switch k.Version {
 	case keyGroup:
-		e.value = readGroup(&r)
+		e.value = readGroup(r)
 	case keyPartitions:
-		e.value = old(r.rest())
+		e.value = old(r.Rest())
 	case keyMember:
-		e.value = readMeta(&r)
+		e.value = readMeta(r)
 	case keyTargetEpoch:
-		e.value = readTargetEpoch(&r)
+		e.value = readTargetEpoch(r)
 	case keyTarget:
-		e.value = target(r.partitions())
-		r.tags(nil)
+		e.value = target(readPartitions(r))
+		r.Tags(nil)
 	case keyCurrent:
-		e.value = readCurrent(&r)
+		e.value = readCurrent(r)
 	case keyRegex:
-		e.value = readRegex(&r)
+		e.value = readRegex(r)
 	default:
-		r.bad = true
+		r.Fail("no such key")
 	}
-	if r.bad || len(r.b) > 0 {
+	if err := r.End(); err != nil {
 		return event{key: k}, fmt.Errorf("value of key version %d of group %q, %q: %w",
-			k.Version, k.Group, k.Name, ErrBadRecord)
+			k.Version, k.Group, k.Name, err)
 	}
 	return e, nil
 }
@@ -146,18 +143,18 @@ type groupValue struct {
 }
 
 func (v groupValue) append(b []byte) []byte {
-	b = appendInt32(b, v.epoch)
+	b = primitive.AppendInt32(b, v.epoch)
 	if v.hash == 0 {
-		return append(b, 0)
+		return enc.AppendTags(b, 0)
 	}
-	return binary.BigEndian.AppendUint64(append(b, 1, 0, 8), uint64(v.hash))
+	return primitive.AppendInt64(primitive.AppendTag(enc.AppendTags(b, 1), 0, 8), v.hash)
 }
 
-func readGroup(r *reader) groupValue {
-	v := groupValue{epoch: r.int32()}
-	r.tags(func(tag uint64, r *reader) {
+func readGroup(r *primitive.Reader) groupValue {
+	v := groupValue{epoch: r.Int32()}
+	r.Tags(func(tag int, r *primitive.Reader) {
 		if tag == 0 {
-			v.hash = r.int64()
+			v.hash = r.Int64()
 		}
 	})
 	return v
@@ -171,36 +168,40 @@ func (v old) append(b []byte) []byte { return append(b, v...) }
 // targetEpochValue is the value of key version 6.
 type targetEpochValue int32
 
-func (v targetEpochValue) append(b []byte) []byte { return append(appendInt32(b, int32(v)), 0) }
+func (v targetEpochValue) append(b []byte) []byte {
+	return enc.AppendTags(primitive.AppendInt32(b, int32(v)), 0)
+}
 
-func readTargetEpoch(r *reader) targetEpochValue {
-	v := targetEpochValue(r.int32())
-	r.tags(nil)
+func readTargetEpoch(r *primitive.Reader) targetEpochValue {
+	v := targetEpochValue(r.Int32())
+	r.Tags(nil)
 	return v
 }
 
 // target is the value of key version 7.
 type target set
 
-func (v target) append(b []byte) []byte { return append(appendPartitions(b, set(v)), 0) }
+func (v target) append(b []byte) []byte {
+	return enc.AppendTags(appendPartitions(b, set(v)), 0)
+}
 
 func (a current) append(b []byte) []byte {
-	b = appendInt32(b, a.memberEpoch)
-	b = appendInt32(b, a.previous)
+	b = primitive.AppendInt32(b, a.memberEpoch)
+	b = primitive.AppendInt32(b, a.previous)
 	b = append(b, byte(a.state))
 	b = appendPartitions(b, a.assigned)
 	b = appendPartitions(b, a.revoking)
-	return append(b, 0)
+	return enc.AppendTags(b, 0)
 }
 
-func readCurrent(r *reader) current {
-	a := current{memberEpoch: r.int32(), previous: r.int32(), state: r.int8()}
+func readCurrent(r *primitive.Reader) current {
+	a := current{memberEpoch: r.Int32(), previous: r.Int32(), state: r.Int8()}
 	if a.state < stable || a.state > unreleased {
 		a.state = unknown
 	}
-	a.assigned = r.partitions()
-	a.revoking = r.partitions()
-	r.tags(nil)
+	a.assigned = readPartitions(r)
+	a.revoking = readPartitions(r)
+	r.Tags(nil)
 	return a
 }
 
@@ -217,24 +218,24 @@ type meta struct {
 }
 
 func (m meta) append(b []byte) []byte {
-	b = appendNullable(b, m.instance)
-	b = appendNullable(b, m.rack)
-	b = appendString(b, m.clientID)
-	b = appendString(b, m.clientHost)
-	b = appendStrings(b, m.topics)
-	b = appendNullable(b, m.regex)
-	b = appendInt32(b, m.rebalanceTimeoutMs)
-	b = appendNullable(b, m.assignor)
-	return append(b, 0)
+	b = enc.AppendNullableText(b, m.instance)
+	b = enc.AppendNullableText(b, m.rack)
+	b = enc.AppendText(b, m.clientID)
+	b = enc.AppendText(b, m.clientHost)
+	b = enc.AppendTexts(b, m.topics)
+	b = enc.AppendNullableText(b, m.regex)
+	b = primitive.AppendInt32(b, m.rebalanceTimeoutMs)
+	b = enc.AppendNullableText(b, m.assignor)
+	return enc.AppendTags(b, 0)
 }
 
-func readMeta(r *reader) meta {
+func readMeta(r *primitive.Reader) meta {
 	m := meta{
-		instance: r.string(), rack: r.string(), clientID: r.string(), clientHost: r.string(),
-		topics: sorted(r.strings()), regex: r.string(), rebalanceTimeoutMs: r.int32(),
-		assignor: r.string(),
+		instance: r.NullableText(), rack: r.NullableText(), clientID: r.Text(), clientHost: r.Text(),
+		topics: sorted(r.Texts()), regex: r.NullableText(), rebalanceTimeoutMs: r.Int32(),
+		assignor: r.NullableText(),
 	}
-	r.tags(func(tag uint64, r *reader) { m.classic = m.classic || tag == 0 })
+	r.Tags(func(tag int, r *primitive.Reader) { m.classic = m.classic || tag == 0 })
 	return m
 }
 
@@ -246,14 +247,14 @@ type regexValue struct {
 }
 
 func (v regexValue) append(b []byte) []byte {
-	b = appendStrings(b, v.topics)
-	b = binary.BigEndian.AppendUint64(b, uint64(v.version))
-	b = binary.BigEndian.AppendUint64(b, uint64(v.timestamp))
-	return append(b, 0)
+	b = enc.AppendTexts(b, v.topics)
+	b = primitive.AppendInt64(b, v.version)
+	b = primitive.AppendInt64(b, v.timestamp)
+	return enc.AppendTags(b, 0)
 }
 
-func readRegex(r *reader) regexValue {
-	v := regexValue{topics: sorted(r.strings()), version: r.int64(), timestamp: r.int64()}
-	r.tags(nil)
+func readRegex(r *primitive.Reader) regexValue {
+	v := regexValue{topics: sorted(r.Texts()), version: r.Int64(), timestamp: r.Int64()}
+	r.Tags(nil)
 	return v
 }

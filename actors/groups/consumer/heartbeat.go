@@ -2,13 +2,13 @@ package consumer
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // Heartbeat decides what a member is told, and answers at once if nothing must be
@@ -73,7 +73,7 @@ func valid(r *group.ConsumerHeartbeat, cfg *Config) error {
 		wrong = "member epoch is below -2"
 	case r.MemberID == "" && (!join || r.NewMemberID == ""):
 		wrong = "member id is empty"
-	case len(r.MemberID) > math.MaxInt16 || len(r.NewMemberID) > math.MaxInt16:
+	case len(r.MemberID) > primitive.MaxText || len(r.NewMemberID) > primitive.MaxText:
 		wrong = "member id is too long"
 	case r.RebalanceTimeoutMs < -1:
 		wrong = "rebalance timeout is below -1"

@@ -6,6 +6,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/messages/primitive"
 )
 
 // set is a set of partitions: topics ascending by id, none without a partition,
@@ -154,4 +155,45 @@ func overlap(a, b set) bool {
 func subset(a, b set) bool {
 	_, out := split(a, b)
 	return len(out) == 0
+}
+
+func appendPartitions(b []byte, s set) []byte {
+	b = enc.AppendCount(b, len(s))
+	for _, t := range s {
+		b = append(b, t.Topic[:]...)
+		b = enc.AppendCount(b, len(t.Partitions))
+		for _, p := range t.Partitions {
+			b = primitive.AppendInt32(b, p)
+		}
+		b = enc.AppendTags(b, 0)
+	}
+	return b
+}
+
+// maxPartition bounds what a record can make the table of owners grow to. A topic
+// has far fewer partitions.
+const maxPartition = 1 << 20
+
+// readPartitions reads topics with their partitions, which may stand in any order.
+func readPartitions(r *primitive.Reader) set {
+	const least = 16 + 1 + 1 // id, length, tags
+	n := r.Count(least)
+	listed := make([]group.TopicPartitions, 0, n)
+	for range n {
+		var t group.TopicPartitions
+		copy(t.Topic[:], r.Take(len(t.Topic)))
+		for range r.Count(4) {
+			p := r.Int32()
+			if p < 0 || p > maxPartition {
+				r.Fail("partition %d of topic %s", p, t.Topic)
+			}
+			t.Partitions = append(t.Partitions, p)
+		}
+		r.Tags(nil)
+		listed = append(listed, t)
+	}
+	if r.Err() != nil || len(listed) == 0 {
+		return nil
+	}
+	return normal(listed)
 }
