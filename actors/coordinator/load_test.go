@@ -23,9 +23,8 @@ func (g *gap) Offsets() data.Offsets {
 // than was read would be over at once, again and again.
 func TestAReplayWaitsForMoreThanTheHighWatermark(t *testing.T) {
 	log := &gap{hw: 6, end: 9}
-	c := &Coordinators{}
-	l := &loading{s: newShard(c, shardKey{coord.Group, 0}, 1), log: log, r: newReplayer(sums{}),
-		end: 9}
+	s := newShard(&Coordinators{}, shardKey{coord.Group, 0}, 1)
+	l := &loading{s: s, log: log, r: newReplayer(sums{}), end: 9}
 	if p, err := l.step(); p != loadWaits || err != nil || l.visible != 6 {
 		t.Errorf("it goes on with %v until more than %d is visible (%v), want it to wait for more than 6",
 			p, l.visible, err)
