@@ -79,10 +79,41 @@ func (c *Controller) admin(now time.Time, command Command, a *Answer) {
 	if a.Err != nil || check {
 		return
 	}
-	a.Err = c.commit(now, p)
+	if a.Err = c.commit(now, p); a.Err == nil {
+		c.sayTopics(command, a.Topics)
+	}
 	switch command.(type) {
 	case *Reassign, *AlterConfigs: // node.drain is a setting, too
 		c.balanceSoon(now)
+	}
+}
+
+// topicsSaid bounds the lines about the topics of one command.
+const topicsSaid = 10
+
+// sayTopics logs which topics came and went.
+func (c *Controller) sayTopics(command Command, results []messages.TopicResult) {
+	what := ""
+	switch command.(type) {
+	case *CreateTopics:
+		what = "topic is created"
+	case *DeleteTopics:
+		what = "topic is deleted"
+	default:
+		return
+	}
+	done := 0
+	for i := range results {
+		r := &results[i]
+		if r.Err != nil {
+			continue
+		}
+		if done++; done <= topicsSaid {
+			c.log.Info().Str("topic", r.Name).Str("id", r.ID.String()).Msg(what)
+		}
+	}
+	if done > topicsSaid {
+		c.log.Info().Int("topics", done).Msg(what + ", and others with it")
 	}
 }
 

@@ -73,6 +73,10 @@ func (c *Coordinators) readGroupConfig() groups.Config {
 		ConsumerAssignors:            c.list("group.consumer.assignors"),
 		Image:                        c.cfg.Image,
 	}
+	cfg.Removed = func(groupID, memberID, why string) {
+		c.log.Info().Str("group", groupID).Str("member", memberID).Str("reason", why).
+			Msg("member is removed from its group")
+	}
 	if c.cfg.Alone && !c.cfg.Chosen("group.initial.rebalance.delay.ms") {
 		cfg.InitialRebalanceDelay = 0 // whoever tries things out on one node waits for nobody
 	}
@@ -104,7 +108,11 @@ func newTxn(id string, s *shard, out txns.Outbox) *txns.Txn {
 func (s *shard) txnConfig() txns.Config {
 	cfg := s.c.txnSettings.get(s.c.cfg.Image(), func() txns.Config {
 		return txns.Config{MaxTimeout: s.c.duration("transaction.max.timeout.ms"),
-			IDExpiration: s.c.duration("transactional.id.expiration.ms")}
+			IDExpiration: s.c.duration("transactional.id.expiration.ms"),
+			TimedOut: func(id string, producer messages.ProducerID) {
+				s.c.log.Info().Str("transactional_id", id).Int64("producer", int64(producer)).
+					Msg("transaction is aborted, its time is over")
+			}}
 	})
 	cfg.CoordinatorEpoch = func() int32 { return int32(s.epoch) }
 	return cfg

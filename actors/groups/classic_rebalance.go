@@ -86,6 +86,7 @@ func (c *classic) completeJoin(now time.Time) {
 	late := c.errorf(group.ErrUnknownMember, "the member did not join in time")
 	for _, m := range slices.Clone(c.members) {
 		if m.join == nil && m.instance == "" {
+			c.g.removed(m.id, "it did not rejoin in time")
 			c.remove(m, late)
 		}
 	}

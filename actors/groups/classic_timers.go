@@ -81,6 +81,7 @@ func (c *classic) expireSessions(now time.Time) {
 		case !m.fresh && (m.join != nil || m.sync != nil):
 			m.deadline = time.Time{} // it waits for us, and gets a new one then
 		default:
+			c.g.removed(m.id, "its session is over")
 			c.remove(m, c.errorf(group.ErrUnknownMember, "the session of member %q is over", m.id))
 		}
 	}
@@ -93,6 +94,7 @@ func (c *classic) dropUnsynced(now time.Time) {
 	late := c.errorf(group.ErrUnknownMember, "the member did not sync in time")
 	for _, m := range slices.Clone(c.members) {
 		if !m.synced {
+			c.g.removed(m.id, "it did not sync in time")
 			c.remove(m, late)
 		}
 	}

@@ -29,7 +29,7 @@ func newConsumers(g *Group) *consumers {
 			MinHeartbeatInterval: cfg.ConsumerMinHeartbeatInterval,
 			MaxHeartbeatInterval: cfg.ConsumerMaxHeartbeatInterval,
 			MaxSize:              cfg.ConsumerMaxSize, Assignors: cfg.ConsumerAssignors,
-			Image: cfg.Image,
+			Image: cfg.Image, Removed: g.removed,
 		}
 	})}
 }

@@ -52,6 +52,16 @@ type Config struct {
 
 	// Image is the newest metadata, for looking topics up; nil: there is none.
 	Image func() *messages.Image
+	// Removed hears of members that are given up, not of those that leave: operators
+	// want to know why a group rebalanced. Nil: nobody does.
+	Removed func(groupID, memberID, why string)
+}
+
+// removed tells that a member is given up.
+func (g *Group) removed(memberID, why string) {
+	if tell := g.cfg().Removed; tell != nil {
+		tell(g.id, memberID, why)
+	}
 }
 
 // Group is the machine of one group. Make one with New. It has one owner and is

@@ -1,6 +1,7 @@
 package groups
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -166,7 +167,15 @@ func TestWhatAHeartbeatIsAnswered(t *testing.T) {
 
 func TestAMemberThatIsSilentIsGivenUp(t *testing.T) {
 	w := newWorld(t)
+	var told []string
+	w.cfg.Removed = func(groupID, memberID, why string) { told = append(told, memberID+": "+why) }
 	generation := w.stable("a", "b")
+	defer func() {
+		want := []string{"b: its session is over", "a: its session is over"}
+		if !slices.Equal(told, want) {
+			t.Errorf("operators hear %q, want %q", told, want)
+		}
+	}()
 	for range 3 {
 		w.advance(6 * time.Second)
 		wantErr(t, w.heartbeat("a", generation), ignoreRebalance(w))

@@ -2,6 +2,7 @@ package txns
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -109,6 +110,15 @@ func TestAnAddIsAnsweredWhenItIsDurable(t *testing.T) {
 
 func TestATransactionThatTakesTooLongIsAborted(t *testing.T) {
 	r := from(t, state(txn.Empty))
+	var told []string
+	r.config.TimedOut = func(id string, producer messages.ProducerID) {
+		told = append(told, fmt.Sprint(id, producer))
+	}
+	defer func() {
+		if len(told) == 0 || told[0] != "pay7" {
+			t.Errorf("operators hear %q", told)
+		}
+	}()
 	r.now = noon.Add(time.Hour)
 	if err := r.add(7, 5, orders0); err != nil {
 		t.Fatal(err)

@@ -58,6 +58,9 @@ type Config struct {
 	MaxTimeout       time.Duration // transaction.max.timeout.ms
 	IDExpiration     time.Duration // transactional.id.expiration.ms
 	CoordinatorEpoch func() int32  // the leader epoch of the partition that keeps the id
+	// TimedOut hears of transactions that are aborted because their time is over; nil:
+	// nobody does.
+	TimedOut func(id string, producer messages.ProducerID)
 }
 
 // Txn is one transactional id. Make one with New. It has one owner and is not
@@ -170,6 +173,9 @@ func (t *Txn) Tick(now time.Time) {
 	}
 	switch {
 	case t.meta.state == txn.Ongoing:
+		if tell := t.config().TimedOut; tell != nil {
+			tell(t.id, t.meta.producer)
+		}
 		t.decide(t.meta.fence(toMs(now)), nil)
 	case t.meta.prepared():
 		t.settle(now)

@@ -60,6 +60,8 @@ type Config struct {
 	// Image returns the newest metadata, or nil when there is none yet: heartbeats
 	// are told to come again then. The same metadata is the same pointer.
 	Image func() *messages.Image
+	// Removed hears of members that are given up; nil: nobody does.
+	Removed func(memberID, why string)
 }
 
 func bounded(d, least, most time.Duration) time.Duration {

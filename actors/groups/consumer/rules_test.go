@@ -271,6 +271,8 @@ func TestAStaticMemberThatStaysAwayIsRemoved(t *testing.T) {
 
 func TestASilentMemberIsRemovedAfterItsSession(t *testing.T) {
 	w := newWorld(t, "a:2")
+	var told string
+	w.cfg.Removed = func(memberID, why string) { told += memberID + " " + why }
 	w.beat(join("m1", "a"))
 	w.pass(30 * time.Second)
 	w.beat(join("m2", "a"))
@@ -281,6 +283,9 @@ func TestASilentMemberIsRemovedAfterItsSession(t *testing.T) {
 	w.wrote()
 	w.pass(1)
 	w.wrote("8/m1!", "7/m1!", "5/m1!", "3/", "7/m2", "6/")
+	if told != "m1 its session is over" {
+		t.Errorf("operators hear %q", told)
+	}
 	w.expect(w.beat(plain("m2", 2)), 3, "a:0,1")
 	w.refused(w.beat(plain("m1", 1)), group.ErrUnknownMember)
 	if due := w.g.Due(); !due.After(w.now) {

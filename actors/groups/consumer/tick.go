@@ -92,9 +92,22 @@ func (g *Group) late(now time.Time) []string {
 		}
 		if !now.Before(first) {
 			late = append(late, id)
+			g.removed(id, first.Before(m.deadline))
 			continue
 		}
 		g.wake(first)
 	}
 	return late
+}
+
+// removed tells that a member is given up.
+func (g *Group) removed(memberID string, revoking bool) {
+	tell := g.conf.Removed
+	switch {
+	case tell == nil:
+	case revoking:
+		tell(memberID, "it did not give up its partitions in time")
+	default:
+		tell(memberID, "its session is over")
+	}
 }
