@@ -93,7 +93,7 @@ const topicsSaid = 10
 
 // sayTopics logs which topics came and went.
 func (c *Controller) sayTopics(command Command, results []messages.TopicResult) {
-	what := ""
+	var what string
 	switch command.(type) {
 	case *CreateTopics:
 		what = "topic is created"
