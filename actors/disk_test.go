@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,21 @@ func TestASyncThatFailsTakesItsDirectoryOfflineAndNoOther(t *testing.T) {
 	}
 	if w.exists("one", ".kafka_cleanshutdown") || !w.exists("two", ".kafka_cleanshutdown") {
 		t.Error("the directory that failed is marked clean, or the other is not")
+	}
+}
+
+func TestADataDirectoryIsShownWithItsFullPath(t *testing.T) {
+	w := start(t, plan{dirs: []string{"here/data", "/elsewhere"}})
+	dirs, err := w.client.LogDirs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dirs) != 2 || dirs[0].Path != here+"/here/data" || dirs[1].Path != "/elsewhere" {
+		t.Errorf("%+v, want here/data in %s, and /elsewhere", dirs, here)
 	}
 }
 

@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -181,7 +182,7 @@ func (s *storage) describe() []messages.LogDir {
 	out := make([]messages.LogDir, len(s.dirs))
 	index := map[string]int{}
 	for i, d := range s.dirs {
-		out[i].Path = d.dir.Path
+		out[i].Path = fullPath(d.dir.Path)
 		index[d.dir.Path] = i
 		if err := d.offline.Load(); err != nil {
 			out[i].Err = *err
@@ -200,6 +201,16 @@ func (s *storage) describe() []messages.LogDir {
 		}
 	})
 	return out
+}
+
+// fullPath names a directory so that it can be found from anywhere, as Kafka does:
+// who asks is seldom in the folder that the node was started in.
+func fullPath(dir string) string {
+	full, err := filepath.Abs(dir)
+	if err != nil { // the working directory is gone
+		return dir
+	}
+	return full
 }
 
 func (s *storage) drain(ctx actor.Context, m *DrainStorage) {

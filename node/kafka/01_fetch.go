@@ -9,7 +9,7 @@ import (
 	"github.com/troupelog/troupe/messages/data"
 )
 
-// Fetch, key 1, versions 4 to 16: read record batches.
+// Fetch, key 1, versions 4 to 18: read record batches.
 //
 //	v4   record batch format v2, isolation level
 //	v5   log start offsets
@@ -21,6 +21,8 @@ import (
 //	v13  topic ids instead of names (KIP-516)
 //	v15  the replica's state is a tagged field (KIP-903); followers do not fetch here
 //	v16  where the leader is, for a consumer that asked the wrong node (KIP-951)
+//	v17  the directory of a follower's replica (KIP-853), passed over
+//	v18  the high watermark that a follower knows (KIP-1166), passed over
 //
 // A request for a session is answered with session id 0, which every client
 // takes as "none": it then names all partitions in each request, and expects

@@ -71,6 +71,25 @@ func TestFetchIsServedInEveryVersion(t *testing.T) {
 	})
 }
 
+// Kafka's kafka-replica-verification.sh asks so: as replica -2, and in the newest
+// version alone.
+func TestWhatOnlyFollowersOfKafkaSayInAFetchIsPassedOver(t *testing.T) {
+	for _, version := range []int16{15, 17, 18} {
+		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
+			f := withTopic(1)
+			want := bytes.Clone(f.store(t, 0, batchOf(t, "a")))
+			req := fetchFrom(version, 0, 0)
+			req.ReplicaState.ID = -2
+			req.Topics[0].Partitions[0].ReplicaDirectoryID = [16]byte{7}
+			req.Topics[0].Partitions[0].HighWatermark = 5
+			p := fetchOne(t, f, req).Topics[0].Partitions[0]
+			if p.ErrorCode != 0 || p.HighWatermark != 1 || !bytes.Equal(p.RecordBatches, want) {
+				t.Fatalf("%+v", p)
+			}
+		})
+	}
+}
+
 func TestFetchSessionsAreDeclined(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -161,7 +180,7 @@ func TestFetchErrorsAnswerAtOnce(t *testing.T) {
 }
 
 func TestFetchTellsWhereTheLeaderIs(t *testing.T) {
-	for _, version := range []int16{15, 16} {
+	for _, version := range []int16{15, 16, 18} {
 		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
 			f := twoNodes()
 			f.addTopic("t", 1)

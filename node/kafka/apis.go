@@ -32,7 +32,7 @@ var apis = []api{
 	// unless Produce 0 is advertised (KAFKA-18659), although it never sends it.
 	{key: keyProduce, name: "Produce", min: 0, max: 13, accepts: 3},
 	// 17 and 18 only add tagged fields for followers.
-	{key: keyFetch, name: "Fetch", min: 4, max: 16, accepts: 4},
+	{key: keyFetch, name: "Fetch", min: 4, max: 18, accepts: 4},
 	{key: 2, name: "ListOffsets", min: 1, max: 10, accepts: 1, serve: (*Server).listOffsets},
 	{key: 3, name: "Metadata", min: 0, max: 13, accepts: 0, serve: (*Server).metadata},
 	{key: 8, name: "OffsetCommit", min: 2, max: 10, accepts: 2, serve: (*Server).offsetCommit},

@@ -152,7 +152,7 @@ func TestWhatIsNotServedClosesTheConnectionAfterTheAnswersBeforeIt(t *testing.T)
 		req  kmsg.Request
 	}{
 		{"a key that is not served", heartbeat},
-		{"a version above the window", versioned(kmsg.NewPtrFetchRequest(), 17)},
+		{"a version above the window", versioned(kmsg.NewPtrFetchRequest(), 19)},
 		{"a version below the window", versioned(kmsg.NewPtrFetchRequest(), 3)},
 		{"Produce 2, although it is advertised", versioned(kmsg.NewPtrProduceRequest(), 2)},
 	} {

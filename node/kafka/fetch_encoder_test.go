@@ -140,7 +140,7 @@ func hintKmsg(f *fetchCall, resp *kmsg.FetchResponse, kp *kmsg.FetchResponseTopi
 func TestFetchResponseIsByteIdenticalWithKmsg(t *testing.T) {
 	c := idleConn(twoNodes())
 	r := rand.New(rand.NewPCG(9, 9))
-	for version := int16(4); version <= 16; version++ {
+	for version := int16(4); version <= 18; version++ {
 		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
 			for range 500 {
 				f := randomFetch(r, c, version)
