@@ -236,7 +236,7 @@ func (s settings) Broker() []kafka.Setting {
 	for i, r := range rows {
 		out[i] = kafka.Setting{Name: r.Name, Value: r.Value, Static: r.Static, Default: r.Default}
 		if r.Name == "broker.id" || r.Name == "node.id" { // however it came to have it
-			out[i].Value = nodeIdentity(s.n.env.Self)
+			out[i].Value, out[i].Static = nodeIdentity(s.n.env.Self), true
 		}
 	}
 	return out
