@@ -14,6 +14,10 @@ type client struct {
 	name   string
 	life   int
 	paused bool
+	// late: now and then a request takes so long that the client has given it up, and
+	// it is carried out all the same. Not for those whose protocol does not stand that:
+	// transactions that share an epoch, and commits without one.
+	late bool
 	frozen []func() // what waits for the end of the pause
 }
 
@@ -79,8 +83,11 @@ func call[A any](c *client, at *node, patience time.Duration,
 	w.after(patience, fail(errNoAnswer))
 	at.requests = waiting(at.requests, func() { w.after(w.soon(), fail(errReset)) },
 		func() bool { return settled || c.life != life })
-	there := at.life
-	w.after(w.between(20*time.Microsecond, time.Millisecond), func() {
+	there, way := at.life, w.between(20*time.Microsecond, time.Millisecond)
+	if c.late && w.rng.IntN(30) == 0 {
+		way = w.between(0, 3*requestTimeout)
+	}
+	w.after(way, func() {
 		at.run(there, func() {
 			do(func(a A) {
 				w.after(w.between(20*time.Microsecond, time.Millisecond), func() {

@@ -50,11 +50,11 @@ type worker struct {
 }
 
 // txnTimeout is how long a transaction may be open.
-const txnTimeout = 8 * time.Second
+const txnTimeout = 15 * time.Second
 
 // Work starts a worker of a group. Its name is its transactional id.
 func (w *World) Work(name string, k Job) *worker {
-	c := &worker{client: client{w: w, name: name}, group: k.Group, protocol: k.Protocol,
+	c := &worker{client: client{w: w, name: name, late: k.V2}, group: k.Group, protocol: k.Protocol,
 		in: k.In, out: k.Out, v2: k.V2}
 	w.workers = append(w.workers, c)
 	w.truth.watch(k)
