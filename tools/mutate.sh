@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Plants the bugs of tools/mutations.txt, one after the other, in a copy of the last
-# commit, and lets random Worlds find each: tools/mutate.sh [seeds (200)] [name].
+# commit, and lets random Worlds find each: tools/mutate.sh [seeds (400)] [name].
 # Prints how many seeds it took, and fails if one was not found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${1:-200} only=${2:-}
+seeds=${1:-400} only=${2:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git archive HEAD | tar -x -C "$copy"

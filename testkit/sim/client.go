@@ -17,7 +17,7 @@ type client struct {
 	// late: now and then a request takes so long that the client has given it up, and
 	// it is carried out all the same. Not for those whose protocol does not stand that:
 	// transactions that share an epoch, and commits without one.
-	late bool
+	late   bool
 	frozen []func() // what waits for the end of the pause
 }
 

@@ -172,7 +172,9 @@ func (t *truth) committedRead(p *partition, r *replica, at messages.Offset,
 				t.w.t.Fatalf("%s-%d: a consumer sees offset %d, the last stable offset is %d",
 					p.topic, p.id.Partition, batch.LastOffset(), res.LastStable)
 			}
-			if batch.NextOffset() > p.shown {
+			// As in Kafka, a process does not know which of the markers that it finds in its
+			// log are not safe yet.
+			if batch.NextOffset() > p.shown && res.HighWatermark >= r.found {
 				p.shown, p.shownHW = batch.NextOffset(), max(p.shownHW, res.HighWatermark)
 			}
 			skip := aborted.skips(t, &batch)

@@ -51,8 +51,11 @@ func groupCall[A any](k *worker, patience time.Duration,
 	build func(reply func(A)) coord.Request, done func(A, error),
 ) {
 	at := k.coordinator(coord.Group, k.group)
+	var answer func(A)
+	r := build(func(a A) { answer(a) })
 	call(&k.client, at, patience, func(reply func(A)) {
-		at.coord.body.Group(k.group, build(reply))
+		answer = reply
+		at.coord.body.Group(k.group, r)
 	}, done)
 }
 

@@ -19,6 +19,9 @@ type replica struct {
 	mailbox []any
 	running bool // an event that handles the next message is planned
 	gone    bool
+	opened  bool
+	// found is where the log ended when it was opened.
+	found messages.Offset
 }
 
 // poison ends a replica.
@@ -81,6 +84,9 @@ func (r *replica) run() {
 			return
 		}
 		r.body.Receive(m)
+		if log := r.body.Log(); log != nil && !r.opened {
+			r.opened, r.found = true, log.End()
+		}
 		if len(r.mailbox) > 0 {
 			r.run()
 		}

@@ -82,9 +82,10 @@ func (k *worker) write(i int) {
 		if r != nil {
 			at = r.n
 		}
+		verify := k.verify(at, partition)
 		call(&k.client, at, requestTimeout, func(reply func(error)) {
 			r.body.Face.Append(&data.Append{Batch: copyOf(batch), Acks: data.AcksAll,
-				FreshEpoch: k.v2, Verify: k.verify(at, partition),
+				FreshEpoch: k.v2, Verify: verify,
 				Done: func(res data.AppendResult) { reply(res.Err) }})
 		}, func(answer, err error) {
 			if err = errors.Join(answer, err); err != nil {
@@ -229,6 +230,11 @@ func (k *worker) ended(commit bool) {
 	if commit {
 		k.position[t.in] = t.next()
 		k.watched().told(t.in, t.next())
+	}
+	if k.w.rng.IntN(4) == 0 { // it asks how far it is, as after a seek
+		delete(k.position, t.in)
+		k.goOn()
+		return
 	}
 	k.do(k.w.between(time.Millisecond, 700*time.Millisecond), k.goOn)
 }

@@ -315,7 +315,10 @@ func (k *worker) init() {
 // txnCall asks the transaction's coordinator.
 func txnCall[A any](k *worker, build func(reply func(A)) coord.Request, done func(A, error)) {
 	at := k.coordinator(coord.Txn, k.name)
+	var answer func(A)
+	r := build(func(a A) { answer(a) })
 	call(&k.client, at, requestTimeout, func(reply func(A)) {
-		at.coord.body.Txn(k.name, build(reply))
+		answer = reply
+		at.coord.body.Txn(k.name, r)
 	}, done)
 }
