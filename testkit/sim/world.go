@@ -86,7 +86,11 @@ func New(t testing.TB, seed uint64, n int) *World {
 	for i := range n {
 		w.addNode(messages.NodeID(i + 1))
 	}
-	t.Cleanup(w.close)
+	running := w // the test keeps what it was given until the last of its siblings is over
+	t.Cleanup(func() {
+		running.close()
+		running = nil
+	})
 	w.RunUntil("all nodes are registered", func() bool {
 		for _, n := range w.nodes {
 			if !n.serving() {
@@ -106,6 +110,9 @@ func (w *World) close() {
 			w.seed, w.now.Sub(w.began), strings.Join(w.trace, "\n"), w.describe())
 	}
 	for _, n := range w.nodes {
+		if n.up {
+			n.env.Close()
+		}
 		n.files.Close()
 	}
 }
