@@ -14,18 +14,6 @@ import (
 // Troupe writes them as they are; a copy from Kafka may be compressed.
 const inflateMax = 256 << 20
 
-// encode makes the batch of a write.
-func encode(w *coord.Write, now messages.Timestamp) (record.Batch, error) {
-	b := record.NewBuilder(record.Compression{})
-	if w.Producer != messages.NoProducerID {
-		b.Producer(w.Producer, w.Epoch, messages.NoSequence).Transactional()
-	}
-	for _, r := range w.Records {
-		b.Append(now, r.Key, r.Value)
-	}
-	return b.Build()
-}
-
 // replayer takes in the batches of a partition of an internal topic, in order,
 // and makes the machines that they speak of.
 type replayer struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -14,6 +13,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/messages/txn"
 )
 
@@ -141,7 +141,8 @@ func (a *memberActor) Append(w *coord.Write) {
 // append is.
 func (s *shard) appendOf(w *coord.Write, id string, now time.Time, done func(error)) (
 	*data.Append, error) {
-	batch, err := encode(w, messages.Timestamp(now.UnixMilli()))
+	batch, err := record.OfKeyValues(w.Records, w.Producer, w.Epoch,
+		messages.Timestamp(now.UnixMilli()))
 	if err != nil {
 		return nil, err
 	}
@@ -216,13 +217,8 @@ func (s *shard) leading() (Partition, error) {
 // Patience implements Outbox.
 func (a *memberActor) Patience() time.Duration { return a.shard.patience() }
 
-func (s *shard) patience() time.Duration {
-	ms, err := strconv.Atoi(s.c.cfg.Settings("offsets.commit.timeout.ms"))
-	if err != nil {
-		return 5 * time.Second
-	}
-	return time.Duration(ms) * time.Millisecond
-}
+// patience is how long requests may wait for a write that does not end.
+func (s *shard) patience() time.Duration { return s.c.duration("offsets.commit.timeout.ms") }
 
 func (a *memberActor) written(now time.Time, m written) {
 	err, sure := m.err, true

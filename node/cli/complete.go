@@ -48,9 +48,19 @@ func settings(table func() []*configs.Def) completer {
 	}
 }
 
-// topicNames completes up to most names of topics (0: any number) from the
-// cluster, without those already on the line. Errors complete nothing.
+// topicNames completes names of topics; see names.
 func (g *globals) topicNames(most int) completer {
+	return g.names(most, func(ctx context.Context, adm *kadm.Client) ([]string, error) {
+		topics, err := adm.ListTopics(ctx)
+		return topics.Names(), err
+	})
+}
+
+// names completes up to most of the names that list finds in the cluster (0: any
+// number), without those already on the line. Errors complete nothing.
+func (g *globals) names(
+	most int, list func(ctx context.Context, adm *kadm.Client) ([]string, error),
+) completer {
 	return func(cmd *cobra.Command, args []string, start string,
 	) ([]string, cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
@@ -59,13 +69,14 @@ func (g *globals) topicNames(most int) completer {
 		}
 		var found []string
 		g.completing(cmd, func(ctx context.Context, adm *kadm.Client) {
-			topics, err := adm.ListTopics(ctx)
+			all, err := list(ctx, adm)
 			if err != nil {
 				return
 			}
-			found = slices.DeleteFunc(topics.Names(), func(name string) bool {
+			found = slices.DeleteFunc(all, func(name string) bool {
 				return !strings.HasPrefix(name, start) || slices.Contains(args, name)
 			})
+			slices.Sort(found)
 		})
 		return found, none
 	}

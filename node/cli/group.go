@@ -190,26 +190,12 @@ func noGroup(name string, err error) error {
 		"see \"troupe group list\"", err}
 }
 
-// groupNames completes up to most names of groups (0: any number).
+// groupNames completes names of groups; see names.
 func (g *globals) groupNames(most int) completer {
-	return func(cmd *cobra.Command, args []string, start string,
-	) ([]string, cobra.ShellCompDirective) {
-		const none = cobra.ShellCompDirectiveNoFileComp
-		if most > 0 && len(args) >= most {
-			return nil, none
-		}
-		var found []string
-		g.completing(cmd, func(ctx context.Context, adm *kadm.Client) {
-			groups, err := adm.ListGroups(ctx)
-			if err != nil {
-				return
-			}
-			found = slices.DeleteFunc(groups.Groups(), func(name string) bool {
-				return !strings.HasPrefix(name, start) || slices.Contains(args, name)
-			})
-		})
-		return found, none
-	}
+	return g.names(most, func(ctx context.Context, adm *kadm.Client) ([]string, error) {
+		groups, err := adm.ListGroups(ctx)
+		return groups.Groups(), err
+	})
 }
 
 // groupResult is what became of one group of delete.

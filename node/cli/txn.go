@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -202,25 +200,10 @@ func txnError(id string, err error) error {
 	return err
 }
 
-// txnIDs completes up to most transactional ids (0: any number).
+// txnIDs completes transactional ids; see names.
 func (g *globals) txnIDs(most int) completer {
-	return func(cmd *cobra.Command, args []string, start string,
-	) ([]string, cobra.ShellCompDirective) {
-		const none = cobra.ShellCompDirectiveNoFileComp
-		if most > 0 && len(args) >= most {
-			return nil, none
-		}
-		var found []string
-		g.completing(cmd, func(ctx context.Context, adm *kadm.Client) {
-			all, err := adm.ListTransactions(ctx, nil, nil)
-			if err != nil {
-				return
-			}
-			found = slices.DeleteFunc(all.TransactionalIDs(), func(id string) bool {
-				return !strings.HasPrefix(id, start) || slices.Contains(args, id)
-			})
-			slices.SortFunc(found, cmp.Compare[string])
-		})
-		return found, none
-	}
+	return g.names(most, func(ctx context.Context, adm *kadm.Client) ([]string, error) {
+		all, err := adm.ListTransactions(ctx, nil, nil)
+		return all.TransactionalIDs(), err
+	})
 }

@@ -328,3 +328,12 @@ func BenchmarkHeartbeat(b *testing.B) {
 		w.g.Heartbeat(w.now, &r)
 	}
 }
+
+// size is how many partitions there are in a set.
+func size(s set) int {
+	n := 0
+	for _, t := range s {
+		n += len(t.Partitions)
+	}
+	return n
+}

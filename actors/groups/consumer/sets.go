@@ -52,14 +52,6 @@ func ascending(p []int32) bool {
 	return true
 }
 
-func size(s set) int {
-	n := 0
-	for _, t := range s {
-		n += len(t.Partitions)
-	}
-	return n
-}
-
 func equal(a, b set) bool {
 	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
 		return len(a) == len(b)
