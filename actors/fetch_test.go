@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
@@ -72,6 +73,41 @@ func TestALeaderThatHasWrittenNothingYetKnowsWhereEarlierEpochsEnd(t *testing.T)
 		}
 		if end, err := b.body.Face.EpochEnd(5, 4); err != nil || end != want {
 			t.Errorf("%d records: epoch 4 ends at %+v (%v), want %+v", records, end, err, want)
+		}
+	}
+}
+
+// A follower that was started anew has the high watermark of its last checkpoint. One
+// that has every record gets no answer with records, which would bring the new one.
+func TestAFollowerThatMayHaveForgottenTheHighWatermarkIsToldAgain(t *testing.T) {
+	for name, again := range map[string]func(b *bench){
+		"its connection broke": func(b *bench) { b.send(FollowerLost(2)) },
+		"it asks twice":        func(b *bench) { b.fetch(1) },
+	} {
+		b := onBench(t, 1, []messages.NodeID{1, 2}, "0", nil)
+		b.append(1)
+		b.fetch(0)
+		// late is what a fetch at the log end is answered after tellAfter; nil: nothing.
+		late := func(fetch func() *data.ReplicaFetched) *data.ReplicaFetched {
+			if fetch() != nil {
+				t.Fatalf("%s: a fetch at the log end does not wait", name)
+			}
+			b.now = b.now.Add(tellAfter)
+			if slices.Contains(b.later, any(tellDue{})) {
+				b.later = nil
+				b.send(tellDue{})
+			}
+			return fetch()
+		}
+		if res := late(b.fetch(1)); res == nil || res.Err != nil || res.HighWatermark != 1 {
+			t.Fatalf("%s: the follower was told %+v", name, res)
+		}
+		if res := late(b.fetch(1)); res != nil {
+			t.Errorf("%s: a follower that knows is told %+v", name, res)
+		}
+		again(b)
+		if res := late(b.fetch(1)); res == nil || res.Err != nil || res.HighWatermark != 1 {
+			t.Errorf("%s: the follower is told %+v", name, res)
 		}
 	}
 }

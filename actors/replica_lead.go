@@ -270,6 +270,7 @@ func (r *replica) dropFetch(follower messages.NodeID) {
 	}
 	p := r.fetches[i]
 	r.fetches = slices.Delete(r.fetches, i, i+1)
+	delete(r.told, follower) // it may have begun anew
 	p.reply(&data.ReplicaFetched{Err: messages.ErrUnavailable, LeaderEpoch: messages.NoEpoch})
 }
 
@@ -288,11 +289,13 @@ func (r *replica) refuseFetches(err error) {
 
 // fetcherGone keeps a follower whose connection broke from counting as one that
 // waits for records, and drops its fetch: nobody takes the answer. It comes before
-// what the follower asks on another connection.
+// what the follower asks on another connection. Whether the last answer came through
+// nobody knows, and a follower that was started anew has forgotten it.
 func (r *replica) fetcherGone(m fetcherGone) {
 	if r.leader != nil {
 		r.leader.Unpark(m.follower, r.env.Now())
 		r.dropFetch(m.follower)
+		delete(r.told, m.follower)
 	}
 }
 
