@@ -51,6 +51,7 @@ type produceCall struct {
 	version int16
 	acks    data.Acks
 	txnID   string         // transactional
+	asks    bool           // the coordinator, about transactional batches
 	mem     *requestMemory // until the last leader is done with its batch
 	topics  []produceTopic
 	appends []produceAppend // of all topics, in the order of the request
@@ -96,6 +97,7 @@ func (c *conn) newProduce(e *exchange, req *kmsg.ProduceRequest, mem *requestMem
 	p := &produceCall{conn: c, e: e, version: req.Version, acks: data.Acks(req.Acks), mem: mem}
 	if req.TransactionID != nil {
 		p.txnID = *req.TransactionID
+		p.asks = p.asksCoordinator()
 	}
 	checked := false
 	defer func() {
@@ -227,7 +229,7 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	if admitted.Transactional() {
 		a.partition = messages.TopicPartition{Topic: t.topic.Name, Partition: index}
 		a.data.FreshEpoch = p.version >= produceAdds
-		if p.verifies() {
+		if p.asks {
 			a.data.Verify = a.verify
 		}
 	}

@@ -109,12 +109,18 @@ func (t *txnAsks) next(key txnKey) []txnQuestion {
 }
 
 // close waits for the questions under way, whose context has ended. There are none
-// after it.
+// after it. What waits still, behind one that panicked, is refused: the partition
+// would hold the batches of that producer for ever.
 func (t *txnAsks) close() {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
 	t.running.Wait()
+	for key := range t.waiting {
+		for _, q := range t.next(key) {
+			q.reply(errClosed)
+		}
+	}
 }
 
 // askCoordinator asks one question and replies to all partitions in it.
@@ -163,9 +169,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// verifies reports whether the coordinator is asked about transactional batches of
-// this request. Where partitions are only verified that can be switched off.
-func (p *produceCall) verifies() bool {
+// asksCoordinator reports whether the coordinator is asked about transactional
+// batches of this request. Where partitions are only verified that can be switched off.
+func (p *produceCall) asksCoordinator() bool {
 	s := p.conn.s
 	return s.coordinators != nil && (p.version >= produceAdds ||
 		s.settings.Value("transaction.partition.verification.enable") != "false")

@@ -254,3 +254,14 @@ func TestAQuestionOnAClosedConnectionIsRefused(t *testing.T) {
 		t.Errorf("told %v", got)
 	}
 }
+
+// The one before it panicked, which ended the connection.
+func TestAQuestionThatIsNeverAskedIsRefusedWithItsConnection(t *testing.T) {
+	c, got := &conn{}, errors.New("no reply")
+	c.txns.waiting = map[txnKey][]txnQuestion{{}: nil}
+	c.askTxn(txnKey{}, txnQuestion{reply: func(err error) { got = err }})
+	c.txns.close()
+	if !errors.Is(got, errClosed) {
+		t.Errorf("told %v", got)
+	}
+}
