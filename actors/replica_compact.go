@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/commitlog"
 )
 
@@ -80,7 +79,7 @@ func (r *replica) compactDue() {
 		DirtyRatio: r.settings.MinCleanableDirtyRatio,
 		Retention:  milliseconds(r.settings.DeleteRetentionMs),
 		MapBytes:   r.env.number("log.cleaner.dedupe.buffer.size"),
-		Producers:  r.lastBatches,
+		Producers:  r.producers.LastBatches,
 	})
 	if err != nil {
 		r.failUnlessFull(err)
@@ -118,15 +117,6 @@ func (r *replica) maxLag() time.Duration {
 		return lag
 	}
 	return 0
-}
-
-func (r *replica) lastBatches() map[messages.ProducerID]commitlog.LastBatch {
-	all := r.producers.LastBatches()
-	last := make(map[messages.ProducerID]commitlog.LastBatch, len(all))
-	for id, b := range all {
-		last[id] = commitlog.LastBatch{Offset: b.Offset, Epoch: b.Epoch}
-	}
-	return last
 }
 
 // swapDue takes what was cleaned into the log.

@@ -126,6 +126,13 @@ type OpenTxn struct {
 	First    messages.Offset // of its first batch
 }
 
+// LastBatch is the newest that a partition knows of a producer, and what a compaction
+// must leave of it.
+type LastBatch struct {
+	Offset messages.Offset // of the last record of its last batch; NoOffset: a marker came last
+	Epoch  messages.ProducerEpoch
+}
+
 // Producer describes what a partition knows of one producer, as DescribeProducers
 // shows it.
 type Producer struct {

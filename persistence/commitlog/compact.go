@@ -30,7 +30,7 @@ type CompactOptions struct {
 	Retention  time.Duration   // of tombstones and markers (delete.retention.ms)
 	MapBytes   int64           // memory for the keys of a run
 	// Producers returns what is known of the producers that are remembered; nil: none are.
-	Producers func() map[messages.ProducerID]LastBatch
+	Producers func() map[messages.ProducerID]data.LastBatch
 }
 
 // Outlook is what PrepareCompaction found.
@@ -53,7 +53,7 @@ type Compaction struct {
 	generation int
 	from, end  messages.Offset    // the keys of this stretch are known; end may come down
 	all        []*segment.Segment // of the log, the active one included
-	last       map[messages.ProducerID]LastBatch
+	last       map[messages.ProducerID]data.LastBatch
 	groups     [][]*segment.Segment // to do
 	pruning    *pruning             // nil before the first Clean
 	ready      *replacement         // cleaned, to be swapped in

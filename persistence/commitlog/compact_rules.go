@@ -4,16 +4,9 @@ import (
 	"sort"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 )
-
-// LastBatch is the newest that a log knows of a producer: the last offset of its
-// last batch, NoOffset if none is remembered (there is a marker then), and its
-// epoch.
-type LastBatch struct {
-	Offset messages.Offset
-	Epoch  messages.ProducerEpoch
-}
 
 // fates says of each batch of a transaction whether it was aborted. It is told of
 // the batches from an offset on, in order, and of every marker.
@@ -83,7 +76,7 @@ type pruning struct {
 	newest  *offsetMap
 	end     messages.Offset
 	fates   *fates
-	last    map[messages.ProducerID]LastBatch
+	last    map[messages.ProducerID]data.LastBatch
 	now     messages.Timestamp
 	horizon messages.Timestamp // that tombstones and markers get now
 

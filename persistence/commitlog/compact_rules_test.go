@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
 )
 
@@ -123,7 +124,7 @@ func TestABatchIsJudgedByItsTransactionAndItsProducer(t *testing.T) {
 			want: ruling{discard: true, husk: true}},
 	} {
 		p := &pruning{end: 100, fates: aborted, now: 100,
-			last: map[messages.ProducerID]LastBatch{7: {Offset: 32}, 8: {Offset: messages.NoOffset}},
+			last: map[messages.ProducerID]data.LastBatch{7: {Offset: 32}, 8: {Offset: messages.NoOffset}},
 			seen: map[messages.ProducerID]struct{}{tt.seen: {}}}
 		if got := p.judge(&tt.h, tt.last); got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)

@@ -161,15 +161,6 @@ func (k *keyed) step() {
 	k.now = k.now.Add(time.Duration(k.r.IntN(2000)) * time.Millisecond)
 }
 
-// lastBatches is what the replica actor would say.
-func (k *keyed) lastBatches() map[messages.ProducerID]LastBatch {
-	last := map[messages.ProducerID]LastBatch{}
-	for id, b := range k.state.LastBatches() {
-		last[id] = LastBatch{Offset: b.Offset, Epoch: b.Epoch}
-	}
-	return last
-}
-
 func (k *keyed) prepare() *Compaction {
 	k.t.Helper()
 	if k.r.IntN(4) > 0 {
@@ -180,7 +171,7 @@ func (k *keyed) prepare() *Compaction {
 	o.Now, o.Watermark = k.now, k.mark
 	k.state.AdvanceHighWatermark(k.mark)
 	o.Stable = k.state.LastStable(k.mark)
-	o.Producers = k.lastBatches
+	o.Producers = k.state.LastBatches
 	out, err := k.log.PrepareCompaction(o)
 	if err != nil {
 		k.t.Fatalf("prepare: %v", err)
