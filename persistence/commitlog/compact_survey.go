@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/troupelog/troupe/messages"
@@ -44,13 +45,7 @@ func (w *cleaning) judgeTransactions(f *fates) error {
 		if s.Next() <= w.from || done {
 			continue
 		}
-		r, err := s.Acquire()
-		if err != nil {
-			return err
-		}
-		err = w.judgeSegment(r, f, &done)
-		r.Release()
-		if err != nil {
+		if err := w.judgeSegment(s, f, &done); err != nil {
 			return err
 		}
 	}
@@ -60,7 +55,12 @@ func (w *cleaning) judgeTransactions(f *fates) error {
 	return nil
 }
 
-func (w *cleaning) judgeSegment(r *segment.Reader, f *fates, done *bool) error {
+func (w *cleaning) judgeSegment(s *segment.Segment, f *fates, done *bool) error {
+	r, err := s.Acquire()
+	if err != nil {
+		return err
+	}
+	defer r.Release()
 	from, err := r.Find(w.from)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (w *cleaning) judgeSegment(r *segment.Reader, f *fates, done *bool) error {
 			*done = true
 			return false
 		case h.Control():
-			failed = judgeMarker(r, pos, f)
+			failed = judgeMarker(s.Name(), r, pos, f)
 		case h.BaseOffset < w.end:
 			f.batch(&h)
 		}
@@ -87,14 +87,14 @@ func (w *cleaning) judgeSegment(r *segment.Reader, f *fates, done *bool) error {
 	return err
 }
 
-func judgeMarker(r *segment.Reader, pos int64, f *fates) error {
+func judgeMarker(file string, r *segment.Reader, pos int64, f *fates) error {
 	b, err := r.Batch(pos)
 	if err != nil {
 		return err
 	}
 	m, ok, err := record.ParseMarker(&b)
 	if err != nil {
-		return &CorruptError{File: "segment", At: pos, Offset: b.BaseOffset, Err: err}
+		return &CorruptError{File: file, At: pos, Offset: b.BaseOffset, Err: err}
 	}
 	if ok {
 		f.marker(&b.Header, m.Commit)
@@ -118,6 +118,9 @@ func (w *cleaning) mapKeys(newest *offsetMap, f *fates) (messages.Offset, error)
 	return w.end, nil
 }
 
+// errEnough ends the scan of a segment whose rest is of no interest.
+var errEnough = errors.New("the rest is for another run")
+
 // mapSegment is mapKeys for one segment. full: it ended before w.end, at *end.
 func (w *cleaning) mapSegment(
 	s *segment.Segment, newest *offsetMap, f *fates, end *messages.Offset,
@@ -133,7 +136,7 @@ func (w *cleaning) mapSegment(
 	}
 	err = r.Scan(from, func(pos int64, b *record.Batch) error {
 		if b.BaseOffset >= w.end || full {
-			return nil
+			return errEnough
 		}
 		if err := b.CheckCRC(); err != nil {
 			return &CorruptError{File: s.Name(), At: pos, Offset: b.BaseOffset, Err: err}
@@ -147,6 +150,9 @@ func (w *cleaning) mapSegment(
 		w.stats.Read += int64(len(b.Bytes))
 		return w.advance(int64(len(b.Bytes)))
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return full, err
 }
 

@@ -47,14 +47,15 @@ func (l *Log) PrepareCompaction(o CompactOptions) (Outlook, error) {
 		out.Again = sooner(out.Again, young)
 		return out, err
 	}
-	overdue, err := l.overdueAt(st, from, end, &o)
-	if err != nil {
-		return out, err
-	}
-	out.Dirty = dirtyShare(st, from, end)
-	if out.Dirty <= o.DirtyRatio && (overdue.IsZero() || o.Now.Before(overdue)) {
-		out.Again = sooner(sooner(out.Again, young), overdue)
-		return out, nil
+	if out.Dirty = dirtyShare(st, from, end); out.Dirty <= o.DirtyRatio {
+		overdue, err := l.overdueAt(st, from, end, &o)
+		if err != nil {
+			return out, err
+		}
+		if overdue.IsZero() || o.Now.Before(overdue) {
+			out.Again = sooner(sooner(out.Again, young), overdue)
+			return out, nil
+		}
 	}
 	c := &Compaction{log: l, o: o, cfg: l.cfg, generation: l.generation, from: from, end: end,
 		all: st.segments}
@@ -183,24 +184,33 @@ func (l *Log) Swap(c *Compaction) error {
 		}
 		return err
 	}
-	if r != nil && r.with != nil {
-		if err := l.replace(r); err != nil {
-			return err
-		}
-		c.stats.Segments += len(r.old)
-		c.stats.After += r.with.Size()
-	}
-	if r != nil && r.with == nil {
-		c.stats.After += r.old[0].Size()
-	}
 	if r != nil {
-		for _, s := range r.old {
-			c.stats.Before += s.Size()
+		if err := l.swap(r, &c.stats); err != nil {
+			return err
 		}
 	}
 	if !c.More() {
 		l.cleaned.Store(max(l.cleaned.Load(), int64(c.end)))
 	}
+	return nil
+}
+
+// swap puts what was cleaned in its place, if it is not what was there, and counts.
+func (l *Log) swap(r *replacement, stats *CompactionStats) error {
+	before := int64(0)
+	for _, s := range r.old {
+		before += s.Size()
+	}
+	after := before
+	if r.with != nil {
+		if err := l.replace(r); err != nil {
+			return err
+		}
+		stats.Segments += len(r.old)
+		after = r.with.Size()
+	}
+	stats.Before += before
+	stats.After += after
 	return nil
 }
 
@@ -229,9 +239,8 @@ func (l *Log) replace(r *replacement) error {
 	}
 	l.update(func(st *state) {
 		i := slices.Index(st.segments, r.old[0])
-		next := append([]*segment.Segment(nil), st.segments[:i]...)
-		next = append(next, r.with)
-		st.segments = append(next, st.segments[i+len(r.old):]...)
+		st.segments = slices.Concat(st.segments[:i], []*segment.Segment{r.with},
+			st.segments[i+len(r.old):])
 	})
 	for _, s := range r.old {
 		if failed := s.Retire(l.cfg.FileDeleteDelay); failed != nil && err == nil {
