@@ -20,7 +20,7 @@ DATA     ?= data
 BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
-.PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz chaos \
+.PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz sim chaos \
 	eos groups bench check clean
 
 help: ## list the targets

@@ -58,9 +58,12 @@ var layers = []layer{
 	{"actors/ask", nil},
 	{"actors/alarm", nil},
 	{"actors/coordinator", []string{
-		"messages/...", "actors/ask", "actors/alarm", "actors/groups/...", "actors/groups", "actors/txns",
+		"messages/...", "actors/ask", "actors/alarm", "actors/groups", "actors/txns",
 	}},
-	{"actors", []string{"messages/...", "actors/...", "cluster/placement", "persistence/..."}},
+	{"actors", []string{
+		"messages/...", "actors/ask", "actors/alarm", "actors/control", "actors/producers",
+		"actors/replicas", "actors/topics", "cluster/placement", "persistence/...",
+	}},
 
 	{"node/kafka", []string{"messages/...", "netio"}},
 	{"node/metrics", []string{"messages/..."}},
@@ -70,7 +73,8 @@ var layers = []layer{
 	{"node/config", []string{"messages/...", "persistence/vfs"}},
 	{"node/refdoc", []string{"messages/...", "node/config", "node/metrics"}},
 	{"node", []string{
-		"messages/...", "actors/...", "cluster/...", "persistence/...",
+		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
+		"cluster/...", "persistence/...",
 		"node/kafka", "node/metrics", "node/lag", "node/logging", "node/admin", "node/config",
 	}},
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},

@@ -35,8 +35,7 @@
 //	}
 //
 // StartGroup runs franz-go consumers in a group, which join, leave, die and fall
-// silent as the test says, and checks what must hold of every group. StartCopy runs an
-// exactly-once copy by processes of their own that can be killed:
+// silent as the test says, and checks what must hold of every group:
 //
 //	g := testkit.StartGroup(t, testkit.GroupSettings{
 //		Brokers: c.Brokers(), Topic: "orders", ID: "readers"})
@@ -46,6 +45,8 @@
 //	amy.Die()
 //	g.AwaitBalanced()
 //	g.Finish()
+//
+// StartCopy runs an exactly-once copy by processes of their own that can be killed.
 //
 // With WithNetwork links between nodes can be cut and slowed (Cluster.Cut,
 // Cluster.Slow, Cluster.Isolate); SmallDisk gives a node a disk that fills up.

@@ -231,6 +231,23 @@ func (a *memberActor) written(now time.Time, m written) {
 	}
 }
 
+// refusal turns what became of an append into what machines are told: ask again,
+// or ask elsewhere. sure is false if nobody can say whether the records are in
+// the log.
+func refusal(err error) (told error, sure bool) {
+	var unverified *unverifiedError
+	switch {
+	case errors.As(err, &unverified):
+		return unverified.told(), true
+	case errors.Is(err, messages.ErrInvalidProducerEpoch), errors.Is(err, messages.ErrInvalidTxnState):
+		return err, true // of the producer whose transaction the write is part of
+	case errors.Is(err, messages.ErrNotEnoughReplicas), errors.Is(err, messages.ErrDiskFull),
+		errors.Is(err, messages.ErrBatchLargerThanSegment), errors.Is(err, messages.ErrOverloaded):
+		return fmt.Errorf("%w: %v", messages.ErrUnavailable, err), true // its own code says less
+	}
+	return fmt.Errorf("%w: %v", messages.ErrNotCoordinator, err), false
+}
+
 // fail has everything replayed: what the machine knows may not be what is in the
 // log.
 func (a *memberActor) fail(now time.Time, answer error, why string) {

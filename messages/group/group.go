@@ -2,9 +2,9 @@
 // answers, Kafka's group APIs without their encodings: classic groups (KIP-62,
 // 345, 394, 429, 814), offsets, and consumer groups (KIP-848).
 //
-// The Kafka listener and the client SDK make them; actors/groups answers. All
-// are immutable once handed over. Errors in answers wrap the sentinel errors
-// here or in package messages.
+// The Kafka listener makes them, the metrics of lag some, and the coordinators tell
+// of markers and deleted topics; actors/groups answers. All are immutable once handed
+// over. Errors in answers wrap the sentinel errors here or in package messages.
 package group
 
 import (

@@ -1,8 +1,9 @@
 // Package txn holds the requests that the machine of a transactional id handles
 // and their answers (KIP-98, 360, 890), without Kafka's encodings.
 //
-// The Kafka listener, partition leaders and the client SDK make them; actors/txns
-// answers. All are immutable once handed over.
+// The Kafka listener makes them, and the coordinators for partitions that want to know
+// whether they are in a transaction; actors/txns answers. All are immutable once handed
+// over.
 package txn
 
 import (

@@ -6,10 +6,11 @@
 // A World is one heap of events. Every event is followed by a check of the
 // invariants that the design promises: one leader per epoch, high watermarks that
 // never fall, acknowledged records on every in-sync replica, equal bytes where
-// offset and epoch are equal, and readers that never see what may go away. Workers, which
-// read, transform and write in transactions, bring those of coordinators: one owner of a
-// partition in a generation, committed offsets that never fall, transactions that are
-// seen as a whole or not at all, and one record of the output for each of the input.
+// offset and epoch are equal (equal records, where a log is compacted), and readers
+// that never see what may go away. Workers, which read, transform and write in
+// transactions, bring those of coordinators: one owner of a partition in a generation,
+// committed offsets that never fall, transactions that are seen as a whole or not at
+// all, and one record of the output for each of the input.
 //
 // Tests of Troupe use it, and so may those of a service that is built on it.
 package sim
