@@ -49,11 +49,8 @@ type Recorded struct {
 // NewReplicaBody makes the body and its face, which env knows from now on. The
 // caller lets it begin with Receive(Begin).
 func NewReplicaBody(env *Env, c ReplicaBodyConfig) *ReplicaBody {
-	face := newFace(c.ID, c.Topic)
+	face := newFace(env, c.ID, c.Topic)
 	face.send = c.Send
-	if env.Led != nil {
-		face.led = func(e messages.LeaderEpoch) { env.Led(c.Topic, c.ID.Partition, e) }
-	}
 	r := newReplica(env, face, &bodyDirectory{c: c}, c.Folder)
 	r.out = c.Out
 	env.replicas.Store(c.ID.PartitionID, face)

@@ -41,7 +41,7 @@ func newCalls(env *Env) (*calls, error) {
 			why, messages.ErrUnavailable)}
 	})
 	props := actor.PropsFromFunc(c.receive,
-		append(env.props(repliesName), actor.WithGuardian(Supervise(env)))...)
+		append(env.Props(repliesName), actor.WithGuardian(Supervise(env)))...)
 	var err error
 	if c.replies, err = env.Root.SpawnNamed(props, repliesName); err != nil {
 		return nil, fmt.Errorf("actor %s: %w", repliesName, err)

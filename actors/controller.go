@@ -64,7 +64,7 @@ func NewController(env *Env, cfg ControllerConfig) *actor.Props {
 			Log: env.Log.With().Str("actor", KindController).Logger(),
 		}, c)
 		return c
-	}, env.props(KindController)...)
+	}, env.Props(KindController)...)
 }
 
 // Receive implements actor.Actor.

@@ -36,9 +36,8 @@ type Replica struct {
 	closed bool
 
 	leads atomic.Pointer[leadership] // nil: it does not lead, or not yet
-	// led is told of every leadership, by its epoch, and with NoEpoch of its end;
-	// nil: nobody is. The replica's goroutine calls it, and it must not block.
-	led   func(messages.LeaderEpoch)
+	// led is Env.Led. The replica's goroutine calls it.
+	led   func(topic string, partition int32, epoch messages.LeaderEpoch)
 	hint  atomic.Pointer[data.LeaderHint]
 	log   atomic.Pointer[commitlog.Log] // nil: not open
 	fault atomic.Pointer[error]         // why it is offline; nil: it is not
@@ -70,8 +69,8 @@ func (l *leadership) epoch() messages.LeaderEpoch {
 	return l.offsets.Epoch
 }
 
-func newFace(id messages.ReplicaID, topic string) *Replica {
-	r := &Replica{id: id, topic: topic}
+func newFace(env *Env, id messages.ReplicaID, topic string) *Replica {
+	r := &Replica{id: id, topic: topic, led: env.Led}
 	r.leaderEnd.Store(int64(messages.NoOffset))
 	r.hint.Store(&data.LeaderHint{Leader: messages.NoNode, Epoch: messages.NoEpoch})
 	return r
@@ -307,7 +306,7 @@ func (r *Replica) Await(
 func (r *Replica) publish(l *leadership) {
 	before := r.leads.Swap(l)
 	if r.led != nil && before.epoch() != l.epoch() {
-		r.led(l.epoch())
+		r.led(r.topic, r.id.Partition, l.epoch())
 	}
 	all := l == nil || before == nil || before.offsets.LogStart != l.offsets.LogStart
 	r.waiting.wake(func(w *waiter) bool {

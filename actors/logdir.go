@@ -84,7 +84,7 @@ func newLogDir(env *Env, handle *dirHandle) *actor.Props {
 	})
 	// The state outlives a restart of the actor: its replicas do, too.
 	return actor.PropsFromProducer(func() actor.Actor { return l },
-		append(env.props("log-dir"), actor.WithSupervisor(strategy))...)
+		append(env.Props("log-dir"), actor.WithSupervisor(strategy))...)
 }
 
 func (l *logDir) Receive(ctx actor.Context) {
@@ -146,7 +146,7 @@ func (l *logDir) spawn(ctx actor.Context, m *spawnReplica) {
 		l.deferred = append(l.deferred, m)
 		return
 	}
-	face := newFace(m.id, m.topic)
+	face := newFace(l.env, m.id, m.topic)
 	if err := l.handle.offline.Load(); err != nil {
 		face.fault.Store(err)
 	}
@@ -155,9 +155,6 @@ func (l *logDir) spawn(ctx actor.Context, m *spawnReplica) {
 	face.pid = actor.NewPID(ctx.Self().Address, ctx.Self().Id+"/"+m.name)
 	root, child := l.env.Root, face.pid
 	face.send = func(m any) { root.Send(child, m) }
-	if led := l.env.Led; led != nil {
-		face.led = func(e messages.LeaderEpoch) { led(m.topic, m.id.Partition, e) }
-	}
 	l.env.replicas.Store(m.id.PartitionID, face)
 	pid, err := ctx.SpawnNamed(replicaProps(l.env, face, l.handle, m.folder), m.name)
 	if err != nil {

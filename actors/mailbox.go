@@ -31,10 +31,7 @@ func (e *Env) MailboxDepths() map[string]int64 {
 
 // Props are the options all actors of a kind are made with. The kind is one of
 // those whose mailboxes are counted.
-func (e *Env) Props(kind string) []actor.PropsOption { return e.props(kind) }
-
-// props are the options all actors of a kind are made with.
-func (e *Env) props(kind string) []actor.PropsOption {
+func (e *Env) Props(kind string) []actor.PropsOption {
 	return []actor.PropsOption{
 		actor.WithReceiverMiddleware(logPanics(e.Log)),
 		actor.WithMailbox(actor.Unbounded(e.depths[kind])),

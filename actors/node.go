@@ -79,7 +79,7 @@ func NewNode(env *Env, cfg NodeConfig) *actor.Props {
 			Log: env.Log.With().Str("actor", KindNode).Logger(),
 		}, n)
 		return n
-	}, env.props(KindNode)...)
+	}, env.Props(KindNode)...)
 }
 
 // Receive implements actor.Actor.

@@ -134,7 +134,7 @@ func newReplica(env *Env, face *Replica, dir directory, folder string) *replica 
 
 func replicaProps(env *Env, face *Replica, dir directory, folder string) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor { return newReplica(env, face, dir, folder) },
-		env.props(KindReplica)...)
+		env.Props(KindReplica)...)
 }
 
 // Receive is the actor around the body.

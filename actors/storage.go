@@ -79,7 +79,7 @@ func StartStorage(env *Env, dirs []*datadir.Dir) (*actor.PID, error) {
 	}
 	strategy := newSupervisor(env, "log-dir", nil)
 	props := actor.PropsFromProducer(func() actor.Actor { return s },
-		append(env.props("storage"), actor.WithSupervisor(strategy))...)
+		append(env.Props("storage"), actor.WithSupervisor(strategy))...)
 	pid, err := env.Root.SpawnNamed(props, "storage")
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)

@@ -35,7 +35,7 @@ type topic struct {
 // NewTopic returns how to make the actor of a topic.
 func NewTopic(env *Env, name string) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor { return &topic{env: env, name: name} },
-		env.props(KindTopic)...)
+		env.Props(KindTopic)...)
 }
 
 func (t *topic) Receive(ctx actor.Context) {

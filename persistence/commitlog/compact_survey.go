@@ -77,7 +77,7 @@ func (w *cleaning) judgeSegment(s *segment.Segment, f *fates, done *bool) error 
 			f.batch(&h)
 		}
 		if failed == nil {
-			failed = w.advance(record.HeaderSize)
+			failed = w.advance(int64(h.Size())) // a walk brings in what lies between, too
 		}
 		return failed == nil
 	})
