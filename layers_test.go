@@ -65,7 +65,9 @@ var layers = []layer{
 		"actors/replicas", "actors/topics", "cluster/placement", "persistence/...",
 	}},
 
-	{"node/kafka", []string{"messages/...", "netio"}},
+	{"node/door", []string{"messages/..."}},
+	{"node/kafka", []string{"messages/...", "netio", "node/door"}},
+	{"node/gateway", []string{"messages/...", "actors/ask", "actors/alarm", "node/door"}},
 	{"node/metrics", []string{"messages/..."}},
 	{"node/lag", []string{"messages/..."}},
 	{"node/logging", []string{"messages/..."}},
@@ -75,7 +77,8 @@ var layers = []layer{
 	{"node", []string{
 		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
 		"cluster/...", "persistence/...",
-		"node/kafka", "node/metrics", "node/lag", "node/logging", "node/admin", "node/config",
+		"node/door", "node/kafka", "node/gateway", "node/metrics", "node/lag", "node/logging",
+		"node/admin", "node/config",
 	}},
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},
 	{".", []string{"node/...", "persistence/vfs"}},

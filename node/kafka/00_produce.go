@@ -11,6 +11,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // Produce, key 0, versions 3 to 13 (advertised from 0): append record batches
@@ -216,7 +217,7 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	if err != nil {
 		return err
 	}
-	admitted, err := admit(batch, settings, p.version >= 7, p.e.started)
+	admitted, err := door.Admit(batch, settings, p.version >= 7, p.e.started)
 	if err != nil {
 		return err
 	}

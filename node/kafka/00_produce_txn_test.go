@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -248,26 +247,5 @@ func TestInternalTopicsTakeBatchesOfAdminToolsOnly(t *testing.T) {
 		if p := resp.Topics[0].Partitions[0]; p.ErrorCode != code {
 			t.Errorf("client %q: %+v", client, p)
 		}
-	}
-}
-
-func TestAQuestionOnAClosedConnectionIsRefused(t *testing.T) {
-	c := &conn{}
-	c.txns.close()
-	var got error
-	c.askTxn(txnKey{}, txnQuestion{reply: func(err error) { got = err }})
-	if !errors.Is(verificationError(got, 9), messages.ErrNotEnoughReplicas) {
-		t.Errorf("told %v", got)
-	}
-}
-
-// The one before it panicked, which ended the connection.
-func TestAQuestionThatIsNeverAskedIsRefusedWithItsConnection(t *testing.T) {
-	c, got := &conn{}, errors.New("no reply")
-	c.txns.waiting = map[txnKey][]txnQuestion{{}: nil}
-	c.askTxn(txnKey{}, txnQuestion{reply: func(err error) { got = err }})
-	c.txns.close()
-	if !errors.Is(got, errClosed) {
-		t.Errorf("told %v", got)
 	}
 }

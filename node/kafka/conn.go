@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/netio"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // conn is one client connection. Two goroutines serve it:
@@ -43,7 +44,7 @@ type conn struct {
 	hurry   chan struct{}           // the reader's; closed: what is parked answers now
 	parks   bool                    // the reader's: a Fetch was parked under hurry
 	fetches sync.WaitGroup          // goroutines of parked Fetches
-	txns    txnAsks                 // questions to transaction coordinators
+	txns    door.TxnAsks            // questions to transaction coordinators
 	active  atomic.Int64            // when something was last sent, Unix nanoseconds
 }
 
@@ -51,7 +52,7 @@ type conn struct {
 var (
 	errIdle     = errors.New("idle for longer than connections.max.idle.ms")
 	errDraining = errors.New("the node stops")
-	errClosed   = errors.New("connection closed")
+	errClosed   = door.ErrClosed
 )
 
 // Reasons why a connection is rejected.
@@ -91,6 +92,8 @@ func (s *Server) newConn(nc net.Conn, l Listener) *conn {
 	c.log = s.config.Log.With("remote", c.info.Remote)
 	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
 	c.ctx, c.stop = context.WithCancelCause(s.ctx)
+	c.txns.Coordinators, c.txns.Context = s.coordinators, c.ctx
+	c.txns.Failed = func(cause any) { c.failed("transaction", cause) }
 	return c
 }
 
@@ -119,7 +122,7 @@ func (c *conn) serve() {
 	_ = c.nc.Close() // the last word was sent, or nobody listens
 	c.pipe.abandon()
 	c.fetches.Wait()
-	c.txns.close()
+	c.txns.Close()
 	c.account(reason)
 }
 
@@ -152,10 +155,15 @@ func (c *conn) abort(reason error) {
 // must not suffer for a request that found a bug of ours.
 func (c *conn) recover(where string) {
 	if r := recover(); r != nil {
-		c.log.Error("Connection failed by a bug of ours", "where", where, "panic", r,
-			"stack", string(debug.Stack()))
-		c.abort(fmt.Errorf("%s panicked: %v", where, r))
+		c.failed(where, r)
 	}
+}
+
+// failed ends the connection after a panic. It is called while that unwinds.
+func (c *conn) failed(where string, cause any) {
+	c.log.Error("Connection failed by a bug of ours", "where", where, "panic", cause,
+		"stack", string(debug.Stack()))
+	c.abort(fmt.Errorf("%s panicked: %v", where, cause))
 }
 
 // readAll is the reader. It returns why it ended.

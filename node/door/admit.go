@@ -1,4 +1,4 @@
-package kafka
+package door
 
 import (
 	"fmt"
@@ -9,10 +9,11 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// admit checks a batch against the rules of its topic and compresses it anew if
-// the topic demands another codec than the producer chose. It runs on the
-// connection's reader, so that the partition's actor never decompresses.
-func admit(b record.Batch, t *configs.TopicSettings, zstd bool, now time.Time,
+// Admit checks a batch against the rules of its topic and compresses it anew if
+// the topic demands another codec than the producer chose. It runs before the batch
+// is handed over, so that the partition's actor never decompresses. zstd says whether
+// the client may send that codec.
+func Admit(b record.Batch, t *configs.TopicSettings, zstd bool, now time.Time,
 ) (record.Batch, error) {
 	rules := record.Rules{
 		MaxBytes:      t.MaxMessageBytes,
