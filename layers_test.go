@@ -53,7 +53,10 @@ var layers = []layer{
 	{"netio", []string{"messages"}},
 
 	{"actors/control", []string{"messages/...", "actors/topics", "persistence/registry"}},
-	{"cluster", []string{"messages/...", "cluster/placement", "persistence/registry"}},
+	{"cluster/transport", nil},
+	{"cluster", []string{
+		"messages/...", "cluster/placement", "cluster/transport", "persistence/registry",
+	}},
 	{"cluster/bulk", []string{"messages/...", "netio"}},
 	{"actors/ask", nil},
 	{"actors/alarm", nil},
@@ -99,8 +102,8 @@ var layers = []layer{
 // module that is not listed may be imported by any package that is not pure.
 var outside = map[string][]string{
 	"github.com/asynkron/protoactor-go": {
-		"actors", "actors/ask", "actors/alarm", "actors/coordinator", "cluster", "node",
-		"node/logging",
+		"actors", "actors/ask", "actors/alarm", "actors/coordinator", "cluster", "cluster/transport",
+		"node", "node/gateway", "node/logging", "clientlib/internal/link",
 	},
 	"github.com/twmb/franz-go/pkg/kmsg": {
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
@@ -117,7 +120,7 @@ var outside = map[string][]string{
 		"actors/coordinator",
 	},
 	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
-	"google.golang.org/grpc":        {"cluster"},
+	"google.golang.org/grpc":        {"cluster/transport"},
 	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster", "testkit/sim"},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},

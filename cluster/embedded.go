@@ -9,6 +9,7 @@ import (
 	pcluster "github.com/asynkron/protoactor-go/cluster"
 	"github.com/asynkron/protoactor-go/remote"
 
+	"github.com/troupelog/troupe/cluster/transport"
 	"github.com/troupelog/troupe/messages"
 )
 
@@ -53,11 +54,11 @@ func StartEmbedded(
 			return nil, err
 		}
 		var err error
-		if core, err = openSystem(system, name, lookup, endpoint{bind: address}); err != nil {
+		if core, err = openSystem(system, name, lookup, transport.Endpoint{Bind: address}); err != nil {
 			return nil, err
 		}
 		core.listening = true
-		host, port, _ := splitPort(address) // it was listened on
+		host, port, _ := transport.SplitPort(address) // it was listened on
 		member.Host, member.Port = host, int32(port)
 	}
 	v := lookup.View()
@@ -80,6 +81,17 @@ func newCore(system *actor.ActorSystem, name string, lookup *Lookup, rc *remote.
 	c.Remote = remote.NewRemote(system, rc)
 	c.IdentityLookup = lookup
 	return &Core{System: system, Lookup: lookup, cluster: c}
+}
+
+// openSystem builds the cluster core of a node with a network and listens.
+func openSystem(
+	system *actor.ActorSystem, name string, lookup *Lookup, e transport.Endpoint,
+) (core *Core, err error) {
+	err = e.Listen(func(rc *remote.Config) *remote.Remote {
+		core = newCore(system, name, lookup, rc)
+		return core.cluster.Remote
+	})
+	return core, err
 }
 
 // Resolve returns the actor of an identity from the cache or the lookup; nil

@@ -15,6 +15,7 @@ import (
 	"github.com/asynkron/protoactor-go/remote"
 	"github.com/hashicorp/consul/api"
 
+	"github.com/troupelog/troupe/cluster/transport"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/registry"
 )
@@ -85,8 +86,8 @@ func Open(system *actor.ActorSystem, lookup *Lookup, cfg JoinConfig) (*Joined, e
 	if err != nil {
 		return nil, fmt.Errorf("settings for Consul: %w", err)
 	}
-	core, err := openSystem(system, cfg.Cluster, lookup, endpoint{
-		bind: cfg.Bind, advertise: cfg.Advertise, server: cfg.ServerTLS, client: cfg.ClientTLS})
+	core, err := openSystem(system, cfg.Cluster, lookup, transport.Endpoint{
+		Bind: cfg.Bind, Advertise: cfg.Advertise, Server: cfg.ServerTLS, Client: cfg.ClientTLS})
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func (j *Joined) show(listed []listed, joined, left []Member) {
 	list := make(pcluster.Members, len(listed))
 	for i, m := range listed {
 		members[i] = m.Member
-		host, port, _ := splitPort(m.Address) // checked when it was read
+		host, port, _ := transport.SplitPort(m.Address) // checked when it was read
 		list[i] = &pcluster.Member{Id: m.id, Host: host, Port: int32(port),
 			Kinds: j.Lookup.kindNames()}
 	}

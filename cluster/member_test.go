@@ -20,6 +20,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/troupelog/troupe/cluster/transport"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/registry"
 )
@@ -270,8 +271,8 @@ func (m *member) burst(kind, identity string) string {
 	if pid == nil {
 		return "no actor"
 	}
-	const messages, overhead = 2 * remoteBatch, 1 << 10
-	large := wrapperspb.String(strings.Repeat("x", RemoteMessageMax-overhead))
+	const messages, overhead = 2 * transport.Batch, 1 << 10
+	large := wrapperspb.String(strings.Repeat("x", transport.MessageMax-overhead))
 	futures := make([]actor.Future, messages)
 	for i := range futures {
 		futures[i] = m.joined.System.Root.RequestFuture(pid, large, time.Minute)

@@ -15,6 +15,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/hashicorp/consul/api"
 
+	"github.com/troupelog/troupe/cluster/transport"
 	"github.com/troupelog/troupe/messages"
 )
 
@@ -156,7 +157,7 @@ func (m *membership) unique(entries []*api.ServiceEntry) error {
 // is gone.
 func (m *membership) register(ctx context.Context) error {
 	me := m.me()
-	host, port, err := splitPort(me.Address)
+	host, port, err := transport.SplitPort(me.Address)
 	if err != nil {
 		return err
 	}
@@ -431,7 +432,7 @@ func readMember(e *api.ServiceEntry) (Member, error) {
 		return Member{}, fmt.Errorf("its %s is %q", metaNode, s.Meta[metaNode])
 	}
 	address := fmt.Sprintf("%s:%d", s.Address, s.Port)
-	if _, _, err := splitPort(address); err != nil {
+	if _, _, err := transport.SplitPort(address); err != nil {
 		return Member{}, err
 	}
 	return Member{Node: messages.NodeID(node), Incarnation: s.Meta[metaIncarnation],

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/troupelog/troupe/cluster/transport"
 	"github.com/troupelog/troupe/testkit"
 )
 
@@ -27,7 +28,7 @@ func TestABurstOfTheLargestMessagesArrives(t *testing.T) {
 	for _, p := range all {
 		p.do(command{Name: "pin", Key: "x", Node: 2})
 	}
-	want := fmt.Sprintf("%d of %d", 2*remoteBatch, 2*remoteBatch)
+	want := fmt.Sprintf("%d of %d", 2*transport.Batch, 2*transport.Batch)
 	if got := all[0].do(command{Name: "burst", Kind: "pinned", Key: "x"}).Text; got != want {
 		t.Errorf("%s large messages were answered", got)
 	}

@@ -1,4 +1,10 @@
-package cluster
+// Package transport is how actor systems reach each other: the settings of Proto.Actor's
+// remote, and the trouble of starting it.
+//
+// It owns no state. The cluster's nodes (package cluster) and the programs that use the
+// SDK (package clientlib) start their remotes through it, so that both ends agree on
+// limits.
+package transport
 
 import (
 	"crypto/tls"
@@ -8,7 +14,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -20,14 +25,14 @@ import (
 )
 
 // Limits of the transport between actor systems. A batch of messages is one gRPC
-// message: remoteBatch messages of the largest size that may be sent must fit in
-// remoteMaxBytes, or the whole batch is lost without a word.
+// message: Batch messages of the largest size that may be sent must fit in
+// maxBytes, or the whole batch is lost without a word.
 const (
-	remoteBatch    = 32
-	remoteMaxBytes = 128 << 20
-	// RemoteMessageMax is the largest message that may cross nodes; bulk data
+	Batch    = 32
+	maxBytes = 128 << 20
+	// MessageMax is the largest message that may cross nodes; bulk data
 	// travels on connections of its own.
-	RemoteMessageMax = remoteMaxBytes / remoteBatch / 2
+	MessageMax = maxBytes / Batch / 2
 
 	// remoteQueue is what a connection's queue holds before it grows; Proto.Actor
 	// would set aside a million places for each.
@@ -40,17 +45,17 @@ const (
 	portTries = 5
 )
 
-// endpoint is where an actor system listens and how others reach it.
-type endpoint struct {
-	bind      string // HOST:PORT; port 0: any
-	advertise string // HOST, or HOST:PORT; "": as bind
-	server    *tls.Config
-	client    *tls.Config
+// Endpoint is where an actor system listens and how others reach it.
+type Endpoint struct {
+	Bind      string // HOST:PORT; port 0: any
+	Advertise string // HOST, or HOST:PORT; "": as Bind
+	// Server and Client secure what comes in and what goes out; nil: nothing does.
+	Server, Client *tls.Config
 }
 
 // configure returns the settings of the remote, with the port decided.
-func (e endpoint) configure() (*remote.Config, error) {
-	host, port, err := splitPort(e.bind)
+func (e Endpoint) configure() (*remote.Config, error) {
+	host, port, err := SplitPort(e.Bind)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +64,7 @@ func (e endpoint) configure() (*remote.Config, error) {
 			return nil, err
 		}
 	}
-	advertised := e.advertise
+	advertised := e.Advertise
 	if advertised == "" {
 		advertised = host
 	}
@@ -68,11 +73,11 @@ func (e endpoint) configure() (*remote.Config, error) {
 	}
 	rc := remote.Configure(host, port,
 		remote.WithAdvertisedHost(advertised),
-		remote.WithEndpointWriterBatchSize(remoteBatch),
+		remote.WithEndpointWriterBatchSize(Batch),
 		remote.WithEndpointWriterQueueSize(remoteQueue),
 		remote.WithServerOptions(
-			grpc.MaxRecvMsgSize(remoteMaxBytes),
-			grpc.Creds(transport(e.server)),
+			grpc.MaxRecvMsgSize(maxBytes),
+			grpc.Creds(secured(e.Server)),
 			grpc.ConnectionTimeout(helloTimeout),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
 				Time: 2 * time.Second, Timeout: 2 * time.Second}),
@@ -80,26 +85,27 @@ func (e endpoint) configure() (*remote.Config, error) {
 				MinTime: 5 * time.Second, PermitWithoutStream: true}),
 			grpc.ChainStreamInterceptor(recoverStream)),
 		remote.WithDialOptions(
-			grpc.WithTransportCredentials(transport(e.client)),
+			grpc.WithTransportCredentials(secured(e.Client)),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{
 				Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: backoff.Config{
 					BaseDelay: 50 * time.Millisecond, Multiplier: 2, MaxDelay: time.Second},
 				MinConnectTimeout: time.Second})),
-		remote.WithCallOptions(grpc.MaxCallRecvMsgSize(remoteMaxBytes)))
+		remote.WithCallOptions(grpc.MaxCallRecvMsgSize(maxBytes)))
 	rc.MaxRetryCount = 1 // there is no option; 0 would mean never to connect
 	return rc, nil
 }
 
-func transport(cfg *tls.Config) credentials.TransportCredentials {
+func secured(cfg *tls.Config) credentials.TransportCredentials {
 	if cfg == nil {
 		return insecure.NewCredentials()
 	}
 	return credentials.NewTLS(cfg)
 }
 
-func splitPort(addr string) (host string, port int, err error) {
+// SplitPort takes a HOST:PORT apart. The port is a number.
+func SplitPort(addr string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, fmt.Errorf("actor address %q: %w", addr, err)
@@ -123,30 +129,30 @@ func freePort(host string) (int, error) {
 }
 
 // check refuses addresses under which no other node could reach this one.
-func (e endpoint) check() error {
-	host, _, err := splitPort(e.bind)
+func (e Endpoint) check() error {
+	host, _, err := SplitPort(e.Bind)
 	if err != nil {
 		return err
 	}
-	if e.advertise != "" {
-		host = e.advertise
+	if e.Advertise != "" {
+		host = e.Advertise
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
 		}
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("actor address %s: other nodes cannot connect to %q: "+
-			"say which address of this machine they reach (advertise one)", e.bind, host)
+			"say which address of this machine they reach (advertise one)", e.Bind, host)
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
 		return fmt.Errorf("actor address %s: %s is an IPv6 address: advertise a host name instead",
-			e.bind, host)
+			e.Bind, host)
 	}
 	return nil
 }
 
-// startRemote starts to listen. Proto.Actor panics where others return an error.
-func startRemote(r *remote.Remote) (err error) {
+// start starts to listen. Proto.Actor panics where others return an error.
+func start(r *remote.Remote) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("actor listener: %v", cause)
@@ -156,24 +162,21 @@ func startRemote(r *remote.Remote) (err error) {
 	return nil
 }
 
-// openSystem builds the cluster core of a node with a network and listens.
-func openSystem(system *actor.ActorSystem, name string, lookup *Lookup, e endpoint) (*Core, error) {
+// Listen starts a remote that listens at e, which make makes of its settings. It may
+// call make several times if any port will do; the last one is started.
+func (e Endpoint) Listen(make func(*remote.Config) *remote.Remote) error {
 	if err := e.check(); err != nil {
-		return nil, err
+		return err
 	}
-	_, port, _ := splitPort(e.bind)
+	_, port, _ := SplitPort(e.Bind)
 	for try := 1; ; try++ {
 		rc, err := e.configure()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		core := newCore(system, name, lookup, rc)
-		err = startRemote(core.cluster.Remote)
-		if err == nil {
-			return core, nil
-		}
-		if port != 0 || try == portTries {
-			return nil, err
+		err = start(make(rc))
+		if err == nil || port != 0 || try == portTries {
+			return err
 		}
 	}
 }
