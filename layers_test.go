@@ -34,7 +34,9 @@ var layers = []layer{
 	{"messages/coord", []string{"messages", "messages/invariant"}},
 	{"messages/group", []string{"messages", "messages/invariant"}},
 	{"messages/txn", []string{"messages", "messages/invariant"}},
-	{"messages/wire", []string{"messages", "messages/invariant", "messages/txn"}},
+	{"messages/wire", []string{
+		"messages", "messages/invariant", "messages/group", "messages/txn",
+	}},
 
 	{"actors/producers", []string{"messages/..."}},
 	{"actors/replicas", []string{"messages/...", "actors/producers"}},
@@ -86,14 +88,17 @@ var layers = []layer{
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},
 	{".", []string{"node/...", "persistence/vfs"}},
 
+	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
+	{"clientlib", []string{"messages/...", "clientlib/internal/..."}},
+
 	{"testkit", []string{"messages/..."}},
 	{"testkit/sim", []string{
 		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
 		"persistence/registry", "persistence/vfs", "persistence/segment",
 	}},
-	{"bench", []string{"messages/...", "testkit"}},
-	{"e2e", []string{"messages/...", "testkit"}},
-	{"e2e/cluster", []string{"messages/...", "testkit"}},
+	{"bench", []string{"messages/...", "testkit", "clientlib"}},
+	{"e2e", []string{"messages/...", "testkit", "clientlib"}},
+	{"e2e/cluster", []string{"messages/...", "testkit", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
 	{"examples/cluster", nil},
 }
@@ -108,10 +113,12 @@ var outside = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kmsg": {
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
 	},
-	"github.com/twmb/franz-go/pkg/kerr":   {"node/kafka", "node/metrics", "node/cli", "testkit"},
-	"github.com/twmb/franz-go":            {"node/cli", "node/lag", "bench", "testkit"},
-	"go.etcd.io/bbolt":                    {"persistence/registry"},
-	"github.com/hashicorp/consul/api":     {"persistence/registry", "cluster"},
+	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
+	"github.com/twmb/franz-go":          {"node/cli", "node/lag", "bench", "testkit"},
+	"go.etcd.io/bbolt":                  {"persistence/registry"},
+	"github.com/hashicorp/consul/api": {
+		"persistence/registry", "cluster", "clientlib/internal/link",
+	},
 	"github.com/spf13/cobra":              {"node/cli"},
 	"github.com/spf13/pflag":              {"node/cli"},
 	"github.com/prometheus/client_golang": {"node/metrics", "node/admin", "node"},

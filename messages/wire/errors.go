@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
 )
 
@@ -68,6 +69,29 @@ var codes = []struct {
 	{ErrorCode_ERROR_CODE_PRODUCER_FENCED, txn.ErrProducerFenced},
 	{ErrorCode_ERROR_CODE_OPERATION_NOT_ATTEMPTED, txn.ErrNotAttempted},
 	{ErrorCode_ERROR_CODE_TRANSACTION_COORDINATOR_FENCED, txn.ErrCoordinatorFenced},
+	{ErrorCode_ERROR_CODE_ILLEGAL_GENERATION, group.ErrIllegalGeneration},
+	{ErrorCode_ERROR_CODE_INCONSISTENT_GROUP_PROTOCOL, group.ErrInconsistentProtocol},
+	{ErrorCode_ERROR_CODE_INVALID_GROUP_ID, group.ErrInvalidGroupID},
+	{ErrorCode_ERROR_CODE_UNKNOWN_MEMBER_ID, group.ErrUnknownMember},
+	{ErrorCode_ERROR_CODE_REBALANCE_IN_PROGRESS, group.ErrRebalanceInProgress},
+	{ErrorCode_ERROR_CODE_OFFSET_METADATA_TOO_LARGE, group.ErrMetadataTooLarge},
+	{ErrorCode_ERROR_CODE_NON_EMPTY_GROUP, group.ErrNonEmptyGroup},
+	{ErrorCode_ERROR_CODE_GROUP_ID_NOT_FOUND, group.ErrGroupNotFound},
+	{ErrorCode_ERROR_CODE_GROUP_MAX_SIZE_REACHED, group.ErrFull},
+	{ErrorCode_ERROR_CODE_FENCED_INSTANCE_ID, group.ErrFencedInstance},
+	{ErrorCode_ERROR_CODE_UNSTABLE_OFFSET_COMMIT, group.ErrUnstableOffset},
+	{ErrorCode_ERROR_CODE_GROUP_SUBSCRIBED_TO_TOPIC, group.ErrSubscribed},
+	{ErrorCode_ERROR_CODE_FENCED_MEMBER_EPOCH, group.ErrFencedMemberEpoch},
+	{ErrorCode_ERROR_CODE_STALE_MEMBER_EPOCH, group.ErrStaleMemberEpoch},
+	{ErrorCode_ERROR_CODE_UNRELEASED_INSTANCE_ID, group.ErrUnreleasedInstance},
+	{ErrorCode_ERROR_CODE_INVALID_REGULAR_EXPRESSION, group.ErrInvalidRegex},
+	{ErrorCode_ERROR_CODE_INVALID_SESSION_TIMEOUT, group.ErrInvalidSessionTimeout},
+	{ErrorCode_ERROR_CODE_INVALID_TRANSACTION_TIMEOUT, txn.ErrInvalidTimeout},
+	{ErrorCode_ERROR_CODE_TRANSACTIONAL_ID_NOT_FOUND, txn.ErrNotFound},
+	{ErrorCode_ERROR_CODE_TRANSACTION_ABORTABLE, txn.ErrAbortable},
+	{ErrorCode_ERROR_CODE_MEMBER_ID_REQUIRED, group.ErrMemberIDRequired},
+	{ErrorCode_ERROR_CODE_UNSUPPORTED_ASSIGNOR, group.ErrUnsupportedAssignor},
+	{ErrorCode_ERROR_CODE_UNSUPPORTED_GROUP_VERSION, group.ErrUnsupported},
 }
 
 // FromError returns the wire form of err: the code of the first sentinel it

@@ -1,0 +1,108 @@
+package clientlib
+
+import (
+	"context"
+	"time"
+)
+
+// ConsumerConfig says what a consumer reads and how it handles it. A Group with Topics or
+// a Pattern, or Partitions, must be set.
+type ConsumerConfig struct {
+	// Group shares the partitions among its members and keeps their positions. Members
+	// that are Kafka clients may be in it (group.protocol=consumer).
+	Group string
+	// Topics, or all topics that the regular expression Pattern (RE2) matches as a whole.
+	Topics  []string
+	Pattern string
+	// Partitions are read directly, from where each says; there is no group then, and
+	// nothing is committed unless Group is set too.
+	Partitions []Position
+	// InstanceID makes the member static: it may be gone for the session timeout without
+	// its partitions going to others. Unique in the group.
+	InstanceID string
+
+	// Start is where to begin where the group has no position; the zero value is Earliest.
+	Start Start
+	// ReadUncommitted shows records of transactions that are open or aborted.
+	ReadUncommitted bool
+	// BufferBytes bounds what is read ahead; 0: 32 MiB.
+	BufferBytes int
+
+	// CommitInterval is how often positions are committed, of records that were handled
+	// (Process) or given back with the next Poll; 0: 5 s, less than 0: only by Commit.
+	CommitInterval time.Duration
+
+	// Concurrency bounds the calls of a handler at the same time; 0: 16, 1: one after
+	// the other.
+	Concurrency int
+	// Order says which records wait for each other.
+	Order Order
+	// Retry says what happens to a record whose handler fails.
+	Retry Retry
+	// DeadLetter is the topic for records that keep failing; "": the record's topic with
+	// ".dlq". It is made if it does not exist. NoDeadLetter has Process return the
+	// error instead, with the record not committed.
+	DeadLetter string
+
+	// OnAssigned is told of partitions that are read from now on, before their first
+	// record; OnRevoked of those that another member gets, once what was handed out of
+	// them is handled and committed (with Process) and before the other begins; OnLost of
+	// those that were taken away. They are called one at a time.
+	OnAssigned, OnRevoked, OnLost func(ctx context.Context, partitions []Partition)
+}
+
+// NoDeadLetter is a DeadLetter that nothing goes to.
+const NoDeadLetter = "-"
+
+// Order says which records wait until those before them are handled.
+type Order int8
+
+const (
+	// ByKey: records of a partition with the same key. Those without one wait for nothing.
+	ByKey Order = iota
+	// ByPartition: all records of a partition.
+	ByPartition
+)
+
+// Retry says how often a record is handled again, and when.
+type Retry struct {
+	// Attempts is how often a record is tried in all; 0: 5, less than 0: without end.
+	Attempts int
+	// Backoff is before the second attempt, and doubles up to MaxBackoff; 0: 100 ms and
+	// 10 s. It is spread by chance.
+	Backoff, MaxBackoff time.Duration
+}
+
+// Position is where to read a partition from.
+type Position struct {
+	Partition
+	Start Start
+}
+
+// Start is a place in a partition.
+type Start struct {
+	kind  startKind
+	value int64 // an offset, or milliseconds
+}
+
+type startKind int8
+
+const (
+	startEarliest startKind = iota
+	startLatest
+	startOffset
+	startTime
+)
+
+// Places in a partition: Earliest is the first record there is, Latest the next one to be
+// written.
+var (
+	Earliest = Start{kind: startEarliest}
+	Latest   = Start{kind: startLatest}
+)
+
+// AtOffset is the record of that number, or the first one there is if it is gone.
+func AtOffset(n int64) Start { return Start{startOffset, n} }
+
+// AtTime is the first record that is not older.
+func AtTime(t time.Time) Start { return Start{startTime, t.UnixMilli()} }

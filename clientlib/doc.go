@@ -1,0 +1,46 @@
+// Package clientlib is the Go SDK of Troupe: producers, consumers, transactions and
+// administration for Go services. A program joins the cluster as a client of its actors:
+// it sends records to the partitions' leaders, and the cluster tells it where they are,
+// which partitions it reads, and where it stopped.
+//
+//	client, err := clientlib.Dial(ctx, clientlib.Config{Nodes: []string{"127.0.0.1:7946"}})
+//	if err != nil {
+//		return err
+//	}
+//	defer client.Close(ctx)
+//
+// A producer batches, compresses, and retries without losing, doubling or reordering
+// records:
+//
+//	producer, err := client.NewProducer(ctx, clientlib.ProducerConfig{})
+//	if err != nil {
+//		return err
+//	}
+//	defer producer.Close(ctx)
+//	err = producer.Produce(ctx, &clientlib.Record{
+//		Topic: "orders", Key: []byte("customer-7"), Value: []byte("two espressi"),
+//	})
+//
+// A consumer is a member of a group, which shares the partitions of its topics among its
+// members. Process calls the handler for each record, in the order of each key, retries
+// what fails, puts what keeps failing into a dead-letter topic, and commits what is done:
+//
+//	consumer, err := client.NewConsumer(ctx, clientlib.ConsumerConfig{
+//		Group: "billing", Topics: []string{"orders"},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer consumer.Close(ctx)
+//	err = consumer.Process(ctx, func(ctx context.Context, r *clientlib.Record) error {
+//		fmt.Printf("%s: %s\n", r.Key, r.Value)
+//		return nil
+//	})
+//
+// Records are Kafka's: what is written here can be read by any Kafka client, and the
+// other way round, and members of both kinds can share a group (group.protocol=consumer).
+//
+// A Client, and what is made of it, may be used by any number of goroutines. Calls that
+// may wait take a context and end with it. Errors are told apart with errors.Is and the
+// Err values of this package. Close gives everything back: no goroutine stays behind.
+package clientlib

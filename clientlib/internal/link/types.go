@@ -1,0 +1,48 @@
+// Package link keeps a program connected to a cluster: it runs an actor system without
+// kinds of its own, has a session with the gateway of each node that it needs, follows
+// where topics are led as their actors push it, and finds nodes again after all of them
+// went away.
+//
+// It owns the sessions, what was asked and is not answered, and the routes. Package
+// clientlib alone uses it.
+package link
+
+import (
+	"fmt"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// Errors of requests without an answer. Both wrap messages.ErrUnavailable.
+var (
+	// ErrNotSent: no node has seen the request.
+	ErrNotSent = fmt.Errorf("the node cannot be reached: %w", messages.ErrUnavailable)
+	// ErrNoAnswer: a node may have carried the request out.
+	ErrNoAnswer = fmt.Errorf("the node did not answer: %w", messages.ErrUnavailable)
+)
+
+// Route is where the partitions of a topic are led at one moment. It is immutable.
+type Route struct {
+	Topic   string
+	ID      messages.TopicID
+	Version messages.MetadataVersion
+	// Gone: the topic does not exist any more; there are no partitions.
+	Gone       bool
+	Partitions []Leader
+	// MaxMessageBytes bounds a batch of the topic.
+	MaxMessageBytes int
+}
+
+// Leader is who leads a partition, and since when.
+type Leader struct {
+	Node  messages.NodeID // NoNode: nobody, or not known
+	Epoch messages.LeaderEpoch
+}
+
+// Node is a live node.
+type Node struct {
+	ID      messages.NodeID
+	Address string // of its actor system, HOST:PORT
+	Rack    string
+	Kafka   string // of its Kafka listener, HOST:PORT
+}
