@@ -18,7 +18,8 @@ func FromConsumerHeartbeat(id string, b *group.ConsumerHeartbeat) *ClientGroupHe
 
 // ToConsumerHeartbeat reads what FromConsumerHeartbeat wrote; Reply is not set. What is
 // not said to have changed is nil.
-func ToConsumerHeartbeat(w *ClientGroupHeartbeat) (id string, b *group.ConsumerHeartbeat, err error) {
+func ToConsumerHeartbeat(w *ClientGroupHeartbeat,
+) (id string, b *group.ConsumerHeartbeat, err error) {
 	b = &group.ConsumerHeartbeat{MemberID: w.GetMemberId(), MemberEpoch: w.GetMemberEpoch(),
 		InstanceID: w.GetInstanceId(), RebalanceTimeoutMs: w.GetRebalanceTimeoutMs(),
 		HasTopics: w.GetHasTopics(), HasOwned: w.GetHasOwned()}
