@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -11,13 +12,12 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/wire"
+	"github.com/troupelog/troupe/node/door"
 )
 
 const (
 	// callsMax bounds the requests of a session that may block: each has a goroutine.
 	callsMax = 256
-	// callWaitMax bounds how long such a request may take, whatever the client says.
-	callWaitMax = 10 * time.Minute
 	// topicPatience is how long the actor of a topic may take to answer before it is
 	// looked for again.
 	topicPatience = 2 * time.Second
@@ -34,10 +34,6 @@ func (s *session) call(m *wire.ClientRequest) {
 			messages.ErrOverloaded))
 		return
 	}
-	wait := patience
-	if ms := m.GetTimeoutMs(); ms > 0 {
-		wait = min(time.Duration(ms)*time.Millisecond, callWaitMax)
-	}
 	s.g.open.Add(1)
 	s.g.running.Go(func() {
 		defer s.g.open.Done()
@@ -47,7 +43,7 @@ func (s *session) call(m *wire.ClientRequest) {
 				s.failed(cause)
 			}
 		}()
-		ctx, cancel := context.WithTimeout(s.ctx, wait)
+		ctx, cancel := door.WaitFor(s.ctx, int32(min(m.GetTimeoutMs(), math.MaxInt32)))
 		defer cancel()
 		s.send(s.carryOut(ctx, m))
 	})
@@ -176,6 +172,9 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 
 // create makes a topic that does not exist, if the client and the cluster want it so.
 func (s *session) create(ctx context.Context, name string, wanted bool) error {
+	if err := door.CheckTopicName(name); err != nil {
+		return err
+	}
 	unknown := fmt.Errorf("topic %q: %w", name, messages.ErrUnknownTopicOrPartition)
 	switch {
 	case (&messages.Topic{Name: name}).Internal(), !wanted:
