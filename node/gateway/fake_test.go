@@ -103,7 +103,8 @@ func newScene(t *testing.T, change ...func(*Config)) *scene {
 		Root:     s.system.Root,
 		Props:    func(string) []actor.PropsOption { return nil },
 		Guardian: actor.RestartingSupervisorStrategy(), Partitions: s, Cluster: s,
-		Coordinators: coordinators{s: s}, Settings: s, Topic: s.topicActor, ForgetTopic: func(string) {}, Address: s.address,
+		Coordinators: coordinators{s: s}, Settings: s, Topic: s.topicActor,
+		ForgetTopic: func(string) {}, Address: s.address,
 		MaxSessions: 3, QueuedMaxBytes: 256 << 20, FetchMaxBytes: 50 << 20, MessageBytes: 2 << 20,
 		Metrics: &s.metrics, Log: slog.New(slog.DiscardHandler), Failed: func(string) {},
 	}
