@@ -6,6 +6,7 @@
 package node
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/cluster/transport"
+	"github.com/troupelog/troupe/messages/wire"
 	"github.com/troupelog/troupe/testkit"
 )
 
@@ -49,4 +51,53 @@ func sessions(n *Node) (count int) {
 		}
 	}
 	return count
+}
+
+func TestAProgramIsToldOfTopicsWhoseActorsLiveElsewhere(t *testing.T) {
+	consul := testkit.StartConsul(t)
+	var nodes []*Node
+	for range 2 {
+		nodes = append(nodes, embedded(t, Options{DataDir: t.TempDir(), Settings: map[string]string{
+			"consul.address": consul.Addr, "cluster.name": "sdk",
+			"offsets.topic.replication.factor": "1"}}))
+	}
+	system := nodes[0].Actors().(*actor.ActorSystem)
+	p := newProgram(t, system, system.Address())
+	testkit.Eventually(t, "the first node knows the second one", func() bool {
+		return len(nodes[0].client.Image().Live()) == 2 &&
+			len(nodes[0].cluster.Lookup.View().Members) == 2
+	})
+	subscribe := func(topic string) {
+		t.Helper()
+		p.ask(p.session, &wire.ClientRequest{Command: &wire.ClientRequest_Subscribe{
+			Subscribe: &wire.ClientSubscribe{Topic: topic, Create: true}}})
+		for { // a route, maybe after news of the nodes
+			if r := p.push().GetRoute(); r != nil {
+				if r.GetTopic() != topic || r.GetGone() || len(r.GetPartitions()) == 0 {
+					t.Errorf("told %v", r)
+				}
+				return
+			}
+		}
+	}
+	elsewhere := ""
+	for i := 0; elsewhere == ""; i++ {
+		topic := fmt.Sprint("t", i)
+		if subscribe(topic); nodes[0].cluster.Lookup.View().Rendezvous(topic) == nodes[1].env.Self {
+			elsewhere = topic
+		}
+	}
+	// Its actor's node goes: the program hears it from the actor, and that there is one
+	// node less from the session.
+	if err := nodes[1].Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	gone, left := false, false
+	for !gone || !left {
+		m := p.push()
+		gone = gone || m.GetRoute().GetGone() && m.GetRoute().GetTopic() == elsewhere
+		left = left || m.GetNodes() != nil && len(m.GetNodes().GetNodes()) == 1
+	}
+	p.ask(p.session, &wire.ClientRequest{Command: &wire.ClientRequest_Subscribe{
+		Subscribe: &wire.ClientSubscribe{Topic: elsewhere}}})
 }
