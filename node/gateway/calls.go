@@ -7,8 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/wire"
@@ -162,9 +160,6 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 		select {
 		case <-time.After(topicRetry):
 		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("topic %q has no actor now: %w", name, messages.ErrUnavailable)
-			}
 			return err
 		}
 	}
@@ -185,23 +180,24 @@ func (s *session) create(ctx context.Context, name string, wanted bool) error {
 	return s.g.cfg.Cluster.AutoCreate(ctx, name)
 }
 
-// tellTopic sends a subscription to the actor of its topic; answered is false if it is
-// not known whether it got there.
+// tellTopic sends a subscription to the actor of its topic; answered is false, and the
+// error says why, if it is not known whether it got there.
 func (s *session) tellTopic(name string, m *wire.ClientRequest) (err error, answered bool) {
+	lost := func(why any) error {
+		return fmt.Errorf("the actor of topic %q does not answer (%v): %w", name, why,
+			messages.ErrUnavailable)
+	}
 	pid := s.g.cfg.Topic(name)
 	if pid == nil {
-		return nil, false
+		return lost("it lives nowhere"), false
 	}
 	answer, err := s.g.cfg.Root.RequestFuture(pid, m, topicPatience).Result()
 	if err != nil {
-		return nil, false
+		return lost(err), false
 	}
-	switch r := answer.(type) {
-	case *wire.ClientResponse:
-		return wire.ToError(r.GetError()), true
-	case *actor.DeadLetterResponse:
-		return nil, false
+	r, ok := answer.(*wire.ClientResponse)
+	if !ok {
+		return lost(fmt.Sprintf("it sent a %T", answer)), false
 	}
-	return fmt.Errorf("the actor of a topic answered with a %T: %w", answer,
-		messages.ErrUnavailable), true
+	return wire.ToError(r.GetError()), true
 }
