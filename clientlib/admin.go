@@ -21,6 +21,9 @@ type Admin struct {
 	cluster cluster
 }
 
+// Admin returns what looks after topics, groups and offsets. It ends with the client.
+func (c *Client) Admin() *Admin { return &Admin{c.link} }
+
 // TopicSpec describes a topic to make.
 type TopicSpec struct {
 	Name string

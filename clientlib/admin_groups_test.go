@@ -19,7 +19,8 @@ import (
 func groupsAnswer(err error, ids ...string) *wire.ClientResponse {
 	groups := &wire.ClientGroups{}
 	for _, id := range ids {
-		groups.Groups = append(groups.Groups, &wire.ClientGroup{Group: id, Type: "consumer", State: "Stable"})
+		groups.Groups = append(groups.Groups,
+			&wire.ClientGroup{Group: id, Type: "consumer", State: "Stable"})
 	}
 	resp := &wire.ClientResponse{Result: &wire.ClientResponse_Groups{Groups: groups}}
 	if err != nil {
@@ -128,8 +129,9 @@ func TestADamagedAssignmentIsAnErrorThatNamesTheMember(t *testing.T) {
 	whole := assignment(map[string][]int32{"topic": {1, 2}})
 	for _, bad := range [][]byte{whole[:1], whole[:9], whole[:len(whole)-24], {0xff, 0xff, 0, 0, 0, 0},
 		{0, 0, 0x7f, 0xff, 0xff, 0xff}} {
-		a, _ := answering(&wire.ClientResponse{Result: &wire.ClientResponse_Group{Group: &wire.ClientGroup{
-			ProtocolType: "consumer", Members: []*wire.ClientMember{{MemberId: "odd", Assignment: bad}}}}})
+		a, _ := answering(&wire.ClientResponse{Result: &wire.ClientResponse_Group{
+			Group: &wire.ClientGroup{ProtocolType: "consumer",
+				Members: []*wire.ClientMember{{MemberId: "odd", Assignment: bad}}}}})
 		_, err := a.Group(t.Context(), "g")
 		checkError(t, err, `member "odd"`, ErrDecode)
 	}

@@ -122,7 +122,8 @@ func aboutOffset(groupID string, p Partition, err error) error {
 // for consumers that read what is committed: records of open transactions are behind it.
 // An offset that is not there becomes the first or the last that is, and a time later than
 // all records becomes Latest.
-func (a *Admin) Offsets(ctx context.Context, topic string, start Start) (map[Partition]int64, error) {
+func (a *Admin) Offsets(ctx context.Context, topic string, start Start) (
+	map[Partition]int64, error) {
 	route, err := a.cluster.Route(ctx, topic, false)
 	if err != nil {
 		return nil, about("topic", topic, err)

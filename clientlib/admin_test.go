@@ -90,8 +90,8 @@ func TestWhatChangesTheClusterSaysSoInItsRequest(t *testing.T) {
 			errorList(nil), "any", alterRequest("a",
 				&wire.ConfigChange{Name: "retention.ms", Op: wire.ConfigOp_CONFIG_OP_DELETE})},
 		{"delete a group", func(a *Admin) error { return a.DeleteGroups(ctx, "g") },
-			&wire.ClientResponse{}, "group g", &wire.ClientRequest{Command: &wire.ClientRequest_DeleteGroup{
-				DeleteGroup: &wire.ClientDeleteGroup{Group: "g"}}}},
+			&wire.ClientResponse{}, "group g", &wire.ClientRequest{
+				Command: &wire.ClientRequest_DeleteGroup{DeleteGroup: &wire.ClientDeleteGroup{Group: "g"}}}},
 		{"set offsets", func(a *Admin) error {
 			return a.SetOffsets(ctx, "g", map[Partition]int64{{"b", 1}: 8, {"a", 0}: 7})
 		}, errorList(nil, nil), "group g", &wire.ClientRequest{
@@ -117,7 +117,8 @@ func TestWhatChangesTheClusterSaysSoInItsRequest(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a, cluster := answering(c.resp)
 			checkError(t, c.do(a), "")
-			if len(cluster.reqs) != 1 || cluster.asked[0] != c.to || !proto.Equal(cluster.reqs[0], c.want) {
+			if len(cluster.reqs) != 1 || cluster.asked[0] != c.to ||
+				!proto.Equal(cluster.reqs[0], c.want) {
 				t.Errorf("asked %v for %v, want %s for %v", cluster.asked, cluster.reqs, c.to, c.want)
 			}
 		})
@@ -125,9 +126,10 @@ func TestWhatChangesTheClusterSaysSoInItsRequest(t *testing.T) {
 }
 
 func alterRequest(topic string, changes ...*wire.ConfigChange) *wire.ClientRequest {
-	return &wire.ClientRequest{Command: &wire.ClientRequest_AlterConfigs{AlterConfigs: &wire.AlterConfigs{
-		Resources: []*wire.ResourceChange{{
-			Type: wire.ConfigResourceType_CONFIG_RESOURCE_TYPE_TOPIC, Name: topic, Changes: changes}}}}}
+	return &wire.ClientRequest{Command: &wire.ClientRequest_AlterConfigs{
+		AlterConfigs: &wire.AlterConfigs{
+			Resources: []*wire.ResourceChange{{
+				Type: wire.ConfigResourceType_CONFIG_RESOURCE_TYPE_TOPIC, Name: topic, Changes: changes}}}}}
 }
 
 func TestErrorsOfTheAdministrationNameTheThingAndCanBeTold(t *testing.T) {
@@ -145,8 +147,9 @@ func TestErrorsOfTheAdministrationNameTheThingAndCanBeTold(t *testing.T) {
 			[]error{ErrTopicExists, ErrInvalidTopic}},
 		{"a topic that is not there", func(a *Admin) error { return a.DeleteTopics(ctx, "gone") },
 			topicResults(messages.ErrUnknownTopicOrPartition), "gone", []error{ErrUnknownTopic}},
-		{"a text that has the name is left alone", func(a *Admin) error { return a.DeleteTopics(ctx, "gone") },
-			topicResults(wire.ToError(&wire.Error{Code: 3, Message: "no gone here"})), "no gone here",
+		{"a text that has the name is left alone", func(a *Admin) error {
+			return a.DeleteTopics(ctx, "gone")
+		}, topicResults(wire.ToError(&wire.Error{Code: 3, Message: "no gone here"})), "no gone here",
 			[]error{ErrUnknownTopic}},
 		{"fewer partitions", func(a *Admin) error { return a.AddPartitions(ctx, "few", 1) },
 			refusal(messages.ErrInvalidRequest), "few", []error{ErrInvalidRequest}},
@@ -191,12 +194,18 @@ func TestWhatCannotBeAskedForIsRefusedWithoutAsking(t *testing.T) {
 		says   string
 		target error
 	}{
-		"partitions": {func(a *Admin) error { return a.CreateTopics(ctx, TopicSpec{Name: "t", Partitions: -1}) },
-			`"t"`, ErrInvalidRequest},
-		"replicas": {func(a *Admin) error { return a.CreateTopics(ctx, TopicSpec{Name: "t", Replicas: 1 << 40}) },
-			`"t"`, ErrInvalidRequest},
-		"a topic without a name": {func(a *Admin) error { return a.DeleteTopics(ctx, "") }, "", ErrInvalidTopic},
-		"a group without an id":  {func(a *Admin) error { return a.DeleteGroups(ctx, "") }, "", ErrInvalidRequest},
+		"partitions": {func(a *Admin) error {
+			return a.CreateTopics(ctx, TopicSpec{Name: "t", Partitions: -1})
+		}, `"t"`, ErrInvalidRequest},
+		"replicas": {func(a *Admin) error {
+			return a.CreateTopics(ctx, TopicSpec{Name: "t", Replicas: 1 << 40})
+		}, `"t"`, ErrInvalidRequest},
+		"a topic without a name": {func(a *Admin) error {
+			return a.DeleteTopics(ctx, "")
+		}, "", ErrInvalidTopic},
+		"a group without an id": {func(a *Admin) error {
+			return a.DeleteGroups(ctx, "")
+		}, "", ErrInvalidRequest},
 		"an offset": {func(a *Admin) error {
 			return a.SetOffsets(ctx, "g", map[Partition]int64{{"t", 0}: -1})
 		}, "t-0", ErrInvalidRequest},
@@ -233,7 +242,8 @@ func topicOf(name string, partitions ...messages.Partition) *wire.ClientTopic {
 }
 
 func TestTopicsShowsWhoLeadsAndWhoIsInSync(t *testing.T) {
-	p := messages.Partition{Leader: 2, Replicas: []messages.NodeID{1, 2, 3}, ISR: []messages.NodeID{2, 3}}
+	p := messages.Partition{Leader: 2,
+		Replicas: []messages.NodeID{1, 2, 3}, ISR: []messages.NodeID{2, 3}}
 	gone := &wire.ClientTopic{Error: wire.FromError(messages.ErrUnknownTopicOrPartition)}
 	want := []PartitionInfo{{Leader: 2, Replicas: []int{1, 2, 3}, InSync: []int{2, 3}}}
 	cases := map[string]struct {
@@ -274,9 +284,10 @@ func TestTopicsShowsWhoLeadsAndWhoIsInSync(t *testing.T) {
 }
 
 func TestTopicConfigTellsWhatIsSetForTheTopic(t *testing.T) {
-	a, _ := answering(&wire.ClientResponse{Result: &wire.ClientResponse_Configs{Configs: &wire.ClientConfigs{
-		Configs: []*wire.ClientConfig{{Name: "retention.ms", Value: "5"},
-			{Name: "segment.bytes", Value: "9", Inherited: true}}}}})
+	a, _ := answering(&wire.ClientResponse{Result: &wire.ClientResponse_Configs{
+		Configs: &wire.ClientConfigs{
+			Configs: []*wire.ClientConfig{{Name: "retention.ms", Value: "5"},
+				{Name: "segment.bytes", Value: "9", Inherited: true}}}}})
 	got, err := a.TopicConfig(t.Context(), "t")
 	want := map[string]TopicSetting{"retention.ms": {"5", true}, "segment.bytes": {"9", false}}
 	if err != nil || !maps.Equal(got, want) {
