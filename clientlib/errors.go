@@ -3,6 +3,7 @@ package clientlib
 import (
 	"errors"
 
+	"github.com/troupelog/troupe/clientlib/internal/link"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
@@ -12,7 +13,7 @@ import (
 // the remedy.
 var (
 	// ErrClosed: the client, producer or consumer was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed = link.ErrClosed
 	// ErrConfig: a setting that cannot be.
 	ErrConfig = errors.New("invalid settings")
 	// ErrUnavailable: no node answers. It was tried until the context ended.
