@@ -126,9 +126,11 @@ var outside = map[string][]string{
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
 		"actors/coordinator",
 	},
-	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
-	"google.golang.org/grpc":        {"cluster/transport"},
-	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster", "testkit/sim"},
+	"golang.org/x/sys":       {"persistence/vfs", "netio", "node", "bench", "testkit"},
+	"google.golang.org/grpc": {"cluster/transport"},
+	"google.golang.org/protobuf": {
+		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim",
+	},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},
 }
