@@ -89,6 +89,7 @@ var layers = []layer{
 	{".", []string{"node/...", "persistence/vfs"}},
 
 	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
+	{"clientlib/internal/lanes", []string{"messages/invariant"}},
 	{"clientlib", []string{"messages/...", "clientlib/internal/..."}},
 
 	{"testkit", []string{"messages/..."}},
@@ -130,7 +131,7 @@ var outside = map[string][]string{
 	"golang.org/x/sys":       {"persistence/vfs", "netio", "node", "bench", "testkit"},
 	"google.golang.org/grpc": {"cluster/transport"},
 	"google.golang.org/protobuf": {
-		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim",
+		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim", "clientlib",
 	},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},
@@ -142,7 +143,7 @@ var pure = []string{
 	"messages", "messages/invariant", "messages/record", "messages/configs", "messages/data",
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
-	"actors/groups/consumer", "actors/txns", "cluster/placement",
+	"actors/groups/consumer", "actors/txns", "cluster/placement", "clientlib/internal/lanes",
 }
 
 // impureImports are the standard packages a pure package may not import, with
