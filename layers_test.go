@@ -103,6 +103,16 @@ var layers = []layer{
 	{"e2e/cluster", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
 	{"examples/cluster", nil},
+	{"examples/internal/example", []string{"clientlib", "node"}},
+	{"examples/internal/exampletest", []string{"clientlib", "examples/internal/example"}},
+	{"examples/quickstart", []string{"clientlib", "examples/internal/example"}},
+	{"examples/embed", []string{"clientlib"}},
+	{"examples/orders", []string{"clientlib", "examples/internal/example"}},
+	{"examples/fanout", []string{"clientlib", "examples/internal/example"}},
+	{"examples/wordcount", []string{"clientlib", "examples/internal/example"}},
+	{"examples/replay", []string{"clientlib", "examples/internal/example"}},
+	{"examples/mixed", []string{"clientlib", "examples/internal/example"}},
+	{"examples/logship", []string{"clientlib", "examples/internal/example"}},
 }
 
 // outside says which packages of ours may import a module that is not ours. A
@@ -116,8 +126,10 @@ var outside = map[string][]string{
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
 	},
 	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
-	"github.com/twmb/franz-go":          {"node/cli", "node/lag", "bench", "testkit", "testkit/sdk"},
-	"go.etcd.io/bbolt":                  {"persistence/registry"},
+	"github.com/twmb/franz-go": {
+		"node/cli", "node/lag", "bench", "testkit", "testkit/sdk", "examples/mixed",
+	},
+	"go.etcd.io/bbolt": {"persistence/registry"},
 	"github.com/hashicorp/consul/api": {
 		"persistence/registry", "cluster", "clientlib/internal/link",
 	},
