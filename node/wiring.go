@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -265,11 +263,7 @@ func (n *Node) serveKafka() {
 	})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
-		go func() {
-			if err := n.kafka.Serve(l); !errors.Is(err, kafka.ErrServerClosed) {
-				n.faults <- fmt.Errorf("kafka listener %s ended: %w", l.Addr(), err)
-			}
-		}()
+		n.life.serve("kafka", l, func() error { return n.kafka.Serve(l) }, kafka.ErrServerClosed)
 	}
 }
 
@@ -284,9 +278,5 @@ func (n *Node) startHTTP() {
 		Profiling: n.cfg.Bool("http.pprof.enable"), Log: logging.Slog(n.log, slog.LevelWarn),
 	})
 	ln := n.sockets.http
-	go func() {
-		if err := n.http.Serve(ln); err != nil {
-			n.faults <- fmt.Errorf("http listener %s ended: %w", ln.Addr(), err)
-		}
-	}()
+	n.life.serve("http", ln, func() error { return n.http.Serve(ln) }, nil)
 }
