@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/troupelog/troupe/messages"
@@ -58,8 +60,8 @@ type TopicSetting struct {
 // NodeInfo is a live node.
 type NodeInfo struct {
 	ID int
-	// Address is where programs like this one reach it, Kafka where Kafka's clients do;
-	// HOST:PORT.
+	// Address is where programs like this one reach it, "" if only those of its own process
+	// do; Kafka where Kafka's clients reach it. HOST:PORT.
 	Address, Kafka string
 	Rack           string // "": none
 }
@@ -108,7 +110,7 @@ func (a *Admin) DeleteTopics(ctx context.Context, names ...string) error {
 }
 
 // AddPartitions grows a topic to so many partitions in all. Keys of records that come
-// later may be in other partitions than before.
+// later may be in other partitions than before. ErrInvalidRequest: it has as many already.
 func (a *Admin) AddPartitions(ctx context.Context, topic string, total int) error {
 	partitions, err := count("partitions", topic, total)
 	if err != nil {
@@ -146,9 +148,21 @@ func (a *Admin) changeTopics(ctx context.Context, names []string, req *wire.Clie
 	}
 	var errs []error
 	for i, r := range results {
-		errs = append(errs, about("topic", names[i], wire.ToError(r.GetError())))
+		errs = append(errs, about("topic", names[i], refused(wire.ToError(r.GetError()))))
 	}
 	return errors.Join(errs...)
+}
+
+// refused makes ErrInvalidRequest of what the cluster has finer words for.
+func refused(err error) error {
+	for _, finer := range []error{messages.ErrInvalidPartitions, messages.ErrInvalidReplicationFactor,
+		messages.ErrInvalidReplicaAssignment, messages.ErrPolicyViolation,
+		messages.ErrTopicDeletionDisabled, messages.ErrOffsetOutOfRange} {
+		if errors.Is(err, finer) {
+			return fmt.Errorf("%w: %w", err, ErrInvalidRequest)
+		}
+	}
+	return err
 }
 
 // Topics describes topics, in the order of the names; without any, all but the internal
@@ -264,7 +278,11 @@ func (a *Admin) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	}
 	var nodes []NodeInfo
 	for _, n := range a.cluster.Nodes() {
-		nodes = append(nodes, NodeInfo{ID: int(n.ID), Address: n.Address, Kafka: n.Kafka, Rack: n.Rack})
+		address := n.Address
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			address = "" // a name that Proto.Actor has for systems without a network
+		}
+		nodes = append(nodes, NodeInfo{ID: int(n.ID), Address: address, Kafka: n.Kafka, Rack: n.Rack})
 	}
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("no node is known: %w", ErrUnavailable)
@@ -276,10 +294,10 @@ func (a *Admin) Nodes(ctx context.Context) ([]NodeInfo, error) {
 // about names what an error is about, unless its text does so already: those of the
 // cluster mostly do.
 func about(what, name string, err error) error {
-	if err == nil || name == "" || strings.Contains(err.Error(), name) {
+	if err == nil || name == "" || strings.Contains(err.Error(), strconv.Quote(name)) {
 		return err
 	}
-	return fmt.Errorf("%s %s: %w", what, name, err)
+	return fmt.Errorf("%s %q: %w", what, name, err)
 }
 
 // incomplete is an answer that does not match its question: a node of another version.

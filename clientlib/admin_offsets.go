@@ -201,6 +201,7 @@ func (a *Admin) offsetAt(ctx context.Context, p Partition, timestamp int64) (int
 
 // DeleteRecords deletes the records before an offset; -1: all that there are now.
 // Nobody can read them any more, though the disk may have them for some time.
+// ErrInvalidRequest: there are not so many records.
 func (a *Admin) DeleteRecords(ctx context.Context, before map[Partition]int64) error {
 	partitions := slices.SortedFunc(maps.Keys(before), comparePartitions)
 	return eachAtOnce(len(partitions), func(i int) error {
@@ -210,7 +211,7 @@ func (a *Admin) DeleteRecords(ctx context.Context, before map[Partition]int64) e
 				Command: &wire.ClientRequest_DeleteRecords{DeleteRecords: &wire.ClientDeleteRecords{
 					Topic: p.Topic, Partition: p.Index, Before: before[p]}}})
 		if err != nil {
-			return fmt.Errorf("%s-%d: %w", p.Topic, p.Index, err)
+			return fmt.Errorf("%s-%d: %w", p.Topic, p.Index, refused(err))
 		}
 		return nil
 	})

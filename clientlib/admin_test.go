@@ -143,16 +143,16 @@ func TestErrorsOfTheAdministrationNameTheThingAndCanBeTold(t *testing.T) {
 	}{
 		{"two of three topics", func(a *Admin) error {
 			return a.CreateTopics(ctx, TopicSpec{Name: "one"}, TopicSpec{Name: "two"}, TopicSpec{Name: "??"})
-		}, topicResults(nil, messages.ErrTopicAlreadyExists, messages.ErrInvalidTopic), "topic two: ",
+		}, topicResults(nil, messages.ErrTopicAlreadyExists, messages.ErrInvalidTopic), "topic \"two\": ",
 			[]error{ErrTopicExists, ErrInvalidTopic}},
 		{"a topic that is not there", func(a *Admin) error { return a.DeleteTopics(ctx, "gone") },
 			topicResults(messages.ErrUnknownTopicOrPartition), "gone", []error{ErrUnknownTopic}},
 		{"a text that has the name is left alone", func(a *Admin) error {
 			return a.DeleteTopics(ctx, "gone")
-		}, topicResults(wire.ToError(&wire.Error{Code: 3, Message: "no gone here"})), "no gone here",
+		}, topicResults(wire.ToError(&wire.Error{Code: 3, Message: `no "gone" here`})), `no "gone" here`,
 			[]error{ErrUnknownTopic}},
 		{"fewer partitions", func(a *Admin) error { return a.AddPartitions(ctx, "few", 1) },
-			refusal(messages.ErrInvalidRequest), "few", []error{ErrInvalidRequest}},
+			topicResults(messages.ErrInvalidPartitions), "few", []error{ErrInvalidRequest}},
 		{"a setting", func(a *Admin) error {
 			return a.SetTopicConfig(ctx, "orders", map[string]string{"retention.ms": "soon"})
 		}, errorList(messages.ErrInvalidConfig), "orders", []error{ErrInvalidConfig}},
@@ -172,6 +172,9 @@ func TestErrorsOfTheAdministrationNameTheThingAndCanBeTold(t *testing.T) {
 		{"records of a partition that is not there", func(a *Admin) error {
 			return a.DeleteRecords(ctx, map[Partition]int64{{"t", 99}: 5})
 		}, refusal(messages.ErrUnknownTopicOrPartition), "t-99", []error{ErrUnknownTopic}},
+		{"more records than there are", func(a *Admin) error {
+			return a.DeleteRecords(ctx, map[Partition]int64{{"t", 1}: 5})
+		}, refusal(messages.ErrOffsetOutOfRange), "t-1", []error{ErrInvalidRequest}},
 		{"settings of no topic", func(a *Admin) error {
 			_, err := a.TopicConfig(ctx, "gone")
 			return err
@@ -297,9 +300,9 @@ func TestTopicConfigTellsWhatIsSetForTheTopic(t *testing.T) {
 
 func TestNodesAreListedByNumber(t *testing.T) {
 	a := &Admin{&adminCluster{nodes: []link.Node{
-		{ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}, {ID: 1, Address: "a:1"}}}}
+		{ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}, {ID: 1, Address: "nonhost"}}}}
 	got, err := a.Nodes(t.Context())
-	want := []NodeInfo{{ID: 1, Address: "a:1"}, {ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}}
+	want := []NodeInfo{{ID: 1}, {ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
