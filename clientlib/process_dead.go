@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +24,13 @@ type letter struct {
 	failed   time.Time
 }
 
+// letters are what cannot be handled of a task.
+type letters struct {
+	open    []letter // not written yet
+	sent    int      // have no answer
+	refused int      // how often some could not be written
+}
+
 // letterbox writes dead letters.
 type letterbox interface {
 	// send writes a record to its topic, which it makes if there is none. done is called
@@ -36,26 +42,25 @@ type letterbox interface {
 
 // post writes the letters of a task. Their answers say how it goes on.
 func (p *processor) post(ctx context.Context, t *task) outcome {
-	j := &t.Item
-	if err := p.undeliverable(j.letters[0]); err != nil {
+	dead := t.Item.dead
+	if err := undeliverable(dead.open[0], p.cfg); err != nil {
 		p.fail(err)
 		return outcome{task: t, fate: abandonedFate}
 	}
-	letters := j.letters
 	p.mu.Lock()
 	p.posted++
-	j.sent = len(letters)
+	dead.sent = len(dead.open)
 	p.mu.Unlock()
-	for i, l := range letters { // after the last answer the task is another's
+	for i, l := range dead.open { // after the last answer the task is another's
 		p.box.send(ctx, deadLetter(l, p.cfg), func(err error) { p.answered(t, i, err) })
 	}
 	return outcome{task: t, fate: postedFate}
 }
 
 // undeliverable says why a letter must not be written, if it must not.
-func (p *processor) undeliverable(l letter) error {
+func undeliverable(l letter, cfg ConsumerConfig) error {
 	r := l.record
-	if p.cfg.DeadLetter != NoDeadLetter && !isDeadLetter(r.Topic, p.cfg.DeadLetter) {
+	if cfg.DeadLetter != NoDeadLetter && !isDeadLetter(r.Topic, cfg.DeadLetter) {
 		return nil
 	}
 	return fmt.Errorf("topic %q, partition %d, offset %d, after %d attempts: %w",
@@ -75,21 +80,21 @@ func isDeadLetter(topic, setting string) bool {
 func (p *processor) answered(t *task, i int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	j := &t.Item
-	j.sent--
+	dead := t.Item.dead
+	dead.sent--
+	p.report(dead.open[i].reason, err)
 	if err == nil {
-		j.letters[i].record = nil
+		dead.open[i].record = nil
 	}
-	p.report(j.letters[i].reason, err)
-	if j.sent > 0 {
+	if dead.sent > 0 {
 		return
 	}
 	p.posted--
-	j.letters = slices.DeleteFunc(j.letters, func(l letter) bool { return l.record == nil })
+	dead.open = slices.DeleteFunc(dead.open, func(l letter) bool { return l.record == nil })
 	o := outcome{task: t, fate: handledFate}
-	if len(j.letters) > 0 {
-		j.refused++
-		o.fate, o.due = retriedFate, time.Now().Add(backoff(p.cfg.Retry, j.refused))
+	if len(dead.open) > 0 {
+		dead.refused++
+		o.fate, o.due = retriedFate, time.Now().Add(backoff(p.cfg.Retry, dead.refused))
 	}
 	p.settle(o)
 	p.work.Broadcast()
@@ -98,25 +103,21 @@ func (p *processor) answered(t *task, i int, err error) {
 
 // report logs that letters cannot be written, and that they can again. The caller holds mu.
 func (p *processor) report(reason, err error) {
-	if p.logger == nil || p.mute == (err != nil) || errors.Is(err, context.Canceled) {
+	if p.mute == (err != nil) || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.mute = err != nil
 	if p.mute {
 		p.logger.Warn("dead letters cannot be written; the records are held and tried again",
-			slog.Any("error", err), slog.Any("reason", reason))
+			"group", p.cfg.Group, "error", err, "reason", reason)
 		return
 	}
-	p.logger.Info("dead letters can be written again")
+	p.logger.Info("dead letters can be written again", "group", p.cfg.Group)
 }
 
 // awaitLetters waits for what is under way until ctx ends.
 func (p *processor) awaitLetters(ctx context.Context) {
-	defer context.AfterFunc(ctx, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.quiet.Broadcast()
-	})()
+	defer p.wakeAfter(ctx)()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.posted > 0 && ctx.Err() == nil {

@@ -5,14 +5,8 @@ import "context"
 // draining gives partitions up that another member gets: what runs is waited for, and
 // what is handled is told, before it returns. If ctx ends before, they are as lost.
 func (p *processor) draining(ctx context.Context, ps []Partition) {
-	wake := context.AfterFunc(ctx, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.quiet.Broadcast()
-	})
-	defer wake()
+	defer p.wakeAfter(ctx)()
 	p.mu.Lock()
-	p.hold(ctx)
 	given := p.giveUp(ps, false)
 	for running(given) && ctx.Err() == nil {
 		p.quiet.Wait()
@@ -25,24 +19,18 @@ func (p *processor) draining(ctx context.Context, ps []Partition) {
 // lost gives partitions up that are another's already.
 func (p *processor) lost(ps []Partition) {
 	p.mu.Lock()
-	p.hold(context.Background())
 	p.giveUp(ps, true)
 	p.mu.Unlock()
 	p.release(ps)
 }
 
-// hold waits until what next has handed out is in the lanes, and keeps the feeder from
-// asking for more until release. The caller holds mu.
-func (p *processor) hold(ctx context.Context) {
-	p.holds++
-	for p.feeding != nil && ctx.Err() == nil {
-		p.feeding()
-		p.quiet.Wait()
-	}
-}
-
-// giveUp drops what did not begin. The caller holds mu.
+// giveUp drops what did not begin, and what is on the way here. The caller holds mu, and
+// calls release.
 func (p *processor) giveUp(ps []Partition, lost bool) []*holding {
+	for _, at := range ps {
+		p.going[at] = true
+	}
+	p.hold()
 	var given []*holding
 	for _, at := range ps {
 		held := p.parts[at]
@@ -69,6 +57,7 @@ func (p *processor) release(ps []Partition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, at := range ps {
+		delete(p.going, at)
 		if held := p.parts[at]; held != nil {
 			p.lanes.Lose(held)
 			held.Owner.cancel()

@@ -45,9 +45,7 @@ type processOptions struct {
 type job struct {
 	record  *Record
 	records []*Record // instead
-	letters []letter  // what cannot be handled and is not a dead letter yet
-	sent    int       // of the letters, without an answer; and 1 while they are being sent
-	refused int       // how often letters could not be written
+	dead    *letters  // what cannot be handled; nil: nothing yet
 }
 
 // share is a partition as long as it is assigned.
@@ -79,25 +77,23 @@ type processor struct {
 	telling sync.Mutex // held while the source is told, so that marks do not go back
 	news    []lanes.Change[*share, job]
 
-	mu       sync.Mutex // guards what follows
+	intake              // its mu guards what follows
 	work     *sync.Cond // something is ready, or it stops
-	quiet    *sync.Cond // the feeder has handed over, something ended, or there is room
 	lanes    *lanes.Lanes[*share, job]
 	parts    map[Partition]*holding
+	going    map[Partition]bool // are being given up
 	stopping bool
-	idle     int                // workers that wait
-	holds    int                // hooks that keep the feeder from asking for more
-	feeding  context.CancelFunc // ends that the feeder waits; nil: it does not
-	starved  bool               // the feeder waits for room
-	posted   int                // tasks whose letters are under way
-	failure  error              // what run returns
-	mute     bool               // letters cannot be written, which was said
+	idle     int   // workers that wait
+	starved  bool  // the feeder waits for room
+	posted   int   // tasks whose letters are under way
+	failure  error // what run returns
+	mute     bool  // letters cannot be written, which was said
 }
 
 // processor returns one over the consumer's own source, letterbox and logger.
 func (c *Consumer) processor(o processOptions) *processor {
 	p := newProcessor(c, c.cfg, o)
-	p.logger = c.client.cfg.Logger
+	p.logger = c.log
 	p.box = &clientBox{client: c.client}
 	return p
 }
@@ -108,9 +104,10 @@ func newProcessor(s source, cfg ConsumerConfig, o processOptions) *processor {
 	open := max(openLeast, openPerWorker*cfg.Concurrency)
 	p := &processor{
 		source: s, cfg: cfg, options: o, seed: maphash.MakeSeed(),
-		rearm: make(chan struct{}, 1),
-		lanes: lanes.New[*share, job](lanes.Limits{Open: open, Window: windowOffsets}),
-		parts: map[Partition]*holding{},
+		logger: slog.New(slog.DiscardHandler),
+		rearm:  make(chan struct{}, 1),
+		lanes:  lanes.New[*share, job](lanes.Limits{Open: open, Window: windowOffsets}),
+		parts:  map[Partition]*holding{}, going: map[Partition]bool{},
 	}
 	p.work, p.quiet = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	return p
@@ -184,7 +181,7 @@ func (p *processor) giveBack() {
 	p.mu.Unlock()
 	for at, held := range parts {
 		held.Owner.cancel()
-		if held.Open() > 0 && !held.Gone() {
+		if held.Open() > 0 && !p.going[at] {
 			p.source.rewind(at, held.Mark().Offset)
 		}
 		p.source.resume(at)
@@ -193,9 +190,7 @@ func (p *processor) giveBack() {
 
 // warn tells an operator.
 func (p *processor) warn(text string, err error) {
-	if p.logger != nil {
-		p.logger.Warn(text, slog.Any("error", err))
-	}
+	p.logger.Warn(text, "group", p.cfg.Group, "error", err)
 }
 
 // fail ends the processing with an error.
@@ -241,10 +236,8 @@ func (p *processor) feed(ctx context.Context) {
 		records, err := p.source.next(asking)
 		interrupted := asking.Err() != nil
 		p.mu.Lock()
-		p.feeding()
-		p.feeding = nil
+		p.took()
 		p.offer(ctx, records)
-		p.quiet.Broadcast()
 		if p.lanes.Ready() > 0 {
 			p.work.Signal()
 		}
@@ -273,9 +266,7 @@ func (p *processor) mayFeed(ctx context.Context) (context.Context, bool) {
 	if p.stopping || ctx.Err() != nil {
 		return nil, false
 	}
-	asking, cancel := context.WithCancel(ctx)
-	p.feeding = cancel
-	return asking, true
+	return p.ask(ctx), true
 }
 
 // offer takes records into the lanes. The caller holds mu.
@@ -286,8 +277,8 @@ func (p *processor) offer(ctx context.Context, records []*Record) {
 		for n < len(records) && records[n].Partition == at.Index && records[n].Topic == at.Topic {
 			n++
 		}
-		if to := p.part(ctx, at, records[0].Offset); !to.Gone() {
-			p.offerTo(to, records[:n])
+		if !p.going[at] {
+			p.offerTo(p.part(ctx, at, records[0].Offset), records[:n])
 		}
 		records = records[n:]
 	}
@@ -296,20 +287,20 @@ func (p *processor) offer(ctx context.Context, records []*Record) {
 func (p *processor) offerTo(to *holding, records []*Record) {
 	if p.options.many == nil {
 		for _, r := range records {
-			p.lanes.Offer(to, p.piece(r))
+			p.lanes.Offer(to, p.span(r), job{record: r})
 		}
 		return
 	}
 	for chunk := range slices.Chunk(records, batchRecords) {
-		p.lanes.Offer(to, batchPiece(chunk))
+		p.lanes.Offer(to, batchSpan(chunk), job{records: chunk})
 	}
 }
 
-// part is where records of a partition go: if it is being given up, nowhere. If it was
-// read on from an earlier place, it is begun anew. The caller holds mu.
+// part is where records of a partition go. If it was read on from an earlier place, it is
+// begun anew. The caller holds mu.
 func (p *processor) part(ctx context.Context, at Partition, offset int64) *holding {
 	old := p.parts[at]
-	if old != nil && (old.Gone() || offset >= old.End()) {
+	if old != nil && offset >= old.End() {
 		return old
 	}
 	if old != nil {
@@ -322,31 +313,30 @@ func (p *processor) part(ctx context.Context, at Partition, offset int64) *holdi
 	return p.parts[at]
 }
 
-func (p *processor) piece(r *Record) lanes.Piece[job] {
-	piece := lanes.Piece[job]{
+func (p *processor) span(r *Record) lanes.Span {
+	span := lanes.Span{
 		First: r.Offset, Last: r.Offset, Records: 1, Bytes: len(r.Key) + len(r.Value),
-		Epoch: r.epoch, Item: job{record: r},
+		Epoch: r.epoch,
 	}
 	switch {
 	case p.options.order == ByPartition:
 	case r.Key == nil:
-		piece.Free = true
+		span.Free = true
 	default:
-		piece.Lane = maphash.Bytes(p.seed, r.Key)
+		span.Lane = maphash.Bytes(p.seed, r.Key)
 	}
-	return piece
+	return span
 }
 
-func batchPiece(records []*Record) lanes.Piece[job] {
+func batchSpan(records []*Record) lanes.Span {
 	last := records[len(records)-1]
-	piece := lanes.Piece[job]{
-		First: records[0].Offset, Last: last.Offset, Records: len(records),
-		Epoch: last.epoch, Item: job{records: records},
+	span := lanes.Span{
+		First: records[0].Offset, Last: last.Offset, Records: len(records), Epoch: last.epoch,
 	}
 	for _, r := range records {
-		piece.Bytes += len(r.Key) + len(r.Value)
+		span.Bytes += len(r.Key) + len(r.Value)
 	}
-	return piece
+	return span
 }
 
 // tell has the source know what is handled, and what is to be paused or read on.

@@ -113,7 +113,7 @@ func (p *processor) settle(o outcome) {
 // attempt has a task handled, or what is left of it written to the dead-letter topic.
 func (p *processor) attempt(t *task) outcome {
 	ctx, j := t.Partition.Owner.ctx, &t.Item
-	if len(j.letters) > 0 {
+	if j.dead != nil {
 		return p.post(ctx, t)
 	}
 	if ctx.Err() != nil {
@@ -129,11 +129,11 @@ func (p *processor) attempt(t *task) outcome {
 		due := time.Now().Add(backoff(p.cfg.Retry, t.Tries))
 		return outcome{task: t, fate: retriedFate, due: due}
 	case j.record != nil:
-		j.letters = []letter{{j.record, t.Tries, err, time.Now()}}
+		j.dead = &letters{open: []letter{{j.record, t.Tries, err, time.Now()}}}
 	case !p.handleAlone(ctx, t, err):
 		return outcome{task: t, fate: abandonedFate}
 	}
-	if len(j.letters) == 0 {
+	if j.dead == nil {
 		return outcome{task: t, fate: handledFate}
 	}
 	return p.post(ctx, t)
@@ -151,20 +151,22 @@ func (p *processor) handle(ctx context.Context, j *job) error {
 // handleAlone calls the handler for each record of a batch that failed with err. What
 // fails again is a letter then. It returns false if ctx ends.
 func (p *processor) handleAlone(ctx context.Context, t *task, err error) bool {
-	j := &t.Item
-	if len(j.records) == 1 {
-		j.letters = []letter{{j.records[0], t.Tries, err, time.Now()}}
+	records, failed := t.Item.records, []letter(nil)
+	if len(records) == 1 {
+		t.Item.dead = &letters{open: []letter{{records[0], t.Tries, err, time.Now()}}}
 		return true
 	}
-	for i, r := range j.records {
-		err := guarded(func() error { return p.options.many(ctx, j.records[i:i+1:i+1]) })
+	for i, r := range records {
+		err := guarded(func() error { return p.options.many(ctx, records[i:i+1:i+1]) })
 		if ctx.Err() != nil {
-			j.letters = nil
 			return false
 		}
 		if err != nil {
-			j.letters = append(j.letters, letter{r, t.Tries + 1, err, time.Now()})
+			failed = append(failed, letter{r, t.Tries + 1, err, time.Now()})
 		}
+	}
+	if failed != nil {
+		t.Item.dead = &letters{open: failed}
 	}
 	return true
 }

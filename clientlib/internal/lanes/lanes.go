@@ -56,7 +56,7 @@ type Task[P, R any] struct {
 	// Tries is how often it was started.
 	Tries int
 
-	piece Piece[R]
+	span  Span
 	state state
 	epoch int32     // of the record before; -1: not known
 	due   time.Time // when it is ready again
@@ -66,16 +66,16 @@ type Task[P, R any] struct {
 	older, newer *Task[P, R] // of the partition's tasks that are not done
 }
 
-// Piece is what is offered: records with the offsets from First to Last.
-type Piece[R any] struct {
+// Span is where records stand that are handled together: those with the offsets from
+// First to Last.
+type Span struct {
 	First, Last    int64
 	Records, Bytes int
-	// Epoch of the last one's leader.
-	Epoch int32
-	// Lane is that of its key. Free: it waits for none.
+	// Lane is that of their key. Free: they wait for none.
 	Lane uint64
 	Free bool
-	Item R
+	// Epoch of the last one's leader.
+	Epoch int32
 }
 
 type state int8
@@ -90,28 +90,26 @@ const (
 
 // Offer takes in what was read of a partition, behind what it has. It may be started at
 // once if its lane is empty. The owner asks Changes afterwards.
-func (l *Lanes[P, R]) Offer(p *Partition[P, R], piece Piece[R]) {
+func (l *Lanes[P, R]) Offer(p *Partition[P, R], span Span, item R) {
 	invariant.That(!p.gone, "records of a partition that was given up")
-	if piece.First < p.end || piece.Last < piece.First || piece.Records < 1 { // allocates
+	if span.First < p.end || span.Last < span.First || span.Records < 1 { // allocates
 		invariant.That(false, "%d records from %d to %d behind %d",
-			piece.Records, piece.First, piece.Last, p.end)
+			span.Records, span.First, span.Last, p.end)
 	}
 	t := l.newTask()
-	t.Item, t.Partition, t.piece = piece.Item, p, piece
-	t.piece.Item = *new(R)
-	t.epoch = p.epoch
+	t.Item, t.Partition, t.span, t.epoch = item, p, span, p.epoch
 	p.push(t)
-	l.bytes += piece.Bytes
+	l.bytes += span.Bytes
 	if p.held(l.limits) && !p.paused {
 		p.paused = true
 		l.change(p)
 	}
-	if piece.Free {
+	if span.Free {
 		l.enqueue(t)
 		return
 	}
-	tail := p.tails[piece.Lane]
-	p.tails[piece.Lane] = t
+	tail := p.tails[span.Lane]
+	p.tails[span.Lane] = t
 	if tail == nil {
 		l.enqueue(t)
 		return
@@ -149,9 +147,9 @@ func (l *Lanes[P, R]) Done(t *Task[P, R]) {
 	t.state = ended
 	t.Item = *new(R)
 	if !p.gone {
-		l.bytes -= t.piece.Bytes
+		l.bytes -= t.span.Bytes
 	}
-	p.bytes -= t.piece.Bytes
+	p.bytes -= t.span.Bytes
 	if p.lost {
 		return
 	}
@@ -166,9 +164,9 @@ func (l *Lanes[P, R]) advance(t *Task[P, R]) {
 	p, next := t.Partition, t.behind
 	t.behind = nil
 	switch {
-	case t.piece.Free:
+	case t.span.Free:
 	case next == nil:
-		delete(p.tails, t.piece.Lane)
+		delete(p.tails, t.span.Lane)
 	case !p.gone:
 		l.enqueue(next)
 	}

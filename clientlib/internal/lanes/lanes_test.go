@@ -21,10 +21,10 @@ type (
 func offer(l *testLanes, p *testPart, from int64, keys ...string) {
 	for i, key := range keys {
 		at := from + int64(i)
-		l.Offer(p, Piece[string]{
+		l.Offer(p, Span{
 			First: at, Last: at, Records: 1, Bytes: 10, Epoch: int32(at),
-			Lane: uint64(key[0]), Free: key == "-", Item: fmt.Sprintf("%s@%d", key, at),
-		})
+			Lane: uint64(key[0]), Free: key == "-",
+		}, fmt.Sprintf("%s@%d", key, at))
 	}
 }
 
@@ -299,7 +299,7 @@ func (w *twin) offer(l *testLanes, n int, rng *rand.Rand) {
 func index(parts []*twin, task *testTask) (*twin, int) {
 	for _, w := range parts {
 		if w.testPart == task.Partition {
-			return w, int(task.piece.First - w.base)
+			return w, int(task.span.First - w.base)
 		}
 	}
 	return nil, 0
@@ -346,7 +346,7 @@ func giveUp(t *testing.T, l *testLanes, w *twin, running []*testTask) []*testTas
 		if task.Partition != w.testPart {
 			return false
 		}
-		at := task.piece.First - w.base
+		at := task.span.First - w.base
 		w.done[at] = true
 		l.Done(task)
 		if w.Mark().Offset != w.mark() {

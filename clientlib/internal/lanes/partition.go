@@ -82,15 +82,15 @@ func (p *Partition[P, R]) push(t *Task[P, R]) {
 	if p.newest == nil {
 		p.oldest = t
 		if p.end == 0 && p.mark.Offset == 0 { // nothing was read before
-			p.mark.Offset, p.told = t.piece.First, t.piece.First
+			p.mark.Offset, p.told = t.span.First, t.span.First
 		}
 	} else {
 		p.newest.newer, t.older = t, p.newest
 	}
 	p.newest = t
-	p.open += t.piece.Records
-	p.bytes += t.piece.Bytes
-	p.end, p.epoch = t.piece.Last+1, t.piece.Epoch
+	p.open += t.span.Records
+	p.bytes += t.span.Bytes
+	p.end, p.epoch = t.span.Last+1, t.span.Epoch
 }
 
 // remove takes a task out that is done, and says whether the mark has moved.
@@ -107,13 +107,13 @@ func (p *Partition[P, R]) remove(t *Task[P, R]) (moved bool) {
 		t.newer.older = t.older
 	}
 	t.older, t.newer = nil, nil
-	p.open -= t.piece.Records
+	p.open -= t.span.Records
 	if !first {
 		return false
 	}
 	next := Mark{Offset: p.end, Epoch: p.epoch}
 	if p.oldest != nil {
-		next = Mark{Offset: p.oldest.piece.First, Epoch: p.oldest.epoch}
+		next = Mark{Offset: p.oldest.span.First, Epoch: p.oldest.epoch}
 	}
 	if next.Offset <= p.mark.Offset || p.open < 0 { // allocates
 		invariant.That(false, "mark goes from %d to %d, %d records are open",
@@ -140,7 +140,8 @@ func (p *Partition[P, R]) change(most Limits) Change[P, R] {
 	}
 	c := Change[P, R]{
 		Partition: p, Mark: p.mark, Moved: p.mark.Offset != p.told && !p.lost,
-		Pause: p.paused && !p.toldPaused, Resume: !p.paused && p.toldPaused,
+		Pause:  p.paused && !p.toldPaused && !p.gone,
+		Resume: !p.paused && p.toldPaused && !p.gone,
 	}
 	p.told, p.toldPaused = p.mark.Offset, p.paused
 	return c
