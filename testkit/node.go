@@ -263,6 +263,19 @@ func (n *Node) Restart(opts ...Option) {
 	n.start()
 }
 
+// Launch is Restart for a node that does not run, without waiting until it is ready:
+// Await does. Nodes that wait for each other are launched first.
+func (n *Node) Launch() {
+	n.tb.Helper()
+	n.launch()
+}
+
+// Await waits until a node that was launched is ready.
+func (n *Node) Await() {
+	n.tb.Helper()
+	n.await()
+}
+
 // Running reports whether the process lives.
 func (n *Node) Running() bool { return n.running() }
 

@@ -70,13 +70,16 @@ func NewSender(tb testing.TB, c *clientlib.Client, cfg clientlib.ProducerConfig)
 // Send is part of testkit.Sender.
 func (s *Sender) Send(r *kgo.Record, done func(r *kgo.Record, err error)) {
 	own := &clientlib.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value}
-	s.producer.Send(context.Background(), own, func(own *clientlib.Record, err error) {
+	answered := func(own *clientlib.Record, err error) {
 		r.Offset = own.Offset
 		if errors.Is(err, clientlib.ErrClosed) {
 			err = errors.Join(err, kgo.ErrClientClosed)
 		}
 		done(r, err)
-	})
+	}
+	if err := s.producer.Send(context.Background(), own, answered); err != nil {
+		answered(own, err)
+	}
 }
 
 // Flush is part of testkit.Sender.
