@@ -199,7 +199,8 @@ func (w *world) greet(n *fake, req *wire.ClientRequest) *wire.ClientResponse {
 			Nodes: w.list(), WindowBytes: n.window, MessageBytes: 2 << 20}}}
 }
 
-func (n *fake) serve(req *wire.ClientRequest) (answers []*wire.ClientResponse, push *wire.ClientPush) {
+func (n *fake) serve(req *wire.ClientRequest) (
+	answers []*wire.ClientResponse, push *wire.ClientPush) {
 	if s := req.GetSubscribe(); s != nil {
 		n.asked = append(n.asked, s)
 		if n.topics == nil || s.Cancel {
