@@ -34,11 +34,31 @@ type waiting struct {
 	done func(*Record, error)
 }
 
-var payloads = sync.Pool{New: func() any { return &payload{builder: &record.Builder{}} }}
+// keeps is how many payloads a producer keeps to use again: as many as fit in its buffer.
+// The garbage collector would empty a sync.Pool just when there is much to send.
+func keeps(cfg *ProducerConfig) int {
+	return min(max(cfg.BufferBytes/cfg.BatchBytes, 1), 1024)
+}
+
+// trim gives the memory back that is kept.
+func (p *Producer) trim() {
+	for {
+		select {
+		case <-p.payloads:
+		default:
+			return
+		}
+	}
+}
 
 // newPayload begins a batch.
 func (p *Producer) newPayload(part *partition, at time.Time) *payload {
-	pl := payloads.Get().(*payload)
+	var pl *payload
+	select {
+	case pl = <-p.payloads:
+	default:
+		pl = &payload{builder: &record.Builder{}}
+	}
 	pl.builder.Reset(p.cfg.Compression.codec())
 	if p.mode == outgoing.Transactional {
 		pl.builder.Transactional()
@@ -57,7 +77,10 @@ func (p *Producer) recycle(pl *payload) {
 	clear(pl.waits)
 	*pl = payload{builder: pl.builder, packed: pl.packed, waits: pl.waits[:0],
 		flush: pl.flush[:0]}
-	payloads.Put(pl)
+	select {
+	case p.payloads <- pl:
+	default:
+	}
 }
 
 // pack makes the bytes of the batch.
@@ -73,14 +96,14 @@ func (pl *payload) pack() error {
 // stamp writes who sends the batch, under which number. What was sent once already may
 // still be read by somebody, and is copied.
 func (pl *payload) stamp() {
-	o := &pl.out
+	o, h := &pl.out, &pl.batch.Header
 	if o.Tries > 1 {
 		pl.batch.Bytes = append([]byte(nil), pl.batch.Bytes...)
+		if h.ProducerID == o.ID && h.ProducerEpoch == o.Epoch && h.BaseSequence == o.Base {
+			return
+		}
 	}
-	h := &pl.batch.Header
-	if h.ProducerID != o.ID || h.ProducerEpoch != o.Epoch || h.BaseSequence != o.Base {
-		pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
-	}
+	pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
 }
 
 // headerSpace is memory for the headers of a record while it is encoded.

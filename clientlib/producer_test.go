@@ -262,7 +262,8 @@ func TestABatchThatIsRefusedHoldsUpNothing(t *testing.T) {
 	bad := 0
 	for i := range 12 {
 		err := p.Produce(soon(t), text("", fmt.Sprint(i)))
-		if errors.Is(err, ErrInvalidRecord) && strings.Contains(err.Error(), `topic "orders", partition 0`) {
+		if errors.Is(err, ErrInvalidRecord) &&
+			strings.Contains(err.Error(), `topic "orders", partition 0`) {
 			bad++
 		} else if err != nil {
 			t.Error(err)
