@@ -47,6 +47,12 @@ var (
 	ErrGroupNotFound = group.ErrGroupNotFound
 	// ErrGroupNotEmpty: the group has members.
 	ErrGroupNotEmpty = group.ErrNonEmptyGroup
+	// ErrGroupFull: the group takes no more members.
+	ErrGroupFull = group.ErrFull
+	// ErrNotAssigned: the partition is not the consumer's, or not any more.
+	ErrNotAssigned = errors.New("not assigned to this consumer")
+	// ErrCorrupt: records that came damaged, or that no consumer can read.
+	ErrCorrupt = errors.New("records are damaged")
 	// ErrDecode: a payload that the serialiser does not understand.
 	ErrDecode = errors.New("payload cannot be decoded")
 )

@@ -12,6 +12,7 @@ import (
 
 	"github.com/troupelog/troupe/clientlib/internal/outgoing"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
 )
 
 var errProducerClosed = fmt.Errorf("the producer: %w", ErrClosed)
@@ -28,7 +29,9 @@ type Producer struct {
 	cfg    ProducerConfig
 	mode   outgoing.Mode
 	room   room
-	counts producerCounts
+
+	headersSize int // of cfg.Headers in a record
+	counts      producerCounts
 
 	mu     sync.RWMutex
 	topics map[string]*sendTopic // nil once the producer is closed
@@ -69,6 +72,9 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 		p.mode = outgoing.Transactional
 	case !cfg.NotIdempotent:
 		p.mode = outgoing.Idempotent
+	}
+	for _, h := range cfg.Headers {
+		p.headersSize += record.HeaderSizeOf(len(h.Key), h.Value)
 	}
 	p.room.limit = cfg.BufferBytes
 	p.inbox.signal = make(chan struct{}, 1)

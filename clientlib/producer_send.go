@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/troupelog/troupe/clientlib/internal/outgoing"
@@ -22,6 +21,9 @@ type payload struct {
 	waits   []waiting
 	room    int // taken for its records
 	born    time.Time
+
+	headers []record.RecordHeader // of one record while it is encoded
+	names   []byte                // of those
 
 	batch record.Batch
 	base  int64 // offset of the first record
@@ -75,8 +77,9 @@ func (p *Producer) recycle(pl *payload) {
 		return
 	}
 	clear(pl.waits)
+	clear(pl.headers)
 	*pl = payload{builder: pl.builder, packed: pl.packed, waits: pl.waits[:0],
-		flush: pl.flush[:0]}
+		flush: pl.flush[:0], headers: pl.headers[:0], names: pl.names[:0]}
 	select {
 	case p.payloads <- pl:
 	default:
@@ -106,27 +109,28 @@ func (pl *payload) stamp() {
 	pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
 }
 
-// headerSpace is memory for the headers of a record while it is encoded.
-type headerSpace struct {
-	headers []record.RecordHeader
-	names   []byte
-}
-
-var headerSpaces = sync.Pool{New: func() any { return &headerSpace{} }}
-
-func (s *headerSpace) add(headers []Header) {
-	for _, h := range headers {
-		at := len(s.names)
-		s.names = append(s.names, h.Key...)
-		s.headers = append(s.headers, record.RecordHeader{Key: s.names[at:len(s.names):len(s.names)],
-			Value: h.Value})
+// add encodes a record with its headers and those that all have. The caller has the lock
+// of the partition.
+func (pl *payload) add(at messages.Timestamp, r *Record, all []Header) {
+	pl.headers, pl.names = pl.headers[:0], pl.names[:0]
+	for _, list := range [...][]Header{all, r.Headers} {
+		for _, h := range list {
+			from := len(pl.names)
+			pl.names = append(pl.names, h.Key...)
+			pl.headers = append(pl.headers, record.RecordHeader{
+				Key: pl.names[from:len(pl.names):len(pl.names)], Value: h.Value})
+		}
 	}
+	pl.builder.Append(at, r.Key, r.Value, pl.headers...)
 }
 
-func (s *headerSpace) release() {
-	clear(s.headers)
-	s.headers, s.names = s.headers[:0], s.names[:0]
-	headerSpaces.Put(s)
+// sizeOf is the size of a record that stands first in its batch.
+func (p *Producer) sizeOf(r *Record) int {
+	headers := p.headersSize
+	for _, h := range r.Headers {
+		headers += record.HeaderSizeOf(len(h.Key), h.Value)
+	}
+	return record.SizeOf(r.Key, r.Value, len(p.cfg.Headers)+len(r.Headers), headers)
 }
 
 // send puts a record into the batch of its partition.
@@ -145,16 +149,8 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	if err != nil {
 		return err
 	}
-	var headers []record.RecordHeader
-	if len(p.cfg.Headers)+len(r.Headers) > 0 {
-		space := headerSpaces.Get().(*headerSpace)
-		defer space.release()
-		space.add(p.cfg.Headers)
-		space.add(r.Headers)
-		headers = space.headers
-	}
 	view := topic.view.Load()
-	size := record.SizeOf(r.Key, r.Value, headers...)
+	size := p.sizeOf(r)
 	if record.HeaderSize+size > view.most {
 		return fmt.Errorf("topic %q: the record has %d bytes, at most %d are possible: %w",
 			r.Topic, size, view.most-record.HeaderSize, ErrTooLarge)
@@ -167,7 +163,7 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.closing, p.hurry); err != nil {
 		return err
 	}
-	e := entry{r, done, headers, takes}
+	e := entry{r, done, takes}
 	err = p.append(part, t, &e, anywhere)
 	if err == errMoved { //nolint:errorlint // it is never wrapped
 		err = p.append(topic.anywhere(view), t, &e, false)
@@ -197,10 +193,9 @@ func (p *Producer) refusal(t *Transaction) error {
 
 // entry is a record for which there is room.
 type entry struct {
-	r       *Record
-	done    func(*Record, error)
-	headers []record.RecordHeader
-	takes   int // bytes of room
+	r     *Record
+	done  func(*Record, error)
+	takes int // bytes of room
 }
 
 // errMoved: records without a key go to another partition by now.
@@ -234,7 +229,7 @@ func (p *Producer) append(part *partition, t *Transaction, e *entry, anywhere bo
 		p.inbox.post(func() { p.loop.opened(part, pl, at) })
 	}
 	r.Partition = part.index
-	pl.builder.Append(stamp, r.Key, r.Value, e.headers...)
+	pl.add(stamp, r, p.cfg.Headers)
 	pl.waits = append(pl.waits, waiting{r, e.done})
 	pl.room += e.takes
 	if pl.builder.Size() >= limit {

@@ -239,7 +239,7 @@ func TestBadRecordsFailAlone(t *testing.T) {
 	}
 	exact := 1000 - record.HeaderSize
 	value := make([]byte, exact)
-	for record.SizeOf(nil, value) > exact {
+	for record.SizeOf(nil, value, 0, 0) > exact {
 		value = value[1:]
 	}
 	if err := p.Produce(soon(t), &Record{Value: value}); err != nil {

@@ -69,7 +69,7 @@ func TestTheSizeOfARecordIsKnownBeforehand(t *testing.T) {
 		headers := []RecordHeader{{Key: []byte("name"), Value: value}, {Key: []byte("null")}}
 		bu := NewBuilder(Compression{})
 		bu.Append(messages.Timestamp(1)<<40, key, value, headers...)
-		want := SizeOf(key, value, headers...)
+		want := SizeOf(key, value, 2, HeaderSizeOf(4, value)+HeaderSizeOf(4, nil))
 		if got := bu.Size() - HeaderSize; got != want {
 			t.Errorf("%d bytes: the size is %d, %d was foretold", size, got, want)
 		}
