@@ -299,6 +299,17 @@ func (b *Batch) SetMaxTimestamp(t messages.Timestamp) {
 	b.resum()
 }
 
+// SetProducer makes the batch one of a producer, from a sequence on, and sums it anew:
+// what is known only when it is sent.
+func (b *Batch) SetProducer(id messages.ProducerID, epoch messages.ProducerEpoch,
+	base messages.Sequence) {
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence = id, epoch, base
+	binary.BigEndian.PutUint64(b.Bytes[43:], uint64(id))
+	binary.BigEndian.PutUint16(b.Bytes[51:], uint16(epoch))
+	binary.BigEndian.PutUint32(b.Bytes[53:], uint32(base))
+	b.resum()
+}
+
 // sealed is the end of every building of a batch: it writes the header before
 // the records that stand in bytes from HeaderSize on, sets length and sum, and
 // returns the batch.

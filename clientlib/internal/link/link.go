@@ -55,6 +55,7 @@ type Link struct {
 	wakeAt time.Time
 
 	topics       map[string]*topic
+	lease        time.Duration // of subscriptions; they are repeated at half of it
 	coordinators map[coordinated]messages.NodeID
 }
 
@@ -69,7 +70,7 @@ func newLink(cfg Config) *Link {
 	l := &Link{cfg: cfg, log: cfg.logger(), wake: make(chan struct{}, 1),
 		seek: make(chan struct{}, 1), nodes: map[messages.NodeID]Node{},
 		peers: map[string]*peer{}, heard: map[string]bool{}, up: make(chan struct{}), hopes: true,
-		topics:       map[string]*topic{},
+		topics: map[string]*topic{}, lease: time.Minute,
 		coordinators: map[coordinated]messages.NodeID{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	var seed [8]byte

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// lease is how long a subscription holds; it is repeated at half of it.
-	lease = time.Minute
 	// subscribeWait bounds an attempt, and pushWait how long the first route may take
 	// after it.
 	subscribeWait = 5 * time.Second
@@ -83,7 +81,7 @@ func (l *Link) Route(ctx context.Context, name string, create bool) (*Route, err
 	l.mu.Lock()
 	t := l.topic(name)
 	if len(t.watchers) == 0 {
-		t.until = time.Now().Add(lease)
+		t.until = time.Now().Add(l.lease)
 	}
 	t.callers++
 	defer func() {
@@ -258,7 +256,7 @@ func (l *Link) subscribe(t *topic) {
 	l.post(p, &request{deadline: time.Now().Add(subscribeWait),
 		req: &wire.ClientRequest{Command: &wire.ClientRequest_Subscribe{
 			Subscribe: &wire.ClientSubscribe{Topic: t.name, Create: create,
-				LeaseMs: uint32(lease.Milliseconds())}}},
+				LeaseMs: millis(l.lease)}}},
 		done: func(_ *wire.ClientResponse, err error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -277,7 +275,7 @@ func (l *Link) subscribed(t *topic, p *peer, created bool, err error) {
 		t.due = now
 	case err == nil:
 		t.through, t.create, t.unknown = p, t.create && !created, 0
-		t.due = now.Add(lease / 2)
+		t.due = now.Add(l.lease / 2)
 		if !t.known() {
 			t.failures++
 			t.due = now.Add(max(pushWait, backoff(t.failures)))

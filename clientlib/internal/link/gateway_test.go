@@ -1,0 +1,5 @@
+package link
+
+const gatewayEnv = "LINK_TEST_GATEWAY"
+
+func runGateway(string) {}

@@ -1,0 +1,211 @@
+package clientlib
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/troupelog/troupe/clientlib/internal/outgoing"
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
+)
+
+// payload is a batch: being filled, or on its way. It is filled under the lock of its
+// partition, and belongs to the loop once it is closed.
+type payload struct {
+	out     outgoing.Batch[*payload]
+	part    *partition
+	builder *record.Builder
+	packed  []byte // memory of the compressed batch
+	waits   []waiting
+	room    int // taken for its records
+	born    time.Time
+
+	batch record.Batch
+	base  int64 // offset of the first record
+	flush []*flusher
+}
+
+// waiting is a record whose callback is to be called.
+type waiting struct {
+	r    *Record
+	done func(*Record, error)
+}
+
+var payloads = sync.Pool{New: func() any { return &payload{builder: &record.Builder{}} }}
+
+// newPayload begins a batch.
+func (p *Producer) newPayload(part *partition, at time.Time) *payload {
+	pl := payloads.Get().(*payload)
+	pl.builder.Reset(p.cfg.Compression.codec())
+	if p.mode == outgoing.Transactional {
+		pl.builder.Transactional()
+	}
+	pl.part, pl.born, pl.base = part, at, int64(messages.NoOffset)
+	pl.out = outgoing.Batch[*payload]{Of: pl, Expires: at.Add(p.cfg.DeliveryTimeout)}
+	return pl
+}
+
+// recycle gives the memory back, if nobody can have it any more: what was sent twice, or
+// was not answered, may lie in a queue yet.
+func (p *Producer) recycle(pl *payload) {
+	if pl.out.Err != nil || pl.out.Tries != 1 || p.cfg.Acks == AcksNone {
+		return
+	}
+	clear(pl.waits)
+	*pl = payload{builder: pl.builder, packed: pl.packed, waits: pl.waits[:0],
+		flush: pl.flush[:0]}
+	payloads.Put(pl)
+}
+
+// pack makes the bytes of the batch.
+func (pl *payload) pack() error {
+	b, err := pl.builder.Seal(pl.packed)
+	if err == nil && b.Codec() != record.None {
+		pl.packed = b.Bytes
+	}
+	pl.batch = b
+	return err
+}
+
+// stamp writes who sends the batch, under which number. What was sent once already may
+// still be read by somebody, and is copied.
+func (pl *payload) stamp() {
+	o := &pl.out
+	if o.Tries > 1 {
+		pl.batch.Bytes = append([]byte(nil), pl.batch.Bytes...)
+	}
+	h := &pl.batch.Header
+	if h.ProducerID != o.ID || h.ProducerEpoch != o.Epoch || h.BaseSequence != o.Base {
+		pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
+	}
+}
+
+// headerSpace is memory for the headers of a record while it is encoded.
+type headerSpace struct {
+	headers []record.RecordHeader
+	names   []byte
+}
+
+var headerSpaces = sync.Pool{New: func() any { return &headerSpace{} }}
+
+func (s *headerSpace) add(headers []Header) {
+	for _, h := range headers {
+		at := len(s.names)
+		s.names = append(s.names, h.Key...)
+		s.headers = append(s.headers, record.RecordHeader{Key: s.names[at:len(s.names):len(s.names)],
+			Value: h.Value})
+	}
+}
+
+func (s *headerSpace) release() {
+	clear(s.headers)
+	s.headers, s.names = s.headers[:0], s.names[:0]
+	headerSpaces.Put(s)
+}
+
+// send puts a record into the batch of its partition.
+func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
+	done func(*Record, error)) error {
+	if err := p.refusal(t); err != nil {
+		return err
+	}
+	for _, intercept := range p.cfg.Interceptors {
+		intercept(r)
+	}
+	if r.Topic == "" {
+		r.Topic = p.cfg.Topic
+	}
+	topic, err := p.topic(ctx, r.Topic)
+	if err != nil {
+		return err
+	}
+	var headers []record.RecordHeader
+	if len(p.cfg.Headers)+len(r.Headers) > 0 {
+		space := headerSpaces.Get().(*headerSpace)
+		defer space.release()
+		space.add(p.cfg.Headers)
+		space.add(r.Headers)
+		headers = space.headers
+	}
+	view := topic.view.Load()
+	size := record.SizeOf(r.Key, r.Value, headers...)
+	if record.HeaderSize+size > view.most {
+		return fmt.Errorf("topic %q: the record has %d bytes, at most %d are possible: %w",
+			r.Topic, size, view.most-record.HeaderSize, ErrTooLarge)
+	}
+	part, err := topic.choose(r, view, p.cfg.Partitioner)
+	if err != nil {
+		return err
+	}
+	takes := size + record.SizeSlack
+	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.closing, p.hurry); err != nil {
+		return err
+	}
+	if err := p.append(part, t, r, headers, done, takes); err != nil {
+		p.room.answered(takes)
+		p.room.give(takes)
+		return err
+	}
+	return nil
+}
+
+// refusal is why a record is not taken at all.
+func (p *Producer) refusal(t *Transaction) error {
+	if err := p.endErr(); err != nil {
+		return err
+	}
+	if p.mode != outgoing.Transactional {
+		return nil
+	}
+	if t == nil {
+		return fmt.Errorf("the producer is transactional: begin a Transaction and send with it: %w",
+			ErrInvalidRequest)
+	}
+	return t.refusal()
+}
+
+// append encodes a record for which there is room.
+func (p *Producer) append(part *partition, t *Transaction, r *Record,
+	headers []record.RecordHeader, done func(*Record, error), takes int) error {
+	stamp, at := now(r)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	// Whoever ends something looks for open batches after that, under this lock.
+	if err := p.refusal(t); err != nil {
+		return err
+	}
+	if part.gone != nil {
+		return part.gone
+	}
+	limit := min(p.cfg.BatchBytes, part.topic.view.Load().most)
+	if pl := part.open; pl != nil && pl.builder.Size()+takes > limit {
+		p.closeOpen(part)
+	}
+	pl := part.open
+	if pl == nil {
+		pl = p.newPayload(part, at)
+		part.open = pl
+		p.inbox.post(func() { p.loop.opened(part, pl, at) })
+	}
+	r.Partition = part.index
+	pl.builder.Append(stamp, r.Key, r.Value, headers...)
+	pl.waits = append(pl.waits, waiting{r, done})
+	pl.room += takes
+	if pl.builder.Size() >= limit {
+		p.closeOpen(part)
+	}
+	return nil
+}
+
+// closeOpen hands the batch that was filled to the loop. The caller has the lock.
+func (p *Producer) closeOpen(part *partition) {
+	pl := part.open
+	part.open = nil
+	part.topic.turn(part.index)
+	p.inbox.post(func() { p.loop.closed(pl) })
+}
+
+// hurry has all batches sent that are being filled: somebody waits for room.
+func (p *Producer) hurry() { p.inbox.post(p.loop.hurry) }
