@@ -22,8 +22,9 @@ func main() {
 // start runs a node until ctx ends.
 func start(ctx context.Context, o cli.StartOptions) error {
 	version, commit := cli.Build()
+	from := sources(o)
 	return node.Run(ctx, node.Options{
-		Sources: sources(o), Out: o.Out, Err: o.Err,
+		Sources: &from, Out: o.Out, Log: o.Err,
 		Build: metrics.Build{Version: version, Commit: commit, Go: runtime.Version()},
 	})
 }

@@ -345,12 +345,6 @@ func (x *producerTxn) abandon(ctx context.Context) {
 	}
 }
 
-// groupMember is how a consumer is known to the coordinator of its group.
-type groupMember struct {
-	id, instance string
-	epoch        int32
-}
-
 // commitOffsets has positions of a group count once the transaction is committed. member
 // is who read up to there: if it is no longer in the group, the transaction has to be
 // aborted, and the error is the group's, such as group.ErrFencedMemberEpoch.

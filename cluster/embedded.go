@@ -26,13 +26,18 @@ type Core struct {
 	listening bool
 }
 
+// deadLetterPause is how long a goroutine of the library outlives a dead letter, and
+// with it the system: it counts those that are not logged.
+const deadLetterPause = time.Millisecond
+
 // NewSystem returns an actor system that logs through logger and leaves dead
 // letters to their subscribers: a dead letter's log line would print the whole
 // message, records and all.
 func NewSystem(logger *slog.Logger) *actor.ActorSystem {
 	return actor.NewActorSystem(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger }),
-		actor.WithDeadLetterThrottleCount(0))
+		actor.WithDeadLetterThrottleCount(0),
+		actor.WithDeadLetterThrottleInterval(deadLetterPause))
 }
 
 // StartEmbedded makes system the only member of a cluster named name and starts

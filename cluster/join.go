@@ -179,6 +179,7 @@ func (j *Joined) Stop() {
 	// The graceful way waits up to 10 s for the others to hang up.
 	j.cluster.Remote.Shutdown(false)
 	j.System.Shutdown()
+	j.cfg.Consul.HttpClient.CloseIdleConnections() // they have goroutines; NewClient set it
 }
 
 // show makes members the view, for Proto.Actor's member list too, which ends the

@@ -215,6 +215,7 @@ func (m *member) join(
 		TTL: ttl, Refresh: refresh, Log: log,
 		OnLapse:   func(string) { n.client.Lapsed() },
 		OnSuspect: m.suspect,
+		OnMembers: func(_, _ []cluster.Member) { n.env.TellNodesChanged() },
 	})
 	if err != nil {
 		return err
@@ -245,11 +246,7 @@ func (m *member) watchPauses(env *actors.Env) {
 // serve lets followers fetch here and the node be elected.
 func (m *member) serve(n *Node) {
 	ln := n.sockets.bulk
-	go func() {
-		if err := m.server.Serve(ln); !errors.Is(err, bulk.ErrClosed) {
-			n.faults <- fmt.Errorf("bulk listener %s ended: %w", ln.Addr(), err)
-		}
-	}()
+	n.life.serve("bulk", ln, func() error { return m.server.Serve(ln) }, bulk.ErrClosed)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.candidate = cluster.StartCandidate(m.lookup, cluster.CandidateConfig{
@@ -354,11 +351,11 @@ func (m *member) stop() {
 }
 
 // handOver moves what the node leads to others, so that clients notice nothing.
-func (n *Node) handOver() {
+func (n *Node) handOver(ctx context.Context) {
 	if n.member.membership() == nil || !n.cfg.Bool("controlled.shutdown.enable") {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	if !n.client.Leave(ctx) {
 		n.log.Warn().Msg("the node stops though it may still lead partitions")

@@ -2,8 +2,21 @@
 // registry, actors, listeners; in an order that makes a failed start harmless,
 // and apart again in an order that loses nothing.
 //
-// It owns no state of its own beyond what is running. main calls Start; the
-// tests of other packages run the binary instead.
+// It owns no state of its own beyond what is running. main calls Run. Other programs
+// embed a node with Start: a test, or a service that brings its log along.
+//
+//	n, err := node.Start(ctx, node.Options{DataDir: "/var/lib/app/log"})
+//	if err != nil {
+//		return err
+//	}
+//	defer n.Stop(context.Background())
+//	fmt.Println("Kafka clients connect to", n.KafkaAddr())
+//
+// An embedded node listens to Kafka clients on a free port of this machine and opens no
+// other socket unless its settings say so. It installs no signal handler, ends no
+// process, and several live in one process, each with a data directory of its own. The
+// SDK (package clientlib) reaches it without a socket, through what Actors returns. After
+// Stop nothing of it runs any more.
 package node
 
 import (
@@ -12,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,6 +38,7 @@ import (
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/config"
+	"github.com/troupelog/troupe/node/gateway"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/logging"
@@ -33,14 +48,6 @@ import (
 	"github.com/troupelog/troupe/persistence/segment"
 	"github.com/troupelog/troupe/persistence/vfs"
 )
-
-// Options are what a node is started with.
-type Options struct {
-	Sources config.Sources
-	Build   metrics.Build
-	Out     io.Writer // gets the chosen addresses, one a line
-	Err     io.Writer // gets the log
-}
 
 // How long the steps of a shutdown may take.
 const (
@@ -92,43 +99,13 @@ type Node struct {
 	health       *health
 	sockets      *sockets
 	kafka        *kafka.Server
+	gateway      *gateway.Gateway
 	http         *admin.Server
-	faults       chan error  // a listener that ended by itself
 	taken        atomic.Bool // the cluster has taken this process in
+	life         life
 }
 
-// Run starts a node, prints and writes down its addresses once it is ready, and
-// stops it in good order when ctx ends. An error is one line that names what is
-// wrong and the remedy.
-func Run(ctx context.Context, o Options) error {
-	cfg, err := config.Load(o.Sources)
-	if err != nil {
-		return err
-	}
-	log, err := logging.New(logging.Options{Out: o.Err, Level: cfg.Value("log.level"),
-		Format: logging.Format(cfg.Value("log.format"))})
-	if err != nil {
-		return err
-	}
-	for _, w := range cfg.Warnings() {
-		log.Warn().Msg(w)
-	}
-	n := &Node{cfg: cfg, log: log, fs: vfs.OS{}, metrics: metrics.New(o.Build),
-		health: newHealth(), faults: make(chan error, 8)}
-	if err := n.start(ctx, o); err != nil {
-		_ = n.stop() // why it did not start says more than what is wrong with the ruins
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		log.Info().Msg("node is stopping")
-		return n.stop()
-	case err := <-n.faults:
-		return errors.Join(err, n.stop())
-	}
-}
-
-func (n *Node) start(ctx context.Context, o Options) error {
+func (n *Node) start(ctx context.Context, out io.Writer) error {
 	began := time.Now()
 	var err error
 	if n.member, err = openMember(n.cfg, n.log); err != nil {
@@ -152,7 +129,7 @@ func (n *Node) start(ctx context.Context, o Options) error {
 	defer cancel()
 	if err := n.client.AwaitVersion(ready, 1); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop while starting
+			return fmt.Errorf("%w: %w", errCalledOff, context.Cause(ctx))
 		}
 		return fmt.Errorf("the node did not get ready within %s; the log says what it waits for: %w",
 			readyTimeout, err)
@@ -160,9 +137,12 @@ func (n *Node) start(ctx context.Context, o Options) error {
 	if err := n.trusted(); err != nil {
 		return err
 	}
+	if err := n.startGateway(); err != nil {
+		return err
+	}
 	n.serveKafka()
 	n.health.ready()
-	if err := n.announce(o.Out); err != nil {
+	if err := n.announce(out); err != nil {
 		return err
 	}
 	n.log.Info().Int32("node", int32(n.env.Self)).Str("cluster", n.dirs[0].Meta.ClusterID).
@@ -201,7 +181,7 @@ func (n *Node) startActors(ctx context.Context) error {
 		return err
 	}
 	n.env.IDs = identities{n.cluster, lookup}
-	if err := n.startCoordinators(lookup); err != nil {
+	if err := n.startCoordinators(); err != nil {
 		return err
 	}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
@@ -217,29 +197,24 @@ func (n *Node) startActors(ctx context.Context) error {
 }
 
 // stop ends what was started, last things first. It returns what kept it from
-// being a clean shutdown.
-func (n *Node) stop() error {
+// being a clean shutdown. Others are waited for until ctx ends; the logs are closed in
+// any case.
+func (n *Node) stop(ctx context.Context) error {
 	var errs []error
 	n.health.drain()
 	n.removeAddress()
 	if n.member != nil {
-		n.handOver()
+		n.handOver(ctx)
 	}
 	if n.lags != nil {
 		n.lags.Close()
 	}
 	if n.coordinators != nil { // members that wait for others would hold up their connections
-		ctx, cancel := context.WithTimeout(context.Background(), drainCoordinators)
+		ctx, cancel := context.WithTimeout(ctx, drainCoordinators)
 		defer cancel()
 		n.coordinators.Stop(ctx)
 	}
-	if n.kafka != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
-		defer cancel()
-		if err := n.kafka.Shutdown(ctx); err != nil {
-			n.log.Warn().Err(err).Msg("clients were cut off")
-		}
-	}
+	n.sendClientsAway()
 	if n.env != nil {
 		errs = append(errs, n.stopActors())
 	}
@@ -252,6 +227,7 @@ func (n *Node) stop() error {
 		defer cancel()
 		_ = n.http.Shutdown(ctx) // scrapers do not matter now
 	}
+	n.life.serving.Wait()
 	for _, d := range n.dirs {
 		errs = append(errs, d.Close())
 	}
@@ -260,6 +236,27 @@ func (n *Node) stop() error {
 		n.log.Info().Msg("node stopped cleanly")
 	}
 	return err
+}
+
+// sendClientsAway answers what clients asked before, of both front doors.
+func (n *Node) sendClientsAway() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainClients)
+	defer cancel()
+	var leaving sync.WaitGroup
+	if n.gateway != nil {
+		n.env.NodesChanged.Store(nil)
+		leaving.Go(func() {
+			if err := n.gateway.Stop(ctx); err != nil {
+				n.log.Warn().Err(err).Msg("programs that use the SDK were cut off")
+			}
+		})
+	}
+	if n.kafka != nil {
+		if err := n.kafka.Shutdown(ctx); err != nil {
+			n.log.Warn().Err(err).Msg("clients were cut off")
+		}
+	}
+	leaving.Wait()
 }
 
 // stopActors ends the virtual actors, closes every log, and then the system.

@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -97,7 +95,7 @@ func (n *Node) coordinated(kind coord.Kind) cluster.Kind {
 }
 
 // startCoordinators starts the coordinators, before the first replica leads.
-func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
+func (n *Node) startCoordinators() (err error) {
 	n.coordinators, err = coordinator.Start(coordinator.Config{
 		Self: n.env.Self, Root: n.env.Root, Props: n.env.Props, Log: n.log, Image: n.client.Image,
 		Settings: n.setting, Alone: n.member == nil,
@@ -112,12 +110,7 @@ func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
 			}
 			return r, nil
 		},
-		Address: func(id messages.NodeID) string {
-			if m := lookup.View().Member(id); m != nil {
-				return m.Address
-			}
-			return ""
-		},
+		Address: n.address,
 		CreateTopics: func(ctx context.Context, t []messages.CreateTopic) (
 			[]messages.TopicResult, error) {
 			return n.client.CreateTopics(ctx, t, false)
@@ -270,11 +263,7 @@ func (n *Node) serveKafka() {
 	})
 	n.metrics.Observe(n.snapshot)
 	for _, l := range n.sockets.kafka {
-		go func() {
-			if err := n.kafka.Serve(l); !errors.Is(err, kafka.ErrServerClosed) {
-				n.faults <- fmt.Errorf("kafka listener %s ended: %w", l.Addr(), err)
-			}
-		}()
+		n.life.serve("kafka", l, func() error { return n.kafka.Serve(l) }, kafka.ErrServerClosed)
 	}
 }
 
@@ -289,9 +278,5 @@ func (n *Node) startHTTP() {
 		Profiling: n.cfg.Bool("http.pprof.enable"), Log: logging.Slog(n.log, slog.LevelWarn),
 	})
 	ln := n.sockets.http
-	go func() {
-		if err := n.http.Serve(ln); err != nil {
-			n.faults <- fmt.Errorf("http listener %s ended: %w", ln.Addr(), err)
-		}
-	}()
+	n.life.serve("http", ln, func() error { return n.http.Serve(ln) }, nil)
 }

@@ -12,15 +12,8 @@ import (
 // FromCreateTopics returns the command that creates topics with these ids.
 func FromCreateTopics(topics []messages.CreateTopic, ids []messages.TopicID) *CreateTopics {
 	w := &CreateTopics{}
-	for i, t := range topics {
-		w.Topics = append(w.Topics, &CreateTopic{
-			Name:              t.Name,
-			Partitions:        t.Partitions,
-			ReplicationFactor: int32(t.ReplicationFactor),
-			Assignment:        fromAssignment(t.Assignment),
-			Configs:           FromConfig(t.Configs),
-			TopicId:           ids[i][:],
-		})
+	for i := range topics {
+		w.Topics = append(w.Topics, fromCreateTopic(&topics[i], ids[i][:]))
 	}
 	return w
 }
@@ -31,16 +24,9 @@ func ToCreateTopics(w *CreateTopics) ([]messages.CreateTopic, []messages.TopicID
 	topics := make([]messages.CreateTopic, len(w.GetTopics()))
 	ids := make([]messages.TopicID, len(topics))
 	for i, wt := range w.GetTopics() {
-		t := messages.CreateTopic{Name: wt.GetName(), Partitions: wt.GetPartitions()}
-		var err error
-		if t.ReplicationFactor, err = toReplicationFactor(wt.GetReplicationFactor()); err != nil {
-			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
-		}
-		if t.Assignment, err = toAssignment(wt.GetAssignment()); err != nil {
-			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
-		}
-		if t.Configs, err = ToConfig(wt.GetConfigs()); err != nil {
-			return nil, nil, fmt.Errorf("topic %q: %w", wt.GetName(), err)
+		t, err := toCreateTopic(wt)
+		if err != nil {
+			return nil, nil, err
 		}
 		if ids[i], err = toTopicID(wt.GetTopicId()); err == nil && ids[i].IsZero() {
 			err = malformed("topic id is zero")

@@ -36,6 +36,9 @@ type Sources struct {
 	Consul, Cluster, NodeID, Rack string
 	// Set are the values of --set, each key=value; of equal keys the last counts.
 	Set []string
+	// Settings are what a program that embeds the node sets, by name. They count as
+	// much as flags.
+	Settings map[string]string
 }
 
 // strength orders sources: a stronger one wins.
@@ -179,6 +182,9 @@ func (l *loader) takeFlags(s Sources) {
 			continue
 		}
 		l.take(entry{name, value, "flag --set", fromFlag})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Settings)) {
+		l.take(entry{name, s.Settings[name], "the program", fromFlag})
 	}
 }
 

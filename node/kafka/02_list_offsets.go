@@ -9,6 +9,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // ListOffsets, key 2, versions 1 to 10: offsets by timestamp, one for each
@@ -32,14 +33,14 @@ import (
 func (s *Server) listOffsets(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ListOffsetsRequest)
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 
 	isolation := data.ReadUncommitted
 	if req.IsolationLevel == int8(data.ReadCommitted) {
 		isolation = data.ReadCommitted
 	}
-	twice := repeated(listedPartitions(req))
+	twice := door.Repeated(listedPartitions(req))
 	image := s.cluster.Image()
 	for i := range req.Topics {
 		rt := &req.Topics[i]

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // Metadata, key 3, versions 0 to 13: brokers, topics, partitions and leaders.
@@ -132,7 +133,7 @@ func missingTopics(image *messages.Image, req *kmsg.MetadataRequest) []string {
 		if t.Topic == nil || t.TopicID != [16]byte{} || image.Topic(*t.Topic) != nil {
 			continue
 		}
-		if name := *t.Topic; checkTopicName(name) == nil && !internalName(name) {
+		if name := *t.Topic; door.CheckTopicName(name) == nil && !internalName(name) {
 			missing = append(missing, name)
 		}
 	}
@@ -212,7 +213,7 @@ func absentTopic(rt *kmsg.MetadataRequestTopic, req *kmsg.MetadataRequest,
 		t.AuthorizedOperations = topicOperations
 	}
 	switch err := failed[*rt.Topic]; {
-	case checkTopicName(*rt.Topic) != nil:
+	case door.CheckTopicName(*rt.Topic) != nil:
 		t.ErrorCode = codeInvalidTopic
 	case err == nil:
 		t.ErrorCode = codeUnknownTopicOrPartition

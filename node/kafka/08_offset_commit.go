@@ -10,6 +10,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // OffsetCommit, key 8, versions 2 to 10: the positions of a group.
@@ -34,7 +35,7 @@ func (s *Server) offsetCommit(ctx context.Context, c *call) kmsg.Response {
 	if len(offsets) == 0 {
 		return resp
 	}
-	done := await(ctx, s.askGroup, req.Group, func(reply func(group.Committed)) coord.Request {
+	done := door.Await(ctx, s.askGroup, req.Group, func(reply func(group.Committed)) coord.Request {
 		return &group.Commit{
 			MemberID:   req.MemberID,
 			InstanceID: orEmpty(req.InstanceID),
@@ -45,7 +46,7 @@ func (s *Server) offsetCommit(ctx context.Context, c *call) kmsg.Response {
 		}
 	})
 	for i := range codes {
-		*codes[i] = offsetCommitErrorCode(errorAt(done.Err, done.Errs, i), req.Version)
+		*codes[i] = offsetCommitErrorCode(door.ErrorAt(done.Err, done.Errs, i), req.Version)
 	}
 	return resp
 }

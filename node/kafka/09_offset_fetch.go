@@ -11,6 +11,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // OffsetFetch, key 9, versions 1 to 10: the committed positions of groups.
@@ -107,7 +108,7 @@ func (s *Server) fetchOffsets(ctx context.Context, req *kmsg.OffsetFetchRequest,
 			asks = append(asks, p)
 		}
 	}
-	answers := gather(ctx, s.askGroup, len(asks),
+	answers := door.Gather(ctx, s.askGroup, len(asks),
 		func(i int, reply func(group.Fetched)) (string, coord.Request) {
 			return asks[i].request.Group, asks[i].ask(req, reply)
 		})

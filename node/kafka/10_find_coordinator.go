@@ -2,12 +2,11 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // FindCoordinator, key 10, versions 0 to 6: the node that coordinates a group
@@ -28,7 +27,7 @@ import (
 func (s *Server) findCoordinator(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.FindCoordinatorRequest)
 	resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	view := s.view(c)
 	if req.Version < 4 {
@@ -62,17 +61,11 @@ func (s *Server) coordinatorOf(ctx context.Context, view *clusterView,
 		return found
 	}
 	kind := coord.Kind(req.CoordinatorType)
-	id, err := s.coordinators.Find(ctx, kind, key)
+	n, err := door.FindCoordinator(ctx, s.cluster, s.coordinators, kind, key)
 	if err == nil {
-		view.image = s.cluster.Image() // the node may have joined while the topic was made
-		n := view.image.Node(id)
-		if n != nil && !n.Fenced {
-			found.NodeID = int32(id)
-			found.Host, found.Port = view.endpoint(n)
-			return found
-		}
-		err = fmt.Errorf("node %d coordinates %s %q and is not alive: %w",
-			id, kind, key, messages.ErrUnavailable)
+		found.NodeID = int32(n.ID)
+		found.Host, found.Port = view.endpoint(n)
+		return found
 	}
 	found.ErrorCode, found.ErrorMessage = coordinatorErrorCode(err), errorMessage(err)
 	return found

@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // JoinGroup, key 11, versions 0 to 9: to be a member of a classic group in its
@@ -30,7 +31,7 @@ func (s *Server) joinGroup(ctx context.Context, c *call) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
 	ctx, cancel := s.parked(ctx)
 	defer cancel()
-	joined := await(ctx, s.askGroup, req.Group,
+	joined := door.Await(ctx, s.askGroup, req.Group,
 		func(reply func(group.Joined)) coord.Request {
 			join := joinOf(req, c)
 			join.Reply = reply
@@ -65,7 +66,7 @@ func joinOf(req *kmsg.JoinGroupRequest, c *call) *group.Join {
 		NewMemberID:        name + "-" + newUUID(),
 		InstanceID:         instance,
 		ClientID:           c.clientID,
-		ClientHost:         c.clientHost(),
+		ClientHost:         door.ClientHost(c.conn.Remote),
 		SessionTimeoutMs:   req.SessionTimeoutMillis,
 		RebalanceTimeoutMs: req.RebalanceTimeoutMillis,
 		ProtocolType:       req.ProtocolType,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // Heartbeat, key 12, versions 0 to 4: a member of a classic group is alive.
@@ -21,7 +22,7 @@ import (
 func (s *Server) heartbeat(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.HeartbeatRequest)
 	resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-	err := await(ctx, s.askGroup, req.Group, func(reply func(error)) coord.Request {
+	err := door.Await(ctx, s.askGroup, req.Group, func(reply func(error)) coord.Request {
 		return &group.Heartbeat{MemberID: req.MemberID, InstanceID: orEmpty(req.InstanceID),
 			Generation: req.Generation, Reply: reply}
 	})

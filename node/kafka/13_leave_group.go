@@ -7,6 +7,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // LeaveGroup, key 13, versions 0 to 5: members of a classic group go.
@@ -28,19 +29,19 @@ func (s *Server) leaveGroup(ctx context.Context, c *call) kmsg.Response {
 				Reason: orEmpty(m.Reason)}
 		}
 	}
-	left := await(ctx, s.askGroup, req.Group, func(reply func(group.Left)) coord.Request {
+	left := door.Await(ctx, s.askGroup, req.Group, func(reply func(group.Left)) coord.Request {
 		return &group.Leave{Members: leaving, Reply: reply}
 	})
 	resp.ErrorCode = coordinatorErrorCode(left.Err)
 	switch {
 	case left.Err != nil:
 	case req.Version < 3:
-		resp.ErrorCode = coordinatorErrorCode(errorAt(left.Err, left.Errs, 0))
+		resp.ErrorCode = coordinatorErrorCode(door.ErrorAt(left.Err, left.Errs, 0))
 	default:
 		for i := range req.Members {
 			m := kmsg.NewLeaveGroupResponseMember()
 			m.MemberID, m.InstanceID = req.Members[i].MemberID, req.Members[i].InstanceID
-			m.ErrorCode = coordinatorErrorCode(errorAt(left.Err, left.Errs, i))
+			m.ErrorCode = coordinatorErrorCode(door.ErrorAt(left.Err, left.Errs, i))
 			resp.Members = append(resp.Members, m)
 		}
 	}

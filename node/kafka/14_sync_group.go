@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // SyncGroup, key 14, versions 0 to 5: a member of a classic group asks for its
@@ -30,7 +31,7 @@ func (s *Server) syncGroup(ctx context.Context, c *call) kmsg.Response {
 	}
 	ctx, cancel := s.parked(ctx)
 	defer cancel()
-	synced := await(ctx, s.askGroup, req.Group,
+	synced := door.Await(ctx, s.askGroup, req.Group,
 		func(reply func(group.Synced)) coord.Request {
 			sync := syncOf(req)
 			sync.Reply = reply

@@ -9,6 +9,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DescribeGroups, key 15, versions 0 to 6: what classic groups are.
@@ -58,7 +59,7 @@ const groupOperations int32 = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 // exist.
 func (s *Server) describe(ctx context.Context, names []string, want group.Type,
 ) []group.Description {
-	found := gather(ctx, s.askGroup, len(names),
+	found := door.Gather(ctx, s.askGroup, len(names),
 		func(i int, reply func(group.Description)) (string, coord.Request) {
 			return names[i], &group.Describe{Reply: reply}
 		})

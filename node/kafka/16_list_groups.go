@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // ListGroups, key 16, versions 0 to 5: the groups that this node coordinates.
@@ -23,7 +24,7 @@ import (
 func (s *Server) listGroups(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ListGroupsRequest)
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	listed, err := s.coordinators.Groups(ctx)
 	resp.ErrorCode = coordinatorErrorCode(err)

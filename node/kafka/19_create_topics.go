@@ -9,11 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
-
-// createTopicsMax bounds the topics of one request. Kafka draws the line at as
-// many partitions; the answer has all settings of every topic.
-const createTopicsMax = 10_000
 
 // CreateTopics, key 19, versions 0 to 7: new topics, each succeeding or failing
 // on its own.
@@ -31,66 +28,41 @@ const createTopicsMax = 10_000
 func (s *Server) createTopics(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.CreateTopicsRequest)
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 
-	names := make([]string, len(req.Topics))
+	asked := make([]door.NewTopic, len(req.Topics))
 	for i := range req.Topics {
-		names[i] = req.Topics[i].Topic
+		asked[i].CreateTopic, asked[i].Err = createTopicOf(&req.Topics[i])
 	}
-	twice := repeated(names)
-	tooMany := len(names) > createTopicsMax
-	var asked []messages.CreateTopic
-	var answers []int // index in resp.Topics of each in asked
-	done := make(map[string]bool, len(names))
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		if done[rt.Topic] {
-			continue
-		}
-		done[rt.Topic] = true
-		t := kmsg.NewCreateTopicsResponseTopic()
-		t.Topic = rt.Topic
-		create, err := createTopicOf(rt)
-		switch {
-		case tooMany:
-			err = fmt.Errorf("%w: %d topics in one request, %d are allowed",
-				messages.ErrPolicyViolation, len(names), createTopicsMax)
-		case twice[rt.Topic]:
-			err = fmt.Errorf("%w: topic %q stands in the request more than once",
-				messages.ErrInvalidRequest, rt.Topic)
-		}
-		if err == nil {
-			asked, answers = append(asked, create), append(answers, len(resp.Topics))
-		}
-		t.ErrorCode, t.ErrorMessage = topicErrorCode(err, req.Version >= 6), errorMessage(err)
-		t.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
-		resp.Topics = append(resp.Topics, t)
-	}
-	if len(asked) == 0 {
-		return resp
-	}
-	results, err := s.cluster.CreateTopics(ctx, asked, req.ValidateOnly)
+	results := door.CreateTopics(ctx, s.cluster, asked, req.ValidateOnly)
 	layers := s.layers(s.cluster.Image())
-	for i, at := range answers {
-		t := &resp.Topics[at]
-		res, err := perTopic(results, err, i)
-		if err != nil {
-			t.ErrorCode, t.ErrorMessage = topicErrorCode(err, req.Version >= 6), errorMessage(err)
+	done := make(map[string]bool, len(results))
+	for i := range results {
+		res := &results[i]
+		if done[res.Name] {
 			continue
 		}
-		t.TopicID = res.ID
-		t.NumPartitions, t.ReplicationFactor = res.Partitions, res.ReplicationFactor
-		if req.Version >= 5 {
-			t.Configs = createdConfigs(layers, res.Configs)
+		done[res.Name] = true
+		t := kmsg.NewCreateTopicsResponseTopic()
+		t.Topic = res.Name
+		t.ErrorCode, t.ErrorMessage = topicErrorCode(res.Err, req.Version >= 6), errorMessage(res.Err)
+		t.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
+		if res.Err == nil {
+			t.TopicID = res.ID
+			t.NumPartitions, t.ReplicationFactor = res.Partitions, res.ReplicationFactor
+			if req.Version >= 5 {
+				t.Configs = createdConfigs(layers, res.Configs)
+			}
 		}
+		resp.Topics = append(resp.Topics, t)
 	}
 	return resp
 }
 
 // createdConfigs shows all settings in force for a new topic with those
 // overrides.
-func createdConfigs(layers *brokerLayers,
+func createdConfigs(layers *door.Layers,
 	overrides messages.Config,
 ) []kmsg.CreateTopicsResponseTopicConfig {
 	var all []kmsg.CreateTopicsResponseTopicConfig
@@ -110,9 +82,6 @@ func createTopicOf(rt *kmsg.CreateTopicsRequestTopic) (messages.CreateTopic, err
 		Name:              rt.Topic,
 		Partitions:        rt.NumPartitions,
 		ReplicationFactor: rt.ReplicationFactor,
-	}
-	if err := checkTopicName(rt.Topic); err != nil {
-		return create, err
 	}
 	if len(rt.ReplicaAssignment) > 0 {
 		if rt.NumPartitions != -1 || rt.ReplicationFactor != -1 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DeleteRecords, key 21, versions 0 to 2: drop the records of a partition below
@@ -22,7 +23,7 @@ import (
 func (s *Server) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DeleteRecordsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 	image := s.cluster.Image()
 	layers := s.layers(image)
@@ -47,7 +48,7 @@ func (s *Server) deleteRecords(ctx context.Context, c *call) kmsg.Response {
 	return resp
 }
 
-func checkDeletable(image *messages.Image, layers *brokerLayers, name string) error {
+func checkDeletable(image *messages.Image, layers *door.Layers, name string) error {
 	if internalName(name) {
 		return fmt.Errorf("topic %q is internal: %w", name, messages.ErrInvalidTopic)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // InitProducerId, key 22, versions 0 to 5: a producer id for an idempotent or a
@@ -34,7 +35,7 @@ func (s *Server) initProducerID(ctx context.Context, c *call) kmsg.Response {
 		return resp
 	}
 	if req.TransactionalID != nil {
-		got := await(ctx, s.askTxn, *req.TransactionalID,
+		got := door.Await(ctx, s.askTxn, *req.TransactionalID,
 			func(reply func(txn.Initialized)) coord.Request {
 				return &txn.Init{
 					TimeoutMs: req.TransactionTimeoutMillis,
@@ -49,7 +50,7 @@ func (s *Server) initProducerID(ctx context.Context, c *call) kmsg.Response {
 		}
 		return resp
 	}
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	id, err := s.cluster.NewProducerID(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // AddPartitionsToTxn, key 24, versions 0 to 5: a transaction is going to write to
@@ -38,7 +39,7 @@ func (s *Server) addPartitionsToTxn(ctx context.Context, c *call) kmsg.Response 
 			asks = append(asks, plans[i])
 		}
 	}
-	answers := gather(ctx, s.askTxn, len(asks),
+	answers := door.Gather(ctx, s.askTxn, len(asks),
 		func(i int, reply func(txn.Added)) (string, coord.Request) {
 			rt := asks[i].request
 			return rt.TransactionalID, &txn.Add{
@@ -52,7 +53,7 @@ func (s *Server) addPartitionsToTxn(ctx context.Context, c *call) kmsg.Response 
 	for i, p := range asks {
 		for j := range p.codes {
 			*p.codes[j] = txnErrors{fenced: 2, abortable: 5}.code(
-				errorAt(answers[i].Err, answers[i].Errs, j), req.Version)
+				door.ErrorAt(answers[i].Err, answers[i].Errs, j), req.Version)
 		}
 	}
 	for _, p := range plans {

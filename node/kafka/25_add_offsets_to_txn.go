@@ -2,14 +2,13 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
-	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // AddOffsetsToTxn, key 25, versions 0 to 4: a transaction is going to commit
@@ -22,11 +21,11 @@ import (
 func (s *Server) addOffsetsToTxn(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.AddOffsetsToTxnRequest)
 	resp := req.ResponseKind().(*kmsg.AddOffsetsToTxnResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
-	tp, err := s.offsetsPartition(ctx, req.Group)
+	tp, err := door.OffsetsPartition(ctx, s.coordinators, req.Group)
 	if err == nil {
-		added := await(ctx, s.askTxn, req.TransactionalID,
+		added := door.Await(ctx, s.askTxn, req.TransactionalID,
 			func(reply func(txn.Added)) coord.Request {
 				return &txn.Add{
 					Producer:   messages.ProducerID(req.ProducerID),
@@ -35,24 +34,8 @@ func (s *Server) addOffsetsToTxn(ctx context.Context, c *call) kmsg.Response {
 					Reply:      reply,
 				}
 			})
-		err = errorAt(added.Err, added.Errs, 0)
+		err = door.ErrorAt(added.Err, added.Errs, 0)
 	}
 	resp.ErrorCode = txnErrors{fenced: 2, abortable: 4}.code(err, req.Version)
 	return resp
-}
-
-// offsetsPartition is the partition of the internal topic that keeps a group's
-// offsets. The topic is made if there is none.
-func (s *Server) offsetsPartition(ctx context.Context, id string,
-) (messages.TopicPartition, error) {
-	if id == "" {
-		return messages.TopicPartition{}, fmt.Errorf("%w: it is empty", group.ErrInvalidGroupID)
-	}
-	if tp, err := s.coordinators.Partition(coord.Group, id); err == nil {
-		return tp, nil
-	}
-	if _, err := s.coordinators.Find(ctx, coord.Group, id); err != nil {
-		return messages.TopicPartition{}, err
-	}
-	return s.coordinators.Partition(coord.Group, id)
 }

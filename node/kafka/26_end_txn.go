@@ -8,6 +8,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // EndTxn, key 26, versions 0 to 5: a transaction is committed or aborted (KIP-98).
@@ -24,7 +25,7 @@ import (
 func (s *Server) endTxn(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.EndTxnRequest)
 	resp := req.ResponseKind().(*kmsg.EndTxnResponse)
-	ended := await(ctx, s.askTxn, req.TransactionalID, func(reply func(txn.Ended)) coord.Request {
+	ended := door.Await(ctx, s.askTxn, req.TransactionalID, func(reply func(txn.Ended)) coord.Request {
 		return &txn.End{
 			Producer: messages.ProducerID(req.ProducerID),
 			Epoch:    messages.ProducerEpoch(req.ProducerEpoch),

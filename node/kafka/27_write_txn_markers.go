@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // WriteTxnMarkers, key 27, versions 0 and 1: transactions end in partitions that
@@ -22,7 +23,7 @@ import (
 func (s *Server) writeTxnMarkers(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.WriteTxnMarkersRequest)
 	resp := req.ResponseKind().(*kmsg.WriteTxnMarkersResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	image := s.cluster.Image()
 	for i := range req.Markers {

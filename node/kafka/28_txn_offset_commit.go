@@ -8,7 +8,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
-	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // TxnOffsetCommit, key 28, versions 0 to 5: positions of a group that count once
@@ -39,7 +39,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, c *call) kmsg.Response {
 		}
 		return resp
 	}
-	done := await(ctx, s.askGroup, req.Group, func(reply func(group.Committed)) coord.Request {
+	done := door.Await(ctx, s.askGroup, req.Group, func(reply func(group.Committed)) coord.Request {
 		return &group.TxnCommit{
 			TransactionalID: req.TransactionalID,
 			Producer:        messages.ProducerID(req.ProducerID),
@@ -52,7 +52,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, c *call) kmsg.Response {
 		}
 	})
 	for i := range codes {
-		*codes[i] = txnCommitErrorCode(errorAt(done.Err, done.Errs, i), req.Version)
+		*codes[i] = txnCommitErrorCode(door.ErrorAt(done.Err, done.Errs, i), req.Version)
 	}
 	return resp
 }
@@ -61,23 +61,16 @@ func (s *Server) txnOffsetCommit(ctx context.Context, c *call) kmsg.Response {
 // transaction's coordinator cannot be asked is no reason to look for the group's,
 // so the client is told to ask again here.
 func (s *Server) joinTxn(ctx context.Context, req *kmsg.TxnOffsetCommitRequest) int16 {
-	switch {
-	case req.TransactionalID == "":
+	if req.TransactionalID == "" {
 		return codeInvalidRequest
-	case req.Version < 5:
+	}
+	if req.Version < 5 {
 		return codeNone
 	}
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
-	tp, err := s.offsetsPartition(ctx, req.Group)
-	if err == nil {
-		added := s.coordinators.AddToTxn(ctx, req.TransactionalID, txn.Add{
-			Producer:   messages.ProducerID(req.ProducerID),
-			Epoch:      messages.ProducerEpoch(req.ProducerEpoch),
-			Partitions: []messages.TopicPartition{tp},
-		})
-		err = errorAt(added.Err, added.Errs, 0)
-	}
+	err := door.GroupJoinsTxn(ctx, s.coordinators, req.Group, req.TransactionalID,
+		messages.ProducerID(req.ProducerID), messages.ProducerEpoch(req.ProducerEpoch))
 	switch code := txnCommitErrorCode(err, req.Version); code {
 	case codeNotCoordinator, codeCoordinatorNotAvailable:
 		return codeCoordinatorLoadInProgress

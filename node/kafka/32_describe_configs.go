@@ -3,11 +3,11 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DescribeConfigs, key 32, versions 1 to 4: every setting of topics and of this
@@ -72,12 +72,12 @@ func wantedConfigs(names []string) func(string) bool {
 	return func(name string) bool { return wanted[name] }
 }
 
-func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
+func (s *Server) describeResource(image *messages.Image, layers *door.Layers,
 	resource messages.ConfigResource,
 ) ([]configEntry, error) {
 	switch name := resource.Name; resource.Type {
 	case messages.ConfigTopic:
-		if err := checkTopicName(name); err != nil {
+		if err := door.CheckTopicName(name); err != nil {
 			return nil, err
 		}
 		topic := image.Topic(name)
@@ -89,7 +89,7 @@ func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
 		if name == "" {
 			return changedConfigs(image, messages.NoNode), nil
 		}
-		id, err := brokerID(name)
+		id, err := door.BrokerID(name)
 		if err != nil {
 			return nil, err
 		}
@@ -106,24 +106,7 @@ func (s *Server) describeResource(image *messages.Image, layers *brokerLayers,
 		}
 		return groupConfigs(layers), nil
 	}
-	return nil, unconfigurable(resource.Type)
-}
-
-// brokerID reads a broker's name in the config APIs, its id in digits.
-func brokerID(name string) (messages.NodeID, error) {
-	id, err := strconv.ParseInt(name, 10, 32)
-	if err != nil || id < 0 {
-		return messages.NoNode, fmt.Errorf("%w: a broker is named by its id, not %q",
-			messages.ErrInvalidRequest, name)
-	}
-	return messages.NodeID(id), nil
-}
-
-func unconfigurable(t messages.ConfigResourceType) error {
-	return fmt.Errorf("%w: resources of type %d (%s) have no settings; topics (%d) and brokers "+
-		"(%d) do",
-		messages.ErrInvalidRequest, t, kmsg.ConfigResourceType(t),
-		messages.ConfigTopic, messages.ConfigBroker)
+	return nil, door.Unconfigurable(resource.Type)
 }
 
 func describedConfig(e *configEntry,

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // AlterConfigs, key 33, versions 0 to 2: replace all settings of a topic or a
@@ -18,18 +19,17 @@ import (
 func (s *Server) alterConfigs(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.AlterConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
-	changes := make([]resourceChange, len(req.Resources))
+	changes := make([]door.Change, len(req.Resources))
 	for i := range req.Resources {
-		rr := &req.Resources[i]
-		ch := resourceChange{kind: rr.ResourceType, name: rr.ResourceName, replace: true}
+		rr, ch := &req.Resources[i], &changes[i]
+		ch.Resource, ch.Replace = resourceOf(rr.ResourceType, rr.ResourceName), true
 		for j := range rr.Configs {
-			ch.add(rr.Configs[j].Name, messages.ConfigSet, rr.Configs[j].Value)
+			addChange(ch, rr.Configs[j].Name, messages.ConfigSet, rr.Configs[j].Value)
 		}
-		changes[i] = ch
 	}
 	for i, err := range s.alterAll(ctx, changes, req.ValidateOnly) {
 		r := kmsg.NewAlterConfigsResponseResource()
-		r.ResourceType, r.ResourceName = changes[i].kind, changes[i].name
+		r.ResourceType, r.ResourceName = req.Resources[i].ResourceType, req.Resources[i].ResourceName
 		r.ErrorCode, r.ErrorMessage = controllerErrorCode(err), errorMessage(err)
 		resp.Resources = append(resp.Resources, r)
 	}

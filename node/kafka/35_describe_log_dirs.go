@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DescribeLogDirs, key 35, versions 1 to 4: this node's data directories and
@@ -22,7 +23,7 @@ import (
 func (s *Server) describeLogDirs(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeLogDirsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeLogDirsResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	dirs, err := s.cluster.LogDirs(ctx)
 	if err != nil {

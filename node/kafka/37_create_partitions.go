@@ -2,11 +2,11 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // CreatePartitions, key 37, versions 0 to 3: more partitions for topics
@@ -20,43 +20,24 @@ import (
 func (s *Server) createPartitions(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.CreatePartitionsRequest)
 	resp := req.ResponseKind().(*kmsg.CreatePartitionsResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 
-	names := make([]string, len(req.Topics))
+	asked := make([]messages.CreatePartitions, len(req.Topics))
 	for i := range req.Topics {
-		names[i] = req.Topics[i].Topic
+		asked[i] = createPartitionsOf(&req.Topics[i])
 	}
-	twice := repeated(names)
-	var asked []messages.CreatePartitions
-	var answers []int // index in resp.Topics of each in asked
-	done := make(map[string]bool, len(names))
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		if done[rt.Topic] {
+	done := make(map[string]bool, len(asked))
+	for _, res := range door.CreatePartitions(ctx, s.cluster, asked, req.ValidateOnly) {
+		if done[res.Name] {
 			continue
 		}
-		done[rt.Topic] = true
+		done[res.Name] = true
 		t := kmsg.NewCreatePartitionsResponseTopic()
-		t.Topic = rt.Topic
-		if twice[rt.Topic] {
-			err := fmt.Errorf("%w: topic %q stands in the request more than once",
-				messages.ErrInvalidRequest, rt.Topic)
-			t.ErrorCode, t.ErrorMessage = errorCode(err), errorMessage(err)
-		} else {
-			asked = append(asked, createPartitionsOf(rt))
-			answers = append(answers, len(resp.Topics))
-		}
+		t.Topic = res.Name
+		t.ErrorCode = topicErrorCode(res.Err, req.Version >= 3)
+		t.ErrorMessage = errorMessage(res.Err)
 		resp.Topics = append(resp.Topics, t)
-	}
-	if len(asked) == 0 {
-		return resp
-	}
-	results, err := s.cluster.CreatePartitions(ctx, asked, req.ValidateOnly)
-	for i, at := range answers {
-		_, err := perTopic(results, err, i)
-		resp.Topics[at].ErrorCode = topicErrorCode(err, req.Version >= 3)
-		resp.Topics[at].ErrorMessage = errorMessage(err)
 	}
 	return resp
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DeleteGroups, key 42, versions 0 to 2: groups without members are forgotten
@@ -18,7 +19,7 @@ func (s *Server) deleteGroups(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DeleteGroupsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteGroupsResponse)
 	names := once(req.Groups)
-	errs := gather(ctx, s.askGroup, len(names),
+	errs := door.Gather(ctx, s.askGroup, len(names),
 		func(i int, reply func(error)) (string, coord.Request) {
 			return names[i], &group.Delete{Reply: reply}
 		})

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // ElectLeaders, key 43, versions 0 to 2: elect the leaders of partitions anew
@@ -21,7 +22,7 @@ import (
 func (s *Server) electLeaders(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ElectLeadersRequest)
 	resp := req.ResponseKind().(*kmsg.ElectLeadersResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 
 	kind := messages.ElectPreferred
@@ -40,7 +41,7 @@ func (s *Server) electLeaders(ctx context.Context, c *call) kmsg.Response {
 		resp.ErrorCode = controllerErrorCode(err)
 	}
 	for i, at := range e.answers {
-		e.outcomes[at].err = perItem(errs, err, i)
+		e.outcomes[at].err = door.PerItem(errs, err, i)
 	}
 	resp.Topics = e.response(err)
 	return resp

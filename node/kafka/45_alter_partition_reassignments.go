@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // AlterPartitionReassignments, key 45, versions 0 and 1: other replicas for
@@ -20,7 +21,7 @@ import (
 func (s *Server) alterPartitionReassignments(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.AlterPartitionAssignmentsRequest)
 	resp := req.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
-	ctx, cancel := waitFor(ctx, req.TimeoutMillis)
+	ctx, cancel := door.WaitFor(ctx, req.TimeoutMillis)
 	defer cancel()
 
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
@@ -53,7 +54,7 @@ func (s *Server) alterPartitionReassignments(ctx context.Context, c *call) kmsg.
 		resp.ErrorCode, resp.ErrorMessage = controllerErrorCode(err), errorMessage(err)
 	}
 	for i, at := range answers {
-		err := perItem(errs, err, i)
+		err := door.PerItem(errs, err, i)
 		p := &resp.Topics[at[0]].Partitions[at[1]]
 		p.ErrorCode, p.ErrorMessage = controllerErrorCode(err), errorMessage(err)
 	}

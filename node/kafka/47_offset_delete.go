@@ -8,6 +8,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // OffsetDelete, key 47, version 0: a group's positions in some partitions are
@@ -42,7 +43,7 @@ func (s *Server) offsetDelete(ctx context.Context, c *call) kmsg.Response {
 	if len(partitions) == 0 {
 		return resp
 	}
-	done := await(ctx, s.askGroup, req.Group,
+	done := door.Await(ctx, s.askGroup, req.Group,
 		func(reply func(group.Committed)) coord.Request {
 			return &group.DeleteOffsets{Partitions: partitions, Reply: reply}
 		})
@@ -51,7 +52,7 @@ func (s *Server) offsetDelete(ctx context.Context, c *call) kmsg.Response {
 		return resp
 	}
 	for i := range codes {
-		*codes[i] = coordinatorErrorCode(errorAt(nil, done.Errs, i))
+		*codes[i] = coordinatorErrorCode(door.ErrorAt(nil, done.Errs, i))
 	}
 	return resp
 }

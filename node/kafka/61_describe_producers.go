@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DescribeProducers, key 61, version 0: what the leader of a partition knows of
@@ -15,7 +16,7 @@ import (
 func (s *Server) describeProducers(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.DescribeProducersRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeProducersResponse)
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	image := s.cluster.Image()
 	seen := map[messages.TopicPartition]bool{}

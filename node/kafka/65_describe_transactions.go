@@ -11,6 +11,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // DescribeTransactions, key 65, version 0: what transactional ids are at
@@ -22,7 +23,7 @@ func (s *Server) describeTransactions(ctx context.Context, c *call) kmsg.Respons
 	req := c.req.(*kmsg.DescribeTransactionsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
 	ids := once(req.TransactionalIDs)
-	found := gather(ctx, s.askTxn, len(ids),
+	found := door.Gather(ctx, s.askTxn, len(ids),
 		func(i int, reply func(txn.Description)) (string, coord.Request) {
 			return ids[i], &txn.Describe{Reply: reply}
 		})

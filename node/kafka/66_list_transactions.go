@@ -12,6 +12,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // ListTransactions, key 66, versions 0 to 2: the transactional ids that this node
@@ -36,7 +37,7 @@ func (s *Server) listTransactions(ctx context.Context, c *call) kmsg.Response {
 			resp.UnknownStateFilters = append(resp.UnknownStateFilters, name)
 		}
 	}
-	ctx, cancel := waitFor(ctx, 0)
+	ctx, cancel := door.WaitFor(ctx, 0)
 	defer cancel()
 	listed, err := s.coordinators.Txns(ctx)
 	resp.ErrorCode = coordinatorErrorCode(err)

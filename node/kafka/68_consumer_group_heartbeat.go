@@ -10,6 +10,7 @@ import (
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // ConsumerGroupHeartbeat, key 68, versions 0 and 1: all that a member of a
@@ -23,13 +24,17 @@ import (
 func (s *Server) consumerGroupHeartbeat(ctx context.Context, c *call) kmsg.Response {
 	req := c.req.(*kmsg.ConsumerGroupHeartbeatRequest)
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
-	if text := heartbeatFault(req); text != "" {
+	beat := consumerHeartbeatOf(req, c, s.cluster.Image())
+	text := door.HeartbeatFault(req.Group, &beat, req.Version >= 1)
+	if req.InstanceID != nil && *req.InstanceID == "" {
+		text = "the instance id is empty; leave it out for a dynamic member"
+	}
+	if text != "" {
 		resp.ErrorCode = codeInvalidRequest
 		resp.ErrorMessage = errorMessage(fmt.Errorf("%w: %s", messages.ErrInvalidRequest, text))
 		return resp
 	}
-	beat := consumerHeartbeatOf(req, c, s.cluster.Image())
-	got := await(ctx, s.askGroup, req.Group,
+	got := door.Await(ctx, s.askGroup, req.Group,
 		func(reply func(group.ConsumerHeartbeated)) coord.Request {
 			b := beat
 			b.Reply = reply
@@ -53,35 +58,6 @@ func (s *Server) consumerGroupHeartbeat(ctx context.Context, c *call) kmsg.Respo
 	return resp
 }
 
-// heartbeatFault says what cannot be in a heartbeat, "" if nothing.
-func heartbeatFault(req *kmsg.ConsumerGroupHeartbeatRequest) string {
-	empty := func(p *string) bool { return p != nil && *p == "" }
-	joins := req.MemberEpoch == group.EpochJoin
-	switch {
-	case req.Group == "":
-		return "the group id is empty"
-	case empty(req.InstanceID):
-		return "the instance id is empty; leave it out for a dynamic member"
-	case empty(req.RackID):
-		return "the rack id is empty; leave it out if there is none"
-	case req.MemberID == "" && (!joins || req.Version >= 1):
-		return "the member id is empty"
-	case req.MemberEpoch < group.EpochLeaveStatic:
-		return "there is no such member epoch"
-	case req.MemberEpoch == group.EpochLeaveStatic && req.InstanceID == nil:
-		return "only static members leave to come back"
-	case !joins:
-		return ""
-	case req.RebalanceTimeoutMillis < 0:
-		return "a member that joins must have a rebalance timeout"
-	case req.Topics == nil || len(req.Topics) > 0:
-		return "a member that joins owns no partitions, and says so with an empty list"
-	case req.SubscribedTopicNames == nil && req.SubscribedTopicRegex == nil:
-		return "a member that joins must say what it reads, if only an empty list of topics"
-	}
-	return ""
-}
-
 func consumerHeartbeatOf(req *kmsg.ConsumerGroupHeartbeatRequest, c *call, image *messages.Image,
 ) group.ConsumerHeartbeat {
 	beat := group.ConsumerHeartbeat{
@@ -90,7 +66,7 @@ func consumerHeartbeatOf(req *kmsg.ConsumerGroupHeartbeatRequest, c *call, image
 		MemberEpoch:        req.MemberEpoch,
 		InstanceID:         orEmpty(req.InstanceID),
 		ClientID:           c.clientID,
-		ClientHost:         c.clientHost(),
+		ClientHost:         door.ClientHost(c.conn.Remote),
 		Rack:               req.RackID,
 		RebalanceTimeoutMs: req.RebalanceTimeoutMillis,
 		Topics:             req.SubscribedTopicNames,

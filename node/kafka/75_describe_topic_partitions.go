@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // describePartitionsMax bounds the partitions of one answer, as Kafka's
@@ -96,7 +97,7 @@ func describeTopic(v *clusterView, name string, first, room int,
 	topic := v.image.Topic(name)
 	if topic == nil {
 		t.ErrorCode = codeUnknownTopicOrPartition
-		if checkTopicName(name) != nil {
+		if door.CheckTopicName(name) != nil {
 			t.ErrorCode = codeInvalidTopic
 		}
 		return t, 0

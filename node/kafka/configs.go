@@ -6,6 +6,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/configs"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // configEntry is one setting in force, as the config APIs show it.
@@ -33,108 +34,36 @@ func (e *configEntry) documentation() string {
 	return e.def.Doc + " It has no effect here: " + e.def.NoEffect
 }
 
-// layer is one place that sets a node setting.
-type layer struct {
-	value  string
-	origin configs.Origin
-}
-
-// brokerLayers knows all places a node setting may come from.
-type brokerLayers struct {
-	node, cluster messages.Config    // set at run time
-	static        map[string]Setting // of the node's own configuration
-}
-
-func (s *Server) layers(image *messages.Image) *brokerLayers {
-	l := &brokerLayers{
-		node:    image.NodeConfigs[s.cluster.Self()],
-		cluster: image.NodeConfigs[messages.NoNode],
-		static:  map[string]Setting{},
-	}
-	for _, set := range s.settings.Broker() {
-		l.static[set.Name] = set
-	}
-	return l
-}
-
-// of returns the places that set name, the one in force first.
-func (l *brokerLayers) of(name string) []layer {
-	var all []layer
-	if v, ok := l.node[name]; ok {
-		all = append(all, layer{v, configs.OriginBroker})
-	}
-	if v, ok := l.cluster[name]; ok {
-		all = append(all, layer{v, configs.OriginClusterBrokers})
-	}
-	set, known := l.static[name]
-	if known && set.Static {
-		all = append(all, layer{set.Value, configs.OriginStatic})
-	}
-	switch d, ok := configs.Broker(name); {
-	case known && set.Default != "":
-		all = append(all, layer{set.Default, configs.OriginDefault})
-	case ok && !d.Optional:
-		all = append(all, layer{d.Default, configs.OriginDefault})
-	}
-	return all
-}
-
-// lookup is a configs.Lookup: the place in force.
-func (l *brokerLayers) lookup(name string) (string, configs.Origin) {
-	if all := l.of(name); len(all) > 0 {
-		return all[0].value, all[0].origin
-	}
-	return "", configs.OriginDefault
-}
-
-// spread lists every place of every node setting among the synonyms, where the
-// table names only the place in force.
-func (l *brokerLayers) spread(synonyms []configs.Synonym) []configs.Synonym {
-	var all []configs.Synonym
-	var last string
-	for _, syn := range synonyms {
-		places := l.of(syn.Name)
-		if syn.Origin == configs.OriginTopic || len(places) == 0 {
-			all = append(all, syn)
-			continue
-		}
-		if syn.Name == last {
-			continue
-		}
-		last = syn.Name
-		for _, p := range places {
-			all = append(all, configs.Synonym{Name: syn.Name, Value: p.value, Origin: p.origin})
-		}
-	}
-	return all
+func (s *Server) layers(image *messages.Image) *door.Layers {
+	return door.LayersOf(image, s.cluster.Self(), s.settings)
 }
 
 // topicConfigs returns all settings in force for a topic with those overrides,
 // sorted by name.
-func topicConfigs(l *brokerLayers, overrides messages.Config) []configEntry {
+func topicConfigs(l *door.Layers, overrides messages.Config) []configEntry {
 	defs := configs.Topics()
 	entries := make([]configEntry, 0, len(defs))
 	for _, d := range defs {
-		v, _ := configs.Effective(d.Name, overrides, l.lookup)
-		v.Synonyms = l.spread(v.Synonyms)
+		v, _ := configs.Effective(d.Name, overrides, l.Lookup)
+		v.Synonyms = l.Spread(v.Synonyms)
 		entries = append(entries, configEntry{def: d, value: v})
 	}
 	return entries
 }
 
 // topicValue returns one setting in force for a topic.
-func topicValue(l *brokerLayers, topic *messages.Topic, name string) string {
-	v, _ := configs.Effective(name, topic.Configs, l.lookup)
+func topicValue(l *door.Layers, topic *messages.Topic, name string) string {
+	v, _ := configs.Effective(name, topic.Configs, l.Lookup)
 	return v.Value
 }
 
 // brokerConfigs returns all settings in force on this node, sorted by name.
-func brokerConfigs(l *brokerLayers) []configEntry {
+func brokerConfigs(l *door.Layers) []configEntry {
 	defs := configs.Brokers()
 	entries := make([]configEntry, 0, len(defs))
 	for _, d := range defs {
-		v, _ := configs.EffectiveBroker(d.Name, l.lookup)
-		v.Synonyms = l.spread(v.Synonyms)
+		v, _ := configs.EffectiveBroker(d.Name, l.Lookup)
+		v.Synonyms = l.Spread(v.Synonyms)
 		entries = append(entries, configEntry{def: d, value: v, readOnly: d.ReadOnly()})
 	}
 	return entries
@@ -142,14 +71,14 @@ func brokerConfigs(l *brokerLayers) []configEntry {
 
 // groupConfigs returns the settings in force for a consumer group, sorted by name:
 // those of the node, under the names that Kafka has for one group.
-func groupConfigs(l *brokerLayers) []configEntry {
+func groupConfigs(l *door.Layers) []configEntry {
 	var entries []configEntry
 	for _, name := range []string{
 		"consumer.heartbeat.interval.ms", "consumer.session.timeout.ms",
 	} {
 		d, _ := configs.Broker("group." + name)
-		v, _ := configs.EffectiveBroker(d.Name, l.lookup)
-		v.Synonyms = l.spread(v.Synonyms)
+		v, _ := configs.EffectiveBroker(d.Name, l.Lookup)
+		v.Synonyms = l.Spread(v.Synonyms)
 		of := *d
 		of.Name = name
 		entries = append(entries, configEntry{def: &of, value: v, readOnly: true})

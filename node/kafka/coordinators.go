@@ -4,90 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/coord"
-	"github.com/troupelog/troupe/messages/group"
+	"github.com/troupelog/troupe/node/door"
 )
 
-// gatherMax bounds the questions of one request that are with coordinators at
-// the same time.
-const gatherMax = 64
-
-// gather asks n questions and returns the answers in their order. build makes
-// question i, whose answer goes to reply; it may be called again for a question
-// whose answer was not waited for, so it makes a new one each time. When ctx ends
-// first, what is not answered yet is refused with messages.ErrUnavailable.
-func gather[A any](ctx context.Context, ask func(key string, r coord.Request), n int,
-	build func(i int, reply func(A)) (key string, r coord.Request),
-) []A {
-	type answer struct {
-		i int
-		a A
-	}
-	answers := make([]A, n)
-	missing := make(map[int]struct{}, min(n, gatherMax))
-	// There is room for every question under way, so no reply blocks, not even one
-	// that comes when nobody waits any more.
-	came := make(chan answer, min(n, gatherMax))
-	for next := 0; next < n || len(missing) > 0; {
-		if next < n && len(missing) < gatherMax {
-			i := next
-			missing[i] = struct{}{}
-			ask(build(i, func(a A) { came <- answer{i, a} }))
-			next++
-			continue
-		}
-		select {
-		case got := <-came:
-			answers[got.i] = got.a
-			delete(missing, got.i)
-		case <-ctx.Done():
-			err := fmt.Errorf("%w: %w", messages.ErrUnavailable, context.Cause(ctx))
-			refuse := func(i int) {
-				_, r := build(i, func(a A) { answers[i] = a })
-				r.Refuse(err)
-			}
-			for i := range missing {
-				refuse(i)
-			}
-			for i := next; i < n; i++ {
-				refuse(i)
-			}
-			return answers
-		}
-	}
-	return answers
-}
-
-// await is gather for one question.
-func await[A any](ctx context.Context, ask func(key string, r coord.Request), key string,
-	build func(reply func(A)) coord.Request,
-) A {
-	return gather(ctx, ask, 1, func(_ int, reply func(A)) (string, coord.Request) {
-		return key, build(reply)
-	})[0]
-}
-
-// askGroup hands a request to a group. One without an id does not exist, although
-// Kafka once let consumers commit offsets under it.
-func (s *Server) askGroup(id string, r coord.Request) {
-	if id == "" {
-		r.Refuse(fmt.Errorf("%w: it is empty", group.ErrInvalidGroupID))
-		return
-	}
-	s.coordinators.Group(id, r)
-}
+// askGroup hands a request to a group.
+func (s *Server) askGroup(id string, r coord.Request) { door.AskGroup(s.coordinators, id, r) }
 
 // askTxn hands a request to a transactional id.
-func (s *Server) askTxn(id string, r coord.Request) {
-	if id == "" {
-		r.Refuse(fmt.Errorf("%w: the transactional id is empty", messages.ErrInvalidRequest))
-		return
-	}
-	s.coordinators.Txn(id, r)
-}
+func (s *Server) askTxn(id string, r coord.Request) { door.AskTxn(s.coordinators, id, r) }
 
 // parked returns a context for what may wait for minutes: it ends with ctx, and
 // when the node begins to stop.
@@ -138,18 +65,6 @@ func (e txnErrors) code(err error, version int16) int16 {
 	}
 }
 
-// errorAt is the error of item i of a request that is answered by one error for
-// all or by one for each.
-func errorAt(all error, each []error, i int) error {
-	switch {
-	case all != nil || each == nil:
-		return all
-	case i >= len(each):
-		return fmt.Errorf("coordinator answered only %d items", len(each))
-	}
-	return each[i]
-}
-
 // orEmpty is the text behind p, "" for null.
 func orEmpty(p *string) string {
 	if p == nil {
@@ -164,15 +79,6 @@ func orNull(s string) *string {
 		return nil
 	}
 	return &s
-}
-
-// clientHost is where the client is, as Kafka shows it.
-func (c *call) clientHost() string {
-	host, _, err := net.SplitHostPort(c.conn.Remote)
-	if err != nil {
-		host = c.conn.Remote
-	}
-	return "/" + host
 }
 
 // newUUID returns a random UUID (RFC 9562, version 4).

@@ -13,6 +13,7 @@ import (
 	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
+	"github.com/troupelog/troupe/node/door"
 )
 
 // fakeCoordinators keeps groups of one member and transactions in memory, and
@@ -142,7 +143,7 @@ func (c *fakeCoordinators) scripted(key string, r coord.Request) bool {
 
 // AddToTxn implements Coordinators.
 func (c *fakeCoordinators) AddToTxn(ctx context.Context, id string, a txn.Add) txn.Added {
-	return await(ctx, c.Txn, id, func(reply func(txn.Added)) coord.Request {
+	return door.Await(ctx, c.Txn, id, func(reply func(txn.Added)) coord.Request {
 		a := a
 		a.Reply = reply
 		return &a

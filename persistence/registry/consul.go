@@ -284,6 +284,7 @@ func (c *Consul) Close() error {
 			}
 		}
 		c.owned.Wait()
+		c.cfg.API.HttpClient.CloseIdleConnections() // they have goroutines; NewClient set it
 	})
 	return nil
 }
