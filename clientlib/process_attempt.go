@@ -234,8 +234,11 @@ func positionsBehind(records []*Record) []*wire.ClientPosition {
 // aboutRecords says whether a transaction failed because of what was sent in it.
 func aboutRecords(err error) bool {
 	var offsets *offsetsError
-	return !errors.As(err, &offsets) && (errors.Is(err, ErrInvalidRecord) || errors.Is(err, ErrTooLarge) ||
-		errors.Is(err, ErrInvalidTopic) || errors.Is(err, ErrUnknownTopic))
+	if errors.As(err, &offsets) {
+		return false
+	}
+	return errors.Is(err, ErrInvalidRecord) || errors.Is(err, ErrTooLarge) ||
+		errors.Is(err, ErrInvalidTopic) || errors.Is(err, ErrUnknownTopic)
 }
 
 // unrecoverable says whether no other transaction of the producer can succeed.

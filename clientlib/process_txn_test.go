@@ -197,7 +197,7 @@ func TestWhatKeepsFailingIsADeadLetterInATransactionOfItsOwn(t *testing.T) {
 						}
 						return test.err
 					})
-				time.Sleep(time.Minute)
+				letPass(time.Minute)
 				synctest.Wait()
 				if err := x.stop(); err != nil || m.all() != test.did || fmt.Sprint(got) != test.calls {
 					t.Errorf("it ended with %v, transactions: %s; calls %v", err, m.all(), got)
@@ -239,7 +239,7 @@ func TestATransactionThatFailsIsMadeAgainAndTheRecordsAreNotToBlame(t *testing.T
 				s := newFedSource(orders(0, 0, "a"))
 				x := startTxns(t, s, ConsumerConfig{Retry: Retry{Attempts: 1}}, m,
 					func(context.Context, *Transaction, []*Record) error { return nil })
-				time.Sleep(time.Hour)
+				letPass(time.Hour)
 				synctest.Wait()
 				did := m.all()
 				if err := x.stop(); err != nil || !strings.HasSuffix(did, "commit 0:1") ||
@@ -281,7 +281,7 @@ func TestAHandlerThatPassesOnTheFailureOfItsTransactionDidNotFail(t *testing.T) 
 				}
 				return nil
 			})
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if err := x.stop(); err != nil || m.all() != "abort, abort, abort, commit 0:1" {
 			t.Errorf("it ended with %v, transactions: %s", err, m.all())
@@ -318,7 +318,7 @@ func TestATransactionsDeadLetterThatCannotBeWrittenIsTriedAgain(t *testing.T) {
 				m := &madeTxns{burial: until(3, refusal)}
 				x := startTxns(t, s, ConsumerConfig{Retry: Retry{Attempts: 1}}, m,
 					func(context.Context, *Transaction, []*Record) error { return errDown })
-				time.Sleep(time.Minute)
+				letPass(time.Minute)
 				synctest.Wait()
 				want := "abort, abort, abort, abort, commit 0:1 orders.dlq:0:1"
 				if err := x.stop(); err != nil || m.all() != want {
@@ -348,7 +348,7 @@ func TestTheTransactionUnderWayEndsBeforeItsPartitionIsGivenUp(t *testing.T) {
 		n := 0
 		x := startTxns(t, s, ConsumerConfig{}, m,
 			func(_ context.Context, _ *Transaction, rs []*Record) error {
-				time.Sleep(time.Second)
+				letPass(time.Second)
 				if n++; n == 1 {
 					return errDown
 				}
@@ -360,7 +360,7 @@ func TestTheTransactionUnderWayEndsBeforeItsPartitionIsGivenUp(t *testing.T) {
 		if time.Since(began) != time.Second || m.all() != "abort" {
 			t.Errorf("it was given up after %v, transactions: %s", time.Since(began), m.all())
 		}
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if err := x.stop(); err != nil || m.all() != "abort, commit 1:1" || s.mark(0) != 0 {
 			t.Errorf("it ended with %v, transactions: %s", err, m.all())
