@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/troupelog/troupe/clientlib/internal/cursor"
 	"github.com/troupelog/troupe/clientlib/internal/link"
 	"github.com/troupelog/troupe/clientlib/internal/member"
 	"github.com/troupelog/troupe/messages/group"
@@ -144,7 +145,9 @@ func (c *Consumer) start(routes map[string]*link.Route) {
 	c.mu.Lock()
 	c.add(ps)
 	for _, p := range c.cfg.Partitions {
-		c.seek(c.parts[p.Partition], p.Start)
+		part := c.parts[p.Partition]
+		part.cur = *cursor.New(p.Start.place())
+		c.seek(part, p.Start)
 	}
 	c.activate(ps)
 	c.mu.Unlock()

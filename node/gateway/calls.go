@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -156,7 +157,8 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 	for {
 		err, answered := s.tellTopic(name, m)
 		// Its node may not have heard yet of a topic that was made just now.
-		behind := err != nil && s.g.cfg.Cluster.Image().Topic(name) != nil && answered
+		behind := errors.Is(err, messages.ErrUnknownTopicOrPartition) &&
+			s.g.cfg.Cluster.Image().Topic(name) != nil
 		if answered && !behind {
 			return err
 		}

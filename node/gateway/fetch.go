@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/asynkron/protoactor-go/remote"
@@ -141,14 +142,41 @@ func (f *fetch) run() {
 			s.giveBack(-more)
 			left += more
 		}
-		if records, r.Err = r.View.AppendTo(make([]byte, 0, n)); r.Err != nil {
-			r.Err = fmt.Errorf("%w: %w", messages.ErrStorage, r.Err)
-			records = nil
+		if records, r.Err = copied(&r.View); r.Err != nil {
+			r.Err = fmt.Errorf("%s-%d: %w: %w", f.topic.Name, f.asked.GetPartition(),
+				messages.ErrStorage, r.Err)
 		}
 	}
 	if f.answer(r, records) {
 		left -= int64(len(records)) // that is given back when they have left
 	}
+}
+
+// copied returns the bytes of a view in memory of their own. Part of a view may be a
+// mapped file, which faults when the disk fails or the file was cut.
+func copied(v *messages.View) (b []byte, err error) {
+	before := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(before)
+		switch cause := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }:
+			b, err = nil, fmt.Errorf("memory fault while reading the log at %#x", cause.Addr())
+		default:
+			panic(cause)
+		}
+	}()
+	b = make([]byte, v.Bytes)
+	rest := b
+	for _, e := range v.Extents {
+		if e.Mem != nil {
+			copy(rest, e.Mem)
+		} else if _, err := e.File.ReadAt(rest[:e.Len], e.Pos); err != nil {
+			return nil, err
+		}
+		rest = rest[e.Len:]
+	}
+	return b, nil
 }
 
 // giveBack gives back bytes that were set aside for reads or answers; less than 0 takes

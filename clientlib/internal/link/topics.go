@@ -17,6 +17,8 @@ const (
 	pushWait      = 2 * time.Second
 	// unknownMax is how often it is asked whether a topic exists that somebody watches.
 	unknownMax = 5 * time.Second
+	// learnPause is how soon a topic's actor is asked for what it should have told.
+	learnPause = 500 * time.Millisecond
 	// confirmAfter is when it is asked again whether a topic that was there is gone.
 	confirmAfter = 250 * time.Millisecond
 )
@@ -165,16 +167,23 @@ func (l *Link) show(w *watcher, route *Route) {
 	})
 }
 
-// Learn tells of a leader that a node named in an answer.
+// Learn tells of a leader that a node named in an answer; nil: it named none. The topic's
+// actor is asked again soon, too: it should have told.
 func (l *Link) Learn(name string, partition int32, leader *wire.ClientLeader) {
-	if leader == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.topics[name]; t != nil {
-		l.setRoute(t, learn(t.route, partition, leaderOf(leader)))
+	t := l.topics[name]
+	if t == nil || l.closed {
+		return
 	}
+	next := learn(t.route, partition, leaderOf(leader))
+	if next != nil || leader == nil {
+		if soon := time.Now().Add(learnPause); soon.Before(t.due) {
+			t.due = soon
+			l.remind(soon)
+		}
+	}
+	l.setRoute(t, next)
 }
 
 // routed takes the push of a topic's actor.
