@@ -9,7 +9,7 @@ import (
 	"github.com/troupelog/troupe/messages/wire"
 )
 
-// settleTimeout bounds how long a transaction takes to end once it is to.
+// settleTimeout bounds how long a transaction takes to end after the context has.
 const settleTimeout = 30 * time.Second
 
 // handlerError is an error that says something about the records: those of transactions,
@@ -63,11 +63,14 @@ func (p *txnProcessor) last(tries int, failed error) bool {
 }
 
 // call has the handler handle records. What it returns because its transaction failed is
-// not about the records.
+// not about the records, unless that was about what it sent.
 func (p *txnProcessor) call(ctx context.Context, tx *Transaction, records []*Record) error {
 	err := guarded(func() error { return p.handler(ctx, tx, records) })
-	if err == nil || ctx.Err() != nil || unrecoverable(err) || errors.Is(err, ErrAborted) {
+	if err == nil || ctx.Err() != nil {
 		return err
+	}
+	if cause := p.txns.failure(tx); cause != nil && !aboutRecords(cause) {
+		return cause
 	}
 	return &handlerError{err}
 }
@@ -83,11 +86,19 @@ func (p *txnProcessor) bury(ctx context.Context, l letter) error {
 		}
 		return nil
 	}
-	_, _, err := p.persist(ctx, this,
-		func(ctx context.Context, tx *Transaction, _ []*Record) error {
-			return p.txns.bury(ctx, tx, deadLetter(l, p.cfg))
-		})
-	return err
+	for n := 1; ctx.Err() == nil; n++ {
+		_, failed, err := p.persist(ctx, this,
+			func(ctx context.Context, tx *Transaction, _ []*Record) error {
+				return p.txns.bury(ctx, tx, deadLetter(l, p.cfg))
+			})
+		if failed == nil {
+			return err
+		}
+		p.logger.Warn("a dead letter cannot be written; the record is held and tried again",
+			"group", p.cfg.Group, "error", failed, "reason", l.reason)
+		pause(ctx, backoff(p.cfg.Retry, n))
+	}
+	return nil
 }
 
 // persist makes a transaction of what do does with some of the batch and their positions,
@@ -103,13 +114,15 @@ func (p *txnProcessor) persist(
 		if len(records) == 0 {
 			return nil, nil, nil
 		}
-		err := p.transact(attempt, who, records, do)
+		err := p.transact(ctx, attempt, who, records, do)
 		interrupted := attempt.Err() != nil
 		p.end(records, err == nil)
 		var about *handlerError
 		switch {
 		case err == nil:
 			return records, nil, nil
+		case errors.Is(err, errUnsettled):
+			return nil, nil, err
 		case interrupted:
 			continue
 		case errors.As(err, &about):
@@ -158,37 +171,49 @@ func (p *txnProcessor) end(records []*Record, handled bool) {
 	}
 }
 
-// transact makes one transaction, and ends it.
+// transact makes one transaction, and ends it: also when attempt, or ctx, ends before.
 func (p *txnProcessor) transact(
-	ctx context.Context, who groupMember, records []*Record,
+	ctx, attempt context.Context, who groupMember, records []*Record,
 	do func(ctx context.Context, tx *Transaction, records []*Record) error,
 ) error {
-	tx, err := p.txns.begin(ctx)
+	tx, err := p.txns.begin(attempt)
 	if err != nil {
 		return err
 	}
-	err = do(ctx, tx, records)
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	err = do(attempt, tx, records)
+	last, cancel := outlasting(ctx, settleTimeout)
 	defer cancel()
-	if err == nil {
-		ps := positionsBehind(records)
-		if err = p.txns.commit(last, tx, who, ps); err == nil {
-			for _, at := range ps {
-				p.source.handled(
-					Partition{at.GetTopic(), at.GetPartition()}, at.GetOffset(), at.GetLeaderEpoch())
-			}
-			p.txns.committed(ps)
-			return nil
+	if err != nil {
+		if failed := p.txns.abort(last, tx); failed != nil {
+			return failed
 		}
+		return err
 	}
-	if aborted := p.txns.abort(last, tx); aborted != nil {
-		p.logger.Warn("a transaction was not aborted; it times out",
-			"group", p.cfg.Group, "error", aborted)
-		if unrecoverable(aborted) {
-			return aborted
-		}
+	ps := positionsBehind(records)
+	if err := p.txns.commit(last, tx, who, ps); aboutRecords(err) {
+		return &handlerError{err}
+	} else if err != nil {
+		return err
 	}
-	return err
+	for _, at := range ps {
+		p.source.handled(
+			Partition{at.GetTopic(), at.GetPartition()}, at.GetOffset(), at.GetLeaderEpoch())
+	}
+	p.txns.committed(ps)
+	return nil
+}
+
+// outlasting returns a context that ends so long after ctx does.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	timer := time.AfterFunc(time.Hour, cancel)
+	timer.Stop()
+	stop := context.AfterFunc(ctx, func() { timer.Reset(by) })
+	return longer, func() {
+		stop()
+		cancel()
+		timer.Stop()
+	}
 }
 
 // positionsBehind are where the partitions of records go on.
@@ -206,9 +231,17 @@ func positionsBehind(records []*Record) []*wire.ClientPosition {
 	return ps
 }
 
+// aboutRecords says whether a transaction failed because of what was sent in it.
+func aboutRecords(err error) bool {
+	var offsets *offsetsError
+	return !errors.As(err, &offsets) && (errors.Is(err, ErrInvalidRecord) || errors.Is(err, ErrTooLarge) ||
+		errors.Is(err, ErrInvalidTopic) || errors.Is(err, ErrUnknownTopic))
+}
+
 // unrecoverable says whether no other transaction of the producer can succeed.
 func unrecoverable(err error) bool {
-	return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed)
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) ||
+		errors.Is(err, ErrInvalidRequest) || errors.Is(err, ErrConfig)
 }
 
 // pause waits, or until ctx ends.

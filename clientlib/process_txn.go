@@ -22,14 +22,18 @@ import (
 // with the same records again as Retry says. After the last attempt, and at once if the
 // error is Permanent or wraps ErrDecode, it is called for each record alone, and those
 // that fail again go to the dead-letter topic as in Process, in a transaction with their
-// position; with NoDeadLetter the error is returned. A transaction that fails itself is
-// made again without end, which is not counted. Records of partitions that are given up or
-// lost meanwhile are left out of the next attempt, and a member that was fenced cannot
-// commit.
+// position; with NoDeadLetter the error is returned. When it is the transaction that
+// fails, and not the handler, it is made again, without end and without being counted.
+// Records of partitions that are given up or lost meanwhile are left out of the next
+// attempt, and a member that was fenced cannot commit. A handler must take less than the
+// producer's TransactionTimeout.
 //
 // ProcessTransactions returns nil once ctx ends, with the transaction under way committed
 // or aborted; or an error: what ended the consumer, ErrFenced if another producer has the
-// TransactionalID, ErrClosed, or that of a record that cannot be handled.
+// TransactionalID or the TransactionTimeout has passed, ErrClosed, ErrInvalidRequest if
+// the producer has no TransactionalID or another open transaction, that of a record that
+// cannot be handled, and ErrUnavailable if no node says within 30 seconds after the end of
+// ctx what became of the transaction: then make a new consumer to go on.
 func (c *Consumer) ProcessTransactions(
 	ctx context.Context, p *Producer,
 	handler func(ctx context.Context, tx *Transaction, records []*Record) error,
@@ -40,7 +44,8 @@ func (c *Consumer) ProcessTransactions(
 	case c.cfg.Group == "":
 		return fmt.Errorf("consumer has no Group to commit to: %w", ErrConfig)
 	}
-	return newTxnProcessor(c, c.cfg, &groupTxns{consumer: c, producer: p}, handler, c.log).run(ctx)
+	txns := &groupTxns{Consumer: c, producer: p, box: clientBox{client: c.client}}
+	return newTxnProcessor(c, c.cfg, txns, handler, c.log).run(ctx)
 }
 
 // txns is what exactly-once processing needs of a producer and of the group.
@@ -50,7 +55,10 @@ type txns interface {
 	begin(ctx context.Context) (*Transaction, error)
 	// bury writes a dead letter in a transaction. Its topic is made if there is none.
 	bury(ctx context.Context, tx *Transaction, r *Record) error
-	// commit commits a transaction and with it positions of the group.
+	// failure is why a transaction cannot be committed, if it is known.
+	failure(tx *Transaction) error
+	// commit commits a transaction and with it positions of the group, or aborts it. Once
+	// ctx has ended it may not be known what became of it.
 	commit(ctx context.Context, tx *Transaction, who groupMember, ps []*wire.ClientPosition) error
 	abort(ctx context.Context, tx *Transaction) error
 	// committed takes note of what was committed.
