@@ -90,6 +90,7 @@ var layers = []layer{
 
 	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
 	{"clientlib/internal/lanes", []string{"messages/invariant"}},
+	{"clientlib/internal/outgoing", []string{"messages", "messages/invariant", "messages/txn"}},
 	{"clientlib", []string{"messages/...", "clientlib/internal/..."}},
 
 	{"testkit", []string{"messages/..."}},
@@ -156,6 +157,7 @@ var pure = []string{
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
 	"actors/groups/consumer", "actors/txns", "cluster/placement", "clientlib/internal/lanes",
+	"clientlib/internal/outgoing",
 }
 
 // impureImports are the standard packages a pure package may not import, with

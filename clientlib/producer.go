@@ -41,6 +41,8 @@ type Producer struct {
 	outbox outbox // of the goroutine that calls back
 	loop   sendLoop
 
+	payloads chan *payload // to be used again
+
 	background context.Context // of what the loop has others do
 	cancel     context.CancelFunc
 	work       sync.WaitGroup
@@ -61,7 +63,7 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	}
 	cfg.Headers, cfg.Interceptors = slices.Clone(cfg.Headers), slices.Clone(cfg.Interceptors)
 	p := &Producer{client: c, link: c.link, cfg: cfg, topics: map[string]*sendTopic{},
-		closing: make(chan struct{})}
+		closing: make(chan struct{}), payloads: make(chan *payload, keeps(&cfg))}
 	switch {
 	case cfg.TransactionalID != "":
 		p.mode = outgoing.Transactional

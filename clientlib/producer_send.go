@@ -2,6 +2,7 @@ package clientlib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,11 +34,31 @@ type waiting struct {
 	done func(*Record, error)
 }
 
-var payloads = sync.Pool{New: func() any { return &payload{builder: &record.Builder{}} }}
+// keeps is how many payloads a producer keeps to use again: as many as fit in its buffer.
+// The garbage collector would empty a sync.Pool just when there is much to send.
+func keeps(cfg *ProducerConfig) int {
+	return min(max(cfg.BufferBytes/cfg.BatchBytes, 1), 1024)
+}
+
+// trim gives the memory back that is kept.
+func (p *Producer) trim() {
+	for {
+		select {
+		case <-p.payloads:
+		default:
+			return
+		}
+	}
+}
 
 // newPayload begins a batch.
 func (p *Producer) newPayload(part *partition, at time.Time) *payload {
-	pl := payloads.Get().(*payload)
+	var pl *payload
+	select {
+	case pl = <-p.payloads:
+	default:
+		pl = &payload{builder: &record.Builder{}}
+	}
 	pl.builder.Reset(p.cfg.Compression.codec())
 	if p.mode == outgoing.Transactional {
 		pl.builder.Transactional()
@@ -56,7 +77,10 @@ func (p *Producer) recycle(pl *payload) {
 	clear(pl.waits)
 	*pl = payload{builder: pl.builder, packed: pl.packed, waits: pl.waits[:0],
 		flush: pl.flush[:0]}
-	payloads.Put(pl)
+	select {
+	case p.payloads <- pl:
+	default:
+	}
 }
 
 // pack makes the bytes of the batch.
@@ -72,14 +96,14 @@ func (pl *payload) pack() error {
 // stamp writes who sends the batch, under which number. What was sent once already may
 // still be read by somebody, and is copied.
 func (pl *payload) stamp() {
-	o := &pl.out
+	o, h := &pl.out, &pl.batch.Header
 	if o.Tries > 1 {
 		pl.batch.Bytes = append([]byte(nil), pl.batch.Bytes...)
+		if h.ProducerID == o.ID && h.ProducerEpoch == o.Epoch && h.BaseSequence == o.Base {
+			return
+		}
 	}
-	h := &pl.batch.Header
-	if h.ProducerID != o.ID || h.ProducerEpoch != o.Epoch || h.BaseSequence != o.Base {
-		pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
-	}
+	pl.batch.SetProducer(o.ID, o.Epoch, o.Base)
 }
 
 // headerSpace is memory for the headers of a record while it is encoded.
@@ -135,7 +159,7 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 		return fmt.Errorf("topic %q: the record has %d bytes, at most %d are possible: %w",
 			r.Topic, size, view.most-record.HeaderSize, ErrTooLarge)
 	}
-	part, err := topic.choose(r, view, p.cfg.Partitioner)
+	part, anywhere, err := topic.choose(r, view, p.cfg.Partitioner)
 	if err != nil {
 		return err
 	}
@@ -143,7 +167,12 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.closing, p.hurry); err != nil {
 		return err
 	}
-	if err := p.append(part, t, r, headers, done, takes); err != nil {
+	e := entry{r, done, headers, takes}
+	err = p.append(part, t, &e, anywhere)
+	if err == errMoved { //nolint:errorlint // it is never wrapped
+		err = p.append(topic.anywhere(view), t, &e, false)
+	}
+	if err != nil {
 		p.room.answered(takes)
 		p.room.give(takes)
 		return err
@@ -166,9 +195,21 @@ func (p *Producer) refusal(t *Transaction) error {
 	return t.refusal()
 }
 
-// append encodes a record for which there is room.
-func (p *Producer) append(part *partition, t *Transaction, r *Record,
-	headers []record.RecordHeader, done func(*Record, error), takes int) error {
+// entry is a record for which there is room.
+type entry struct {
+	r       *Record
+	done    func(*Record, error)
+	headers []record.RecordHeader
+	takes   int // bytes of room
+}
+
+// errMoved: records without a key go to another partition by now.
+var errMoved = errors.New("moved")
+
+// append encodes a record. A record that may go anywhere does not begin another batch if
+// the partition has just got one: it fails with errMoved then.
+func (p *Producer) append(part *partition, t *Transaction, e *entry, anywhere bool) error {
+	r := e.r
 	stamp, at := now(r)
 	part.mu.Lock()
 	defer part.mu.Unlock()
@@ -180,8 +221,11 @@ func (p *Producer) append(part *partition, t *Transaction, r *Record,
 		return part.gone
 	}
 	limit := min(p.cfg.BatchBytes, part.topic.view.Load().most)
-	if pl := part.open; pl != nil && pl.builder.Size()+takes > limit {
+	if pl := part.open; pl != nil && pl.builder.Size()+e.takes > limit {
 		p.closeOpen(part)
+		if anywhere && part.topic.sticky.Load() != part.index {
+			return errMoved
+		}
 	}
 	pl := part.open
 	if pl == nil {
@@ -190,9 +234,9 @@ func (p *Producer) append(part *partition, t *Transaction, r *Record,
 		p.inbox.post(func() { p.loop.opened(part, pl, at) })
 	}
 	r.Partition = part.index
-	pl.builder.Append(stamp, r.Key, r.Value, headers...)
-	pl.waits = append(pl.waits, waiting{r, done})
-	pl.room += takes
+	pl.builder.Append(stamp, r.Key, r.Value, e.headers...)
+	pl.waits = append(pl.waits, waiting{r, e.done})
+	pl.room += e.takes
 	if pl.builder.Size() >= limit {
 		p.closeOpen(part)
 	}

@@ -132,7 +132,8 @@ func (bu *Builder) Build() (Batch, error) {
 	return compressed(bu.h, bu.compression, bu.body[HeaderSize:])
 }
 
-// Seal is Build for who has memory to use again: the batch lies in into, which may be
+// Seal is Build for who has memory to use again, and learns only later who sends the
+// batch: it has no CRC yet, SetProducer must follow. The batch lies in into, which may be
 // nil and is grown as needed, or in the Builder's own memory if it is not compressed,
 // because it was not to be or would not have become smaller. The Builder must be Reset
 // before it is used again.
@@ -146,13 +147,13 @@ func (bu *Builder) Seal(into []byte) (Batch, error) {
 		}
 		if len(bytes) < len(bu.body) {
 			h.Attributes |= int16(bu.compression.Codec)
-			return sealed(h, bytes), nil
+			return headed(h, bytes), nil
 		}
 	}
 	if int64(len(bu.body)) > 1<<31-1 {
 		return Batch{}, fmt.Errorf("batch has %d bytes: %w", len(bu.body), messages.ErrBatchTooLarge)
 	}
-	return sealed(h, bu.body), nil
+	return headed(h, bu.body), nil
 }
 
 // compressed makes a batch of h and records that are not compressed yet.
