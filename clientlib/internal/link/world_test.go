@@ -147,7 +147,7 @@ func (p *plugged) probe(_ context.Context, address string) error {
 
 func (p *plugged) watch(*actor.PID) {}
 
-func (p *plugged) close([]string) {
+func (p *plugged) close() {
 	close(p.mail)
 	<-p.done
 }
@@ -163,7 +163,7 @@ func (p *plugged) deliver(to *actor.PID, req *wire.ClientRequest) {
 	n := w.nodes[to.Address]
 	if n == nil || n.down {
 		w.mu.Unlock()
-		p.l.broken(to.Address)
+		p.l.broken(to.Address, errBroken)
 		return
 	}
 	if to.Id == gateway {
@@ -227,7 +227,7 @@ func (n *fake) serve(req *wire.ClientRequest) (answers []*wire.ClientResponse, p
 func (w *world) kill(id int, links ...*Link) {
 	w.do(func() { w.node(id).down, w.node(id).session = true, "" })
 	for _, l := range links {
-		l.broken(address(id))
+		l.broken(address(id), errBroken)
 	}
 }
 
