@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,7 @@ type sendLoop struct {
 	touched []*partition            // something happened to them
 	linger  []lingering             // from the one that is due first on
 	scan    time.Time               // when to look at the active ones; zero: never
+	latest  time.Time               // when something was sent
 
 	packers int // may run at the same time
 	packing int
@@ -99,7 +101,10 @@ func (l *sendLoop) run() {
 		timer.Reset(l.tick(time.Now()))
 		select {
 		case <-l.p.inbox.signal:
-		case <-timer.C:
+		case at := <-timer.C:
+			if at.Sub(l.latest) > idleTick {
+				l.p.trim()
+			}
 		}
 	}
 }
@@ -169,13 +174,25 @@ func (l *sendLoop) hurry() {
 // closeOpen closes the batch that is being filled, if there is one.
 func (l *sendLoop) closeOpen(part *partition) {
 	part.mu.Lock()
-	pl := part.open
-	if pl != nil {
-		part.open = nil
-		part.topic.turn(part.index)
+	if part.open != nil {
+		part.close()
 	}
 	part.mu.Unlock()
-	if pl != nil {
+	l.collect(part)
+}
+
+// collect puts the batches that are full into their line. They are not handed over one by
+// one: the loop may close a batch before it hears of the ones in front of it.
+func (l *sendLoop) collect(part *partition) {
+	for {
+		part.mu.Lock()
+		if len(part.full) == 0 {
+			part.mu.Unlock()
+			return
+		}
+		pl := part.full[0]
+		part.full = slices.Delete(part.full, 0, 1)
+		part.mu.Unlock()
 		l.closed(pl)
 	}
 }
@@ -183,7 +200,9 @@ func (l *sendLoop) closeOpen(part *partition) {
 // closed puts a batch into its line.
 func (l *sendLoop) closed(pl *payload) {
 	part := pl.part
-	part.due = nil
+	if part.due == pl { // else it is one behind this
+		part.due = nil
+	}
 	l.identify(part)
 	if l.p.cfg.Compression == Uncompressed {
 		l.packed(pl, pl.pack())
@@ -261,6 +280,7 @@ func (l *sendLoop) pump(part *partition, now time.Time) {
 // send hands a batch over on its way to the partition's leader.
 func (l *sendLoop) send(part *partition, b *outgoing.Batch[*payload], now time.Time) {
 	p, pl, node := l.p, b.Of, part.leader.Node
+	l.latest = now
 	pl.stamp()
 	req := &wire.ClientRequest{Command: &wire.ClientRequest_Append{Append: &wire.ClientAppend{
 		Topic: part.topic.name, Partition: part.index, Acks: p.cfg.Acks.wire(),
