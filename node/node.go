@@ -98,6 +98,7 @@ type Node struct {
 	sockets      *sockets
 	kafka        *kafka.Server
 	http         *admin.Server
+	secured      secured     // the connections between actors
 	taken        atomic.Bool // the cluster has taken this process in
 	life         life
 }
@@ -106,6 +107,9 @@ func (n *Node) start(ctx context.Context, out io.Writer) error {
 	began := time.Now()
 	var err error
 	if n.member, err = openMember(n.cfg, n.log); err != nil {
+		return err
+	}
+	if n.secured, err = loadSecured(n.cfg, n.fs, began); err != nil {
 		return err
 	}
 	if err := n.openDirs(ctx); err != nil {
@@ -167,7 +171,9 @@ func (n *Node) startActors(ctx context.Context) error {
 		err = n.member.join(ctx, n, system, lookup)
 	} else {
 		var e *cluster.Embedded
-		if e, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err == nil {
+		e, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor,
+			n.secured.server, n.secured.client)
+		if err == nil {
 			n.cluster, n.end = e.Core, e.Stop
 		}
 	}
