@@ -3,6 +3,7 @@ package clientlib
 import (
 	"errors"
 
+	"github.com/troupelog/troupe/clientlib/internal/link"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
@@ -12,7 +13,7 @@ import (
 // the remedy.
 var (
 	// ErrClosed: the client, producer or consumer was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed = link.ErrClosed
 	// ErrConfig: a setting that cannot be.
 	ErrConfig = errors.New("invalid settings")
 	// ErrUnavailable: no node answers. It was tried until the context ended.
@@ -46,6 +47,12 @@ var (
 	ErrGroupNotFound = group.ErrGroupNotFound
 	// ErrGroupNotEmpty: the group has members.
 	ErrGroupNotEmpty = group.ErrNonEmptyGroup
+	// ErrGroupFull: the group takes no more members.
+	ErrGroupFull = group.ErrFull
+	// ErrNotAssigned: the partition is not the consumer's, or not any more.
+	ErrNotAssigned = errors.New("not assigned to this consumer")
+	// ErrCorrupt: records that came damaged, or that no consumer can read.
+	ErrCorrupt = errors.New("records are damaged")
 	// ErrDecode: a payload that the serialiser does not understand.
 	ErrDecode = errors.New("payload cannot be decoded")
 )

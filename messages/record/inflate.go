@@ -78,6 +78,29 @@ func (i inflated) release() {
 	<-turns
 }
 
+// Inflate returns b with its records decompressed, in memory of their own, for readers
+// that keep them: Records of it then yields slices that stay valid. A batch that is not
+// compressed is returned as it is. The CRC is that of b, and does not match any more.
+// Errors are those of Records.
+func Inflate(b *Batch, limit int) (Batch, error) {
+	if b.Codec() == None {
+		return *b, nil
+	}
+	body, err := inflate(b.Codec(), b.Bytes[HeaderSize:], limit)
+	if err != nil {
+		return Batch{}, err
+	}
+	defer body.release()
+	out := Batch{Header: b.Header, Bytes: make([]byte, HeaderSize+len(body.bytes))}
+	copy(out.Bytes, b.Bytes[:HeaderSize])
+	copy(out.Bytes[HeaderSize:], body.bytes)
+	out.Attributes &^= codecMask
+	out.Length = int32(len(out.Bytes) - prefixSize)
+	binary.BigEndian.PutUint32(out.Bytes[8:], uint32(out.Length))
+	binary.BigEndian.PutUint16(out.Bytes[21:], uint16(out.Attributes))
+	return out, nil
+}
+
 // inflate decompresses src into a pooled buffer of at most limit bytes. Memory
 // grows with what the input proves to hold, never with what a length claims.
 // Until release nobody else may get a turn: the caller must not wait for

@@ -30,6 +30,19 @@ type RecordHeader struct {
 // recordSizeMin is the size of the smallest record: seven fields of one byte.
 const recordSizeMin = 7
 
+// CheckCount returns an error if the records of b, which is not compressed, cannot be as
+// many as its header says: for callers that make room for them before they iterate. It
+// wraps messages.ErrCorruptBatch.
+func CheckCount(b *Batch) error { return checkCount(&b.Header, b.Bytes[HeaderSize:]) }
+
+func checkCount(h *Header, body []byte) error {
+	if h.Count < 0 || int64(h.Count) > int64(len(body)/recordSizeMin) {
+		return fmt.Errorf("%d bytes cannot hold the %d records they claim: %w",
+			len(body), h.Count, messages.ErrCorruptBatch)
+	}
+	return nil
+}
+
 // Records iterates over the records of b in offset order, decompressing them
 // into a buffer of at most limit bytes (InflateLimit is a sane one). The Record
 // is the same at each step.
@@ -56,9 +69,8 @@ func Records(b *Batch, limit int) iter.Seq2[*Record, error] {
 
 // walk yields the records in body, which are not compressed.
 func walk(h *Header, body []byte, yield func(*Record, error) bool) {
-	if h.Count < 0 || int64(h.Count) > int64(len(body)/recordSizeMin) {
-		yield(nil, fmt.Errorf("%d bytes cannot hold the %d records they claim: %w",
-			len(body), h.Count, messages.ErrCorruptBatch))
+	if err := checkCount(h, body); err != nil {
+		yield(nil, err)
 		return
 	}
 	var r Record

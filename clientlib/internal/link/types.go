@@ -8,10 +8,14 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/troupelog/troupe/messages"
 )
+
+// ErrClosed is what requests end with, besides, when the link is closed.
+var ErrClosed = errors.New("closed")
 
 // Errors of requests without an answer. Both wrap messages.ErrUnavailable.
 var (
