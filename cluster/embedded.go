@@ -128,9 +128,17 @@ func (c *Core) Self() messages.NodeID { return c.Lookup.Self() }
 func (e *Embedded) Stop() {
 	e.Lookup.Shutdown()
 	if e.listening {
-		e.cluster.Remote.Shutdown(false)
+		e.hangUp()
 	}
 	e.System.Shutdown()
+}
+
+// hangUp ends the connections with other actor systems.
+func (c *Core) hangUp() {
+	// The graceful way waits up to 10 s for the others to hang up.
+	c.cluster.Remote.Shutdown(false)
+	// It leaves the connections to the others open. This actor owns them.
+	_ = c.System.Root.StopFuture(c.System.NewLocalPID("EndpointSupervisor")).Wait()
 }
 
 // noProvider is the cluster provider of a cluster without a network.

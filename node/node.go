@@ -220,7 +220,7 @@ func (n *Node) stop(ctx context.Context) error {
 		defer cancel()
 		n.coordinators.Stop(ctx)
 	}
-	n.sendClientsAway()
+	n.sendClientsAway(ctx)
 	if n.env != nil {
 		errs = append(errs, n.stopActors())
 	}
@@ -245,8 +245,8 @@ func (n *Node) stop(ctx context.Context) error {
 }
 
 // sendClientsAway answers what clients asked before, of both front doors.
-func (n *Node) sendClientsAway() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainClients)
+func (n *Node) sendClientsAway(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainClients)
 	defer cancel()
 	var leaving sync.WaitGroup
 	if n.gateway != nil {

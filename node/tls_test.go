@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -121,7 +122,7 @@ var both = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClient
 const remoteEnv = "TROUPE_TEST_REMOTE"
 
 // askFromOutside is that program: its environment has the address and the folder of the
-// certificates.
+// certificates. It prints how that went and lives until its input ends.
 func askFromOutside(spec string) {
 	address, dir, _ := strings.Cut(spec, " ")
 	a := &authority{dir: dir}
@@ -129,10 +130,8 @@ func askFromOutside(spec string) {
 	if err == nil {
 		err = echoed(address, s)
 	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
+	fmt.Println(err)
+	_, _ = io.Copy(io.Discard, os.Stdin) // it stays connected
 }
 
 func echoed(address string, s secured) error {
@@ -182,8 +181,31 @@ func TestActorsTalkOverTLSBothWays(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env = append(os.Environ(), remoteEnv+"="+n.ActorAddr()+" "+a.dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if line != "<nil>\n" {
+		t.Errorf("it says %q (%v)", line, err)
+	}
+	if err := n.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	ofTheProgram := goleak.IgnoreAnyFunction("os/exec.(*Cmd).watchCtx")
+	if err := goleak.Find(ofTheProgram); err != nil {
+		t.Errorf("while a peer was connected: %v", err)
+	}
+	_ = in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
