@@ -84,7 +84,8 @@ func startAlone(t *testing.T, kinds func(a *alone) []Kind) *alone {
 	a := &alone{t: t, events: &journal{}}
 	lookup := NewLookup(1, actor.RestartingSupervisorStrategy(), kinds(a)...)
 	var err error
-	a.Embedded, err = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup, nil)
+	a.Embedded, err = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup, nil,
+		nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
