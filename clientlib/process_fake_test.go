@@ -254,3 +254,6 @@ func (c *calls) all() []string {
 	defer c.mu.Unlock()
 	return slices.Clone(c.names)
 }
+
+// letPass lets time pass in the bubble of a test.
+func letPass(d time.Duration) { <-time.After(d) }

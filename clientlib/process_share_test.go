@@ -84,7 +84,7 @@ func TestARecordThatWaitsForItsNextAttemptDoesNotHoldUpTheGroup(t *testing.T) {
 		if time.Since(began) != 0 || s.mark(0) != 0 {
 			t.Errorf("it took %v, the mark is %d", time.Since(began), s.mark(0))
 		}
-		time.Sleep(time.Hour)
+		letPass(time.Hour)
 		if err := run.stop(); err != nil || len(box.all()) != 0 {
 			t.Errorf("it ended with %v, %d letters", err, len(box.all()))
 		}
@@ -214,13 +214,13 @@ func TestBatchesOfAPartitionAreHandledOneAfterTheOtherAndOthersAtTheSameTime(t *
 				}
 				got = append(got, fmt.Sprintf("%d/%d+%d", at, rs[0].Offset, len(rs)))
 				mu.Unlock()
-				time.Sleep(time.Second)
+				letPass(time.Second)
 				mu.Lock()
 				now[at]--
 				mu.Unlock()
 				return nil
 			}))
-		time.Sleep(2*time.Second + time.Millisecond)
+		letPass(2*time.Second + time.Millisecond)
 		synctest.Wait()
 		if s.mark(0) != batchRecords+100 || s.mark(1) != 1 {
 			t.Errorf("after %v the marks are %v", time.Since(began), s.marks)
@@ -263,7 +263,7 @@ func TestOfABatchThatKeepsFailingOnlyTheBadRecordsAreDeadLetters(t *testing.T) {
 						}
 						return test.err
 					}))
-				time.Sleep(time.Minute)
+				letPass(time.Minute)
 				synctest.Wait()
 				if err := run.stop(); err != nil || s.mark(0) != 3 || fmt.Sprint(got) != test.want {
 					t.Errorf("it ended with %v, mark %d, calls %v", err, s.mark(0), got)
@@ -289,7 +289,7 @@ func TestDeadLettersOfABatchThatCannotBeWrittenDoNotHaveItHandledAgain(t *testin
 		run.box.mu.Lock()
 		run.box.refuse = ErrUnavailable
 		run.box.mu.Unlock()
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		run.box.mu.Lock()
 		run.box.refuse = nil
@@ -297,7 +297,7 @@ func TestDeadLettersOfABatchThatCannotBeWrittenDoNotHaveItHandledAgain(t *testin
 		if s.mark(0) != 0 {
 			t.Error("it is handled while the dead letters are not written")
 		}
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if err := run.stop(); err != nil || s.mark(0) != 2 || n != 3 || len(run.box.all()) != 2 {
 			t.Errorf("it ended with %v, mark %d, %d calls, %d letters",

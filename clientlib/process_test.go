@@ -90,7 +90,7 @@ func TestAFailingKeyHoldsUpItsOwnKeyAlone(t *testing.T) {
 		if s.mark(0) != 0 {
 			t.Errorf("the mark is %d while offset 0 is not handled", s.mark(0))
 		}
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if err := run.stop(); err != nil || s.mark(0) != 5 || s.epochs[Partition{"orders", 0}] != 4 {
 			t.Errorf("it ended with %v and the mark at %d, epoch %v", err, s.mark(0), s.epochs)
@@ -136,7 +136,7 @@ func TestARecordThatKeepsFailingGoesToTheDeadLetterTopic(t *testing.T) {
 			}
 			return nil
 		}))
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if err := run.stop(); err != nil || s.mark(3) != 42 {
 			t.Fatalf("it ended with %v and the mark at %d", err, s.mark(3))
@@ -220,7 +220,7 @@ func TestADeadLetterThatCannotBeWrittenIsHeldAndTriedAgain(t *testing.T) {
 		p.box, p.logger = box, slog.New(slog.NewTextHandler(&log, nil))
 		result := make(chan error, 1)
 		go func() { result <- p.run(ctx) }()
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		if got := fmt.Sprint(seen.all()); got != "[bad@0/0 good@0/2]" || s.mark(0) != 0 {
 			t.Errorf("handled were %s, the mark is %d", got, s.mark(0))
@@ -231,7 +231,7 @@ func TestADeadLetterThatCannotBeWrittenIsHeldAndTriedAgain(t *testing.T) {
 		}
 		box.refuse = nil
 		box.mu.Unlock()
-		time.Sleep(time.Minute)
+		letPass(time.Minute)
 		synctest.Wait()
 		cancel()
 		if err := <-result; err != nil || s.mark(0) != 3 || len(box.all()) != 1 {
@@ -306,10 +306,10 @@ func TestNoMoreThanConcurrencyHandlersRun(t *testing.T) {
 				defer now.Add(-1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
-				time.Sleep(time.Second)
+				letPass(time.Second)
 				return nil
 			}))
-		time.Sleep(10*time.Second + time.Millisecond)
+		letPass(10*time.Second + time.Millisecond)
 		synctest.Wait()
 		if s.mark(0) != 50 || most.Load() != 5 {
 			t.Errorf("%d at once, mark at %d after %v", most.Load(), s.mark(0), time.Since(began))
@@ -327,7 +327,7 @@ func TestTheEndOfTheContextWaitsForHandlersAndCommitsWhatTheyDid(t *testing.T) {
 				if string(r.Key) == "obedient" {
 					return ctx.Err()
 				}
-				time.Sleep(time.Second)
+				letPass(time.Second)
 				return nil
 			}))
 		synctest.Wait()

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/troupelog/troupe/clientlib/internal/outgoing"
 )
 
 // outbox is what is done and not told yet. What it holds is bounded by the room for
@@ -126,7 +128,7 @@ func (p *Producer) tell(pl *payload) {
 		switch {
 		case w.done != nil:
 			w.done(w.r, err)
-		case err != nil:
+		case err != nil && p.mode != outgoing.Transactional: // else the transaction tells
 			p.outbox.lose(err)
 		}
 	}

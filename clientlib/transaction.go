@@ -127,7 +127,8 @@ func (t *Transaction) abortSoon(ctx context.Context) error {
 }
 
 // Send sends a record in the transaction; see Producer.Send. It fails with ErrAborted if
-// the transaction cannot be committed any more.
+// the transaction cannot be committed any more. That a record was not written is told by
+// Commit, and not by Flush.
 func (t *Transaction) Send(ctx context.Context, r *Record, done func(*Record, error)) error {
 	return t.p.send(ctx, t, r, done)
 }

@@ -27,6 +27,32 @@ type Message[T any] struct {
 	Value T
 }
 
+// Sender is a Producer or a Transaction.
+type Sender interface {
+	Send(ctx context.Context, r *Record, done func(*Record, error)) error
+	Produce(ctx context.Context, records ...*Record) error
+}
+
+// Produce sends a record with value as its payload and waits until it is acknowledged. It
+// fails as Encode and Producer.Produce do.
+func (t Typed[T]) Produce(ctx context.Context, to Sender, r *Record, value T) error {
+	if err := t.Encode(r, value); err != nil {
+		return err
+	}
+	return to.Produce(ctx, r)
+}
+
+// Send sends a record with value as its payload and does not wait. It fails as Encode and
+// Producer.Send do.
+func (t Typed[T]) Send(
+	ctx context.Context, to Sender, r *Record, value T, done func(*Record, error),
+) error {
+	if err := t.Encode(r, value); err != nil {
+		return err
+	}
+	return to.Send(ctx, r, done)
+}
+
 // Encode sets the record's Value to the payload of value.
 func (t Typed[T]) Encode(r *Record, value T) error {
 	payload, err := t.Value.Encode(value)
