@@ -222,7 +222,7 @@ func TestBatchesExpireAloneBeforeTheyAreSent(t *testing.T) {
 	if due := r.line.Due(r.now); !due.Equal(noon.Add(time.Minute)) {
 		t.Errorf("due at %v", due)
 	}
-	r.later(30 * time.Second).finishes(messages.ErrRequestTimedOut, 1).sends(2)
+	r.later(30*time.Second).finishes(messages.ErrRequestTimedOut, 1).sends(2)
 	if r.sent[0].Base != 10 || r.sent[0].Epoch != 0 {
 		t.Errorf("%+v", r.sent[0])
 	}
@@ -240,7 +240,8 @@ func TestABatchThatIsNotReadyHoldsUpThoseBehindIt(t *testing.T) {
 
 func TestPlainBatchesHaveNoNumber(t *testing.T) {
 	r := newRig(t, Plain).add(2).sends(0, 1)
-	if b := r.sent[1]; b.ID != messages.NoProducerID || b.Base != messages.NoSequence || b.Epoch != -1 {
+	b := r.sent[1]
+	if b.ID != messages.NoProducerID || b.Base != messages.NoSequence || b.Epoch != -1 {
 		t.Errorf("%+v", b)
 	}
 	r.answers(messages.ErrNotLeader, nil).finishes(nil)
