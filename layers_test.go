@@ -96,18 +96,31 @@ var layers = []layer{
 		"messages", "messages/group", "messages/invariant", "messages/wire",
 	}},
 	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
+	{"clientlib/internal/outgoing", []string{"messages", "messages/invariant", "messages/txn"}},
+	{"clientlib/internal/lanes", []string{"messages/invariant"}},
 	{"clientlib", []string{"messages/...", "clientlib/internal/..."}},
 
 	{"testkit", []string{"messages/..."}},
+	{"testkit/sdk", []string{"messages/...", "testkit", "clientlib"}},
 	{"testkit/sim", []string{
 		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
 		"persistence/registry", "persistence/vfs", "persistence/segment",
 	}},
-	{"bench", []string{"messages/...", "testkit", "clientlib"}},
-	{"e2e", []string{"messages/...", "testkit", "clientlib"}},
-	{"e2e/cluster", []string{"messages/...", "testkit", "clientlib"}},
+	{"bench", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
+	{"e2e", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
+	{"e2e/cluster", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
 	{"examples/cluster", nil},
+	{"examples/internal/example", []string{"clientlib", "node"}},
+	{"examples/internal/exampletest", []string{"clientlib", "examples/internal/example"}},
+	{"examples/quickstart", []string{"clientlib", "examples/internal/example"}},
+	{"examples/embed", []string{"clientlib"}},
+	{"examples/orders", []string{"clientlib", "examples/internal/example"}},
+	{"examples/fanout", []string{"clientlib", "examples/internal/example"}},
+	{"examples/wordcount", []string{"clientlib", "examples/internal/example"}},
+	{"examples/replay", []string{"clientlib", "examples/internal/example"}},
+	{"examples/mixed", []string{"clientlib", "examples/internal/example"}},
+	{"examples/logship", []string{"clientlib", "examples/internal/example"}},
 }
 
 // outside says which packages of ours may import a module that is not ours. A
@@ -121,8 +134,10 @@ var outside = map[string][]string{
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
 	},
 	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
-	"github.com/twmb/franz-go":          {"node/cli", "node/lag", "bench", "testkit"},
-	"go.etcd.io/bbolt":                  {"persistence/registry"},
+	"github.com/twmb/franz-go": {
+		"node/cli", "node/lag", "bench", "testkit", "testkit/sdk", "examples/mixed",
+	},
+	"go.etcd.io/bbolt": {"persistence/registry"},
 	"github.com/hashicorp/consul/api": {
 		"persistence/registry", "cluster", "clientlib/internal/link",
 	},
@@ -133,9 +148,11 @@ var outside = map[string][]string{
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
 		"actors/coordinator",
 	},
-	"golang.org/x/sys":              {"persistence/vfs", "netio", "node", "bench", "testkit"},
-	"google.golang.org/grpc":        {"cluster/transport"},
-	"google.golang.org/protobuf":    {"messages/wire", "actors", "cluster", "testkit/sim"},
+	"golang.org/x/sys":       {"persistence/vfs", "netio", "node", "bench", "testkit"},
+	"google.golang.org/grpc": {"cluster/transport"},
+	"google.golang.org/protobuf": {
+		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim", "clientlib",
+	},
 	"github.com/klauspost/compress": {"messages/record"},
 	"github.com/pierrec/lz4":        {"messages/record"},
 }
@@ -147,7 +164,8 @@ var pure = []string{
 	"messages", "messages/invariant", "messages/record", "messages/configs", "messages/data",
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
-	"actors/groups/consumer", "actors/txns", "cluster/placement",
+	"actors/groups/consumer", "actors/txns", "cluster/placement", "clientlib/internal/lanes",
+	"clientlib/internal/outgoing",
 }
 
 // impureImports are the standard packages a pure package may not import, with

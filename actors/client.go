@@ -168,7 +168,7 @@ func newTopicID() messages.TopicID {
 
 // AutoCreate makes a topic with the defaults, or finds it made by another caller.
 func (c *Client) AutoCreate(ctx context.Context, name string) error {
-	if err := topics.CheckName(name); err != nil {
+	if err := messages.CheckTopicName(name); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)

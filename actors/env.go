@@ -6,7 +6,7 @@
 //	storage      parent of the log-dir actors; says which directory a replica gets
 //	log-dir      one data directory: supervises its replicas, flushes, checkpoints
 //	replica      one partition's log on this node (actors/replicas, producers)
-//	topic        serialises what concerns one topic as a whole
+//	topic        serialises what concerns one topic as a whole, tells clients its route
 //
 // A shell turns messages into calls of a pure machine, makes the outcome
 // durable, and only then answers. Its fields belong to the goroutine that runs
@@ -109,7 +109,11 @@ type Env struct {
 	Led func(topic string, partition int32, epoch messages.LeaderEpoch)
 	// Deleted hears of topics that were deleted. It must not block. Nil: nobody asks.
 	Deleted func(topic string)
+	// NodesChanged hears that the nodes, as this node's image has them, or the members
+	// changed. It must not block. Nil: nobody asks. It may be set at any time.
+	NodesChanged atomic.Pointer[func()]
 
+	subscribed  subscribed
 	replicas    sync.Map // messages.PartitionID -> *Replica
 	pauses      pauses
 	leaderQuota sharedQuota
@@ -238,6 +242,13 @@ func (e *Env) EachReplica(f func(*Replica)) {
 func (e *Env) tellNode(m any) {
 	if pid := e.nodeAgent.Load(); pid != nil {
 		e.Root.Send(pid, m)
+	}
+}
+
+// TellNodesChanged calls NodesChanged, if anybody asks.
+func (e *Env) TellNodesChanged() {
+	if changed := e.NodesChanged.Load(); changed != nil {
+		(*changed)()
 	}
 }
 

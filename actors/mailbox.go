@@ -18,7 +18,7 @@ func (d *depth) MailboxEmpty()       {}
 
 // depthKinds are the kinds whose mailboxes are counted.
 var depthKinds = []string{KindController, KindNode, KindReplica, KindTopic, "log-dir", "storage",
-	repliesName, "coordinators", "shard", "group", "transaction"}
+	repliesName, "coordinators", "shard", "group", "transaction", "gateway", "session"}
 
 // MailboxDepths returns how many messages wait, by kind of actor.
 func (e *Env) MailboxDepths() map[string]int64 {

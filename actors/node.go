@@ -137,7 +137,9 @@ func (n *node) Image(im *messages.Image) {
 	if n.env.Peers != nil {
 		n.env.Peers.SetThrottle(n.env.rate("follower.replication.throttled.rate"))
 	}
+	n.env.subscribed.imageChanged(n.env.Root, before, im)
 	if !slices.Equal(before.Nodes, im.Nodes) {
+		n.env.TellNodesChanged()
 		n.env.EachReplica(func(face *Replica) { face.send(nodesChanged{}) })
 	}
 }

@@ -30,6 +30,7 @@ const (
 type broker struct {
 	name  string
 	addr  string
+	actor string // of a node: where the SDK finds it
 	cmd   *exec.Cmd
 	ended chan struct{}
 	topic func(ctx context.Context, addr, name string, partitions int) (drop func(), err error)
@@ -57,7 +58,7 @@ func startTroupe(ctx context.Context, binary, dir string) (*broker, error) {
 		return nil, err
 	}
 	return start(ctx, "troupe", dir, createTopic, path, "start", "--data-dir", dir,
-		"--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0")
+		"--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--actor-addr", "127.0.0.1:0")
 }
 
 func start(
@@ -96,10 +97,11 @@ func (b *broker) awaitReady(ctx context.Context, dir string) error {
 	for {
 		var addresses struct {
 			Kafka string `json:"kafka"`
+			Actor string `json:"actor"`
 		}
 		text, err := os.ReadFile(filepath.Join(dir, addressFile))
 		if err == nil && json.Unmarshal(text, &addresses) == nil && addresses.Kafka != "" {
-			b.addr = addresses.Kafka
+			b.addr, b.actor = addresses.Kafka, addresses.Actor
 			return nil
 		}
 		select {

@@ -12,7 +12,8 @@
 // what is measured is the broker, not a client library. Brokers are processes of
 // their own; their CPU time comes from /proc.
 //
-// Offset commits are measured on the node alone (commits.go).
+// Offset commits are measured on the node alone (commits.go), and producers and consumers
+// of the SDK beside those of franz-go (sdk.go).
 //
 //	go run ./bench -troupe bin/troupe
 package main
@@ -25,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -95,5 +97,11 @@ func compare(ctx context.Context, s settings) (err error) {
 	if err := table.write(os.Stdout); err != nil {
 		return err
 	}
-	return measureCommits(ctx, s, troupe, os.Stdout)
+	if err := measureCommits(ctx, s, troupe, os.Stdout); err != nil {
+		return err
+	}
+	if !strings.Contains(sdkName, s.only) {
+		return nil
+	}
+	return measureSDK(ctx, s, troupe, os.Stdout)
 }

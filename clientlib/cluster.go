@@ -20,7 +20,8 @@ type cluster interface {
 	// Watch has notify called with the route as it is, if known, and after each change,
 	// one call at a time; it must not block. The topic stays subscribed until cancel.
 	Watch(topic string, notify func(*link.Route)) (cancel func())
-	// Learn tells of a leader that a node named in an answer.
+	// Learn tells of a leader that a node named in an answer; nil: it named none, and
+	// the route is asked for again soon.
 	Learn(topic string, partition int32, leader *wire.ClientLeader)
 	// Send sends a request to a node's session, which it opens if there is none;
 	// messages.NoNode: any node. It returns at once. done is called once, from any

@@ -15,7 +15,6 @@ const (
 	rebalanceTimeout = time.Minute
 	drainTimeout     = rebalanceTimeout * 3 / 4
 
-	defaultBufferBytes    = 32 << 20
 	defaultCommitInterval = 5 * time.Second
 )
 

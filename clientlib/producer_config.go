@@ -1,6 +1,13 @@
 package clientlib
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
+)
 
 // ProducerConfig says how a producer sends. The zero value is right for most: records
 // are acknowledged by every in-sync replica, once each, in order.
@@ -69,3 +76,85 @@ type Partitioner func(r *Record, partitions int) int
 
 // Explicit takes Record.Partition as it stands.
 func Explicit(r *Record, _ int) int { return int(r.Partition) }
+
+// Defaults of ProducerConfig, and the largest batch that fits in a message to a node with
+// what goes around it.
+const (
+	defaultLinger          = 5 * time.Millisecond
+	defaultBatchBytes      = 256 << 10
+	defaultBufferBytes     = 32 << 20
+	defaultDeliveryTimeout = 2 * time.Minute
+	defaultTxnTimeout      = time.Minute
+	batchBytesMost         = 1900 << 10
+)
+
+// filled returns the settings with the defaults where nothing is set. It fails with
+// ErrConfig.
+func (c ProducerConfig) filled() (ProducerConfig, error) {
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	c.Linger = max(orDefault(c.Linger, defaultLinger), 0)
+	c.BatchBytes = min(orDefault(c.BatchBytes, defaultBatchBytes), batchBytesMost)
+	c.BufferBytes = orDefault(c.BufferBytes, defaultBufferBytes)
+	c.DeliveryTimeout = orDefault(c.DeliveryTimeout, defaultDeliveryTimeout)
+	c.TransactionTimeout = orDefault(c.TransactionTimeout, defaultTxnTimeout)
+	return c, nil
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// check names the first setting that cannot be.
+func (c *ProducerConfig) check() error {
+	transactional := c.TransactionalID != ""
+	for _, wrong := range []struct {
+		is   bool
+		what string
+	}{
+		{c.Acks < AcksAll || c.Acks > AcksNone, "Acks is none of AcksAll, AcksLeader, AcksNone"},
+		{c.Compression < Uncompressed || c.Compression > Zstd, "Compression is no codec"},
+		{c.BatchBytes < 0, "BatchBytes is negative"},
+		{c.BufferBytes < 0, "BufferBytes is negative"},
+		{c.DeliveryTimeout < 0, "DeliveryTimeout is negative"},
+		{c.TransactionTimeout < 0, "TransactionTimeout is negative"},
+		{c.TransactionTimeout > 0 && c.TransactionTimeout < time.Millisecond ||
+			c.TransactionTimeout.Milliseconds() > math.MaxInt32,
+			"TransactionTimeout is not from 1 ms to 24 days"},
+		{c.Acks != AcksAll && !c.NotIdempotent,
+			"Acks other than AcksAll need NotIdempotent: a leader that is lost takes records " +
+				"with it, and with them what it knew of the producer"},
+		{c.NotIdempotent && transactional, "NotIdempotent does not go with a TransactionalID"},
+		{c.TransactionTimeout > 0 && !transactional,
+			"TransactionTimeout is set without a TransactionalID"},
+	} {
+		if wrong.is {
+			return fmt.Errorf("producer: %s: %w", wrong.what, ErrConfig)
+		}
+	}
+	if c.Topic != "" {
+		if err := messages.CheckTopicName(c.Topic); err != nil {
+			return fmt.Errorf("producer: Topic: %w: %w", ErrConfig, err)
+		}
+	}
+	for i, intercept := range c.Interceptors {
+		if intercept == nil {
+			return fmt.Errorf("producer: Interceptors[%d] is nil: %w", i, ErrConfig)
+		}
+	}
+	return nil
+}
+
+// codec is the record format's word for the compression.
+func (c Compression) codec() record.Compression {
+	return record.Compression{Codec: [...]record.Codec{Uncompressed: record.None,
+		Gzip: record.Gzip, Snappy: record.Snappy, LZ4: record.LZ4, Zstd: record.Zstd}[c]}
+}
+
+// wire is what an append says.
+func (a Acks) wire() int32 { return [...]int32{AcksAll: -1, AcksLeader: 1, AcksNone: 0}[a] }

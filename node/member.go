@@ -215,6 +215,7 @@ func (m *member) join(
 		TTL: ttl, Refresh: refresh, Log: log,
 		OnLapse:   func(string) { n.client.Lapsed() },
 		OnSuspect: m.suspect,
+		OnMembers: func(_, _ []cluster.Member) { n.env.TellNodesChanged() },
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ import (
 	"github.com/troupelog/troupe/cluster"
 	"github.com/troupelog/troupe/node/admin"
 	"github.com/troupelog/troupe/node/config"
+	"github.com/troupelog/troupe/node/gateway"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/lag"
 	"github.com/troupelog/troupe/node/logging"
@@ -97,6 +99,7 @@ type Node struct {
 	health       *health
 	sockets      *sockets
 	kafka        *kafka.Server
+	gateway      *gateway.Gateway
 	http         *admin.Server
 	taken        atomic.Bool // the cluster has taken this process in
 	life         life
@@ -132,6 +135,9 @@ func (n *Node) start(ctx context.Context, out io.Writer) error {
 			readyTimeout, err)
 	}
 	if err := n.trusted(); err != nil {
+		return err
+	}
+	if err := n.startGateway(); err != nil {
 		return err
 	}
 	n.serveKafka()
@@ -175,7 +181,7 @@ func (n *Node) startActors(ctx context.Context) error {
 		return err
 	}
 	n.env.IDs = identities{n.cluster, lookup}
-	if err := n.startCoordinators(lookup); err != nil {
+	if err := n.startCoordinators(); err != nil {
 		return err
 	}
 	if n.storage, err = actors.StartStorage(n.env, n.dirs); err != nil {
@@ -208,13 +214,7 @@ func (n *Node) stop(ctx context.Context) error {
 		defer cancel()
 		n.coordinators.Stop(ctx)
 	}
-	if n.kafka != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainClients)
-		defer cancel()
-		if err := n.kafka.Shutdown(ctx); err != nil {
-			n.log.Warn().Err(err).Msg("clients were cut off")
-		}
-	}
+	n.sendClientsAway()
 	if n.env != nil {
 		errs = append(errs, n.stopActors())
 	}
@@ -236,6 +236,27 @@ func (n *Node) stop(ctx context.Context) error {
 		n.log.Info().Msg("node stopped cleanly")
 	}
 	return err
+}
+
+// sendClientsAway answers what clients asked before, of both front doors.
+func (n *Node) sendClientsAway() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainClients)
+	defer cancel()
+	var leaving sync.WaitGroup
+	if n.gateway != nil {
+		n.env.NodesChanged.Store(nil)
+		leaving.Go(func() {
+			if err := n.gateway.Stop(ctx); err != nil {
+				n.log.Warn().Err(err).Msg("programs that use the SDK were cut off")
+			}
+		})
+	}
+	if n.kafka != nil {
+		if err := n.kafka.Shutdown(ctx); err != nil {
+			n.log.Warn().Err(err).Msg("clients were cut off")
+		}
+	}
+	leaving.Wait()
 }
 
 // stopActors ends the virtual actors, closes every log, and then the system.

@@ -74,6 +74,11 @@ func (n *Node) snapshot() metrics.Snapshot {
 	s.Groups, s.GroupsLeftOut = consumerGroups(lags.Groups), lags.LeftOut
 	k := n.kafka.Stats()
 	s.Budgets = []metrics.Budget{{Name: "requests", Used: k.QueuedBytes, Limit: k.QueuedLimit}}
+	if n.gateway != nil {
+		g := n.gateway.Stats()
+		s.Budgets = append(s.Budgets,
+			metrics.Budget{Name: "sdk", Used: g.QueuedBytes, Limit: g.QueuedLimit})
+	}
 	return s
 }
 

@@ -95,7 +95,7 @@ func (n *Node) coordinated(kind coord.Kind) cluster.Kind {
 }
 
 // startCoordinators starts the coordinators, before the first replica leads.
-func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
+func (n *Node) startCoordinators() (err error) {
 	n.coordinators, err = coordinator.Start(coordinator.Config{
 		Self: n.env.Self, Root: n.env.Root, Props: n.env.Props, Log: n.log, Image: n.client.Image,
 		Settings: n.setting, Alone: n.member == nil,
@@ -110,12 +110,7 @@ func (n *Node) startCoordinators(lookup *cluster.Lookup) (err error) {
 			}
 			return r, nil
 		},
-		Address: func(id messages.NodeID) string {
-			if m := lookup.View().Member(id); m != nil {
-				return m.Address
-			}
-			return ""
-		},
+		Address: n.address,
 		CreateTopics: func(ctx context.Context, t []messages.CreateTopic) (
 			[]messages.TopicResult, error) {
 			return n.client.CreateTopics(ctx, t, false)

@@ -108,6 +108,18 @@ func (c *Cluster) Brokers() []string {
 	return addrs
 }
 
+// Actors returns the addresses of all nodes for the SDK, to begin with.
+func (c *Cluster) Actors() []string {
+	addrs := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		addrs[i] = n.Actor
+	}
+	return addrs
+}
+
+// Consul returns the address of the agent that the nodes use, HOST:PORT.
+func (c *Cluster) Consul() string { return c.consul }
+
 // Client returns a Kafka client that is closed with the test. It asks for
 // metadata as often as it needs to, so that it finds a new leader at once.
 func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {

@@ -133,7 +133,7 @@ func (c *copier) copySome(ctx context.Context, s *kgo.GroupTransactSession, out 
 	fetches.EachRecord(func(r *kgo.Record) {
 		// Not ctx: what has begun shall be finished.
 		s.Produce(context.Background(), &kgo.Record{Topic: c.Out, Partition: r.Partition,
-			Value: append([]byte(copyMark), r.Value...)}, promise.Promise())
+			Value: append([]byte(CopyMark), r.Value...)}, promise.Promise())
 	})
 	failed := promise.Err()
 	committed, err := s.End(context.Background(), kgo.TransactionEndTry(failed == nil))

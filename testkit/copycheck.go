@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// copyMark is what a copier puts in front of a value.
-const copyMark = "copy of "
+// CopyMark is what a copier puts in front of a value.
+const CopyMark = "copy of "
 
 // copyName is the value of the n-th record of an input partition.
 func copyName(partition int32, n int) string { return fmt.Sprintf("%d:%d", partition, n) }
@@ -46,7 +46,7 @@ func (c *CopyCheck) Sent(partition int32) {
 // Read notes a record of the output, in the order of its partition.
 func (c *CopyCheck) Read(value string) {
 	var partition, n int
-	name, marked := strings.CutPrefix(value, copyMark)
+	name, marked := strings.CutPrefix(value, CopyMark)
 	_, err := fmt.Sscanf(name, "%d:%d", &partition, &n)
 	if !marked || err != nil || partition < 0 || partition >= len(c.parts) || n < 0 ||
 		n >= c.parts[partition].sent {

@@ -25,7 +25,7 @@ func TestCopyCheckFindsWhatIsNotExactlyOnce(t *testing.T) {
 			c.Sent(1)
 		}
 		for _, name := range tt.output {
-			c.Read(copyMark + name)
+			c.Read(CopyMark + name)
 		}
 		err := c.Check()
 		if tt.want == "" && err != nil || tt.want != "" && err == nil ||

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -126,6 +127,13 @@ func (h *History) Counts() (sent, acked, read int) {
 		read += len(r)
 	}
 	return sent + len(h.loose), len(h.acks), read
+}
+
+// Acked returns where the records are that were acknowledged up to now.
+func (h *History) Acked() []Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.acks))
 }
 
 // Check compares a complete reading of the log with what was promised to an

@@ -18,11 +18,15 @@ import (
 // of a topic as fast as it can, and a consumer that reads along, while a test
 // harms the cluster. Everything goes into a History; how long the writes of each
 // partition stood still is measured.
+//
+// Each partition has loadKeys keys of its own, which take turns. The name of a record in
+// the history is what its value begins with: see RecordName.
 type Load struct {
 	*History
 	Topic string
 
-	tb testing.TB
+	tb     testing.TB
+	sender Sender
 	// room bounds what is under way, for each partition: one that stands still must
 	// not use up what the client holds, and so stop the others.
 	room    []chan struct{}
@@ -43,39 +47,77 @@ type Load struct {
 const (
 	loadBuffered = 4000 // records under way, of all partitions
 	slowBuffered = 10   // of each, in a slow load
-	loadValue    = 1024 // bytes; the record's name in the history is its key
+	loadValue    = 1024 // bytes
+	loadKeys     = 16   // of a partition
 )
+
+// Sender sends the records of a Load. It is an idempotent producer that sends a record to
+// the partition it names and keeps the order of the calls in each.
+type Sender interface {
+	// Send returns when the record has a place in what is under way; done is called once,
+	// when it has an offset, or was given up. It may be called by any goroutine.
+	Send(r *kgo.Record, done func(r *kgo.Record, err error))
+	// Flush waits until nothing is under way.
+	Flush(ctx context.Context) error
+	// Close ends the sender; what is under way ends with kgo.ErrClientClosed.
+	Close()
+}
+
+// franz is a Sender.
+type franz struct{ *kgo.Client }
+
+func (f franz) Send(r *kgo.Record, done func(r *kgo.Record, err error)) {
+	// Not the context of the load: a record that is under way shall be finished.
+	f.Produce(context.Background(), r, done)
+}
+
+// RecordName returns the name of a record in the history of its load.
+func RecordName(value []byte) string {
+	name, _, _ := bytes.Cut(value, []byte("|"))
+	return string(name)
+}
 
 // StartLoad writes to and reads from a topic that exists until Finish.
 func StartLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	tb.Helper()
-	return startLoad(tb, c, topic, 0, opts)
+	return startLoad(tb, c, topic, 0, franz{loadClient(c, opts)})
+}
+
+// StartLoadWith is StartLoad with another producer than franz-go's, which ends with the
+// load.
+func StartLoadWith(tb testing.TB, c *Cluster, topic string, sender Sender) *Load {
+	tb.Helper()
+	return startLoad(tb, c, topic, 0, sender)
 }
 
 // StartSlowLoad is StartLoad with so few records under way that small disks last.
 func StartSlowLoad(tb testing.TB, c *Cluster, topic string, opts ...kgo.Opt) *Load {
 	tb.Helper()
-	return startLoad(tb, c, topic, slowBuffered, opts)
+	return startLoad(tb, c, topic, slowBuffered, franz{loadClient(c, opts)})
 }
 
-// startLoad begins with room records under way for each partition, or a share of
-// loadBuffered for 0.
-func startLoad(tb testing.TB, c *Cluster, topic string, room int, opts []kgo.Opt) *Load {
-	tb.Helper()
-	m, err := c.Metadata(topic)
-	if err != nil {
-		tb.Fatalf("testkit: metadata of %s: %v", topic, err)
-	}
-	n := len(m.Topics[topic].Partitions)
-	l := &Load{History: NewHistory(), Topic: topic, tb: tb, room: make([]chan struct{}, n),
-		acked: make([]int, n), last: make([]time.Time, n), still: make([]time.Duration, n)}
-	l.client = c.Client(append([]kgo.Opt{
+func loadClient(c *Cluster, opts []kgo.Opt) *kgo.Client {
+	return c.Client(append([]kgo.Opt{
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(loadBuffered),
 		kgo.ProducerBatchMaxBytes(64 << 10),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 	}, opts...)...)
+}
+
+// startLoad begins with room records under way for each partition, or a share of
+// loadBuffered for 0.
+func startLoad(tb testing.TB, c *Cluster, topic string, room int, sender Sender) *Load {
+	tb.Helper()
+	m, err := c.Metadata(topic)
+	if err != nil {
+		tb.Fatalf("testkit: metadata of %s: %v", topic, err)
+	}
+	n := len(m.Topics[topic].Partitions)
+	l := &Load{History: NewHistory(), Topic: topic, tb: tb, sender: sender,
+		room: make([]chan struct{}, n), client: c.Client(),
+		acked: make([]int, n), last: make([]time.Time, n), still: make([]time.Duration, n)}
 	l.reader = c.Client(kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,15 +133,15 @@ func startLoad(tb testing.TB, c *Cluster, topic string, room int, opts []kgo.Opt
 	l.running.Go(func() { l.consume(ctx) })
 	tb.Cleanup(func() { // before the clients are closed
 		cancel()
-		l.client.Close()
+		l.sender.Close()
 		l.running.Wait()
 	})
 	return l
 }
 
 func (l *Load) produce(ctx context.Context, partition int32) {
-	value := bytes.Repeat([]byte("troupe! "), loadValue/8)
-	for {
+	filler := bytes.Repeat([]byte("troupe! "), loadValue/8)
+	for n := 0; ; n++ {
 		select {
 		case l.room[partition] <- struct{}{}:
 		case <-ctx.Done():
@@ -109,10 +151,12 @@ func (l *Load) produce(ctx context.Context, partition int32) {
 		name := strconv.Itoa(l.sent)
 		l.sent++
 		l.mu.Unlock()
-		r := &kgo.Record{Topic: l.Topic, Partition: partition, Key: []byte(name), Value: value}
+		value := append(append(make([]byte, 0, loadValue), name...), '|')
+		r := &kgo.Record{Topic: l.Topic, Partition: partition,
+			Key:   fmt.Appendf(nil, "key-%d-%d", partition, n%loadKeys),
+			Value: append(value, filler[:loadValue-len(value)]...)}
 		l.Send(l.Topic, r.Partition, name)
-		// Not ctx: a record that is under way shall be finished.
-		l.client.Produce(context.Background(), r, l.answered)
+		l.sender.Send(r, l.answered)
 	}
 }
 
@@ -126,9 +170,10 @@ func (l *Load) answered(r *kgo.Record, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.Ack(string(r.Key), Position{r.Topic, r.Partition, r.Offset})
+	name := RecordName(r.Value)
+	l.Ack(name, Position{r.Topic, r.Partition, r.Offset})
 	now, p := time.Now(), r.Partition
-	l.acked[p], _ = strconv.Atoi(string(r.Key)) // never fails: produce wrote it
+	l.acked[p], _ = strconv.Atoi(name) // never fails: produce wrote it
 	l.still[p] = max(l.still[p], now.Sub(l.last[p]))
 	l.last[p] = now
 }
@@ -151,7 +196,7 @@ func (l *Load) consume(ctx context.Context) {
 		})
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			for _, r := range p.Records {
-				l.Seen(string(r.Key), Position{r.Topic, r.Partition, r.Offset}, p.HighWatermark)
+				l.Seen(RecordName(r.Value), Position{r.Topic, r.Partition, r.Offset}, p.HighWatermark)
 			}
 		})
 	}
@@ -244,7 +289,7 @@ func (l *Load) Finish() {
 	l.running.Wait()
 	ctx, cancel := context.WithTimeout(l.tb.Context(), 2*time.Minute)
 	defer cancel()
-	if err := l.client.Flush(ctx); err != nil {
+	if err := l.sender.Flush(ctx); err != nil {
 		l.tb.Fatalf("testkit: the producer of %s could not finish: %v", l.Topic, err)
 	}
 	if n, err := l.Errors(); n > 0 {
@@ -292,7 +337,7 @@ func (l *Load) readAll(ctx context.Context) error {
 			return fmt.Errorf("partitions %v to go: %w", missing, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			l.Read(string(r.Key), Position{r.Topic, r.Partition, r.Offset})
+			l.Read(RecordName(r.Value), Position{r.Topic, r.Partition, r.Offset})
 			if end, _ := ends.Lookup(l.Topic, r.Partition); r.Offset >= end.Offset-1 {
 				delete(missing, r.Partition)
 			}

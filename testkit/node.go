@@ -22,6 +22,7 @@ type Node struct {
 	ID      int32         // as a member of a Cluster; 0 for a single node
 	Kafka   string        // HOST:PORT for Kafka clients; kept over restarts
 	HTTP    string        // HOST:PORT for health and metrics
+	Actor   string        // HOST:PORT for nodes and the SDK; "" if it does not listen
 	Dir     string        // data directory
 	Startup time.Duration // from the start of the process until it was ready
 
@@ -111,6 +112,9 @@ func (o *options) command(tb testing.TB) *exec.Cmd {
 		"--data-dir", o.dir, "--kafka-addr", o.kafka,
 		"--http-addr", net.JoinHostPort(o.host, "0"),
 	}, o.args)
+	if o.actor != "" {
+		line = append(line, "--actor-addr", o.actor) // the last one counts
+	}
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), o.env...)
 	cmd.SysProcAttr = childAttributes()
@@ -162,8 +166,11 @@ func (n *Node) await() {
 		n.tb.Fatalf("testkit: %v\n%s", err, n.log.tail(tailLines))
 	}
 	n.Startup = time.Since(n.began)
-	n.Kafka, n.HTTP = a.Kafka, a.HTTP
+	n.Kafka, n.HTTP, n.Actor = a.Kafka, a.HTTP, a.Actor
 	n.opts.kafka = a.Kafka // clients that know the node find it after a restart
+	if n.opts.keepActor {
+		n.opts.actor = a.Actor
+	}
 }
 
 func (n *Node) awaitReady() (addresses, error) {
@@ -254,6 +261,19 @@ func (n *Node) Restart(opts ...Option) {
 	}
 	n.Dir = n.opts.dir
 	n.start()
+}
+
+// Launch is Restart for a node that does not run, without waiting until it is ready:
+// Await does. Nodes that wait for each other are launched first.
+func (n *Node) Launch() {
+	n.tb.Helper()
+	n.launch()
+}
+
+// Await waits until a node that was launched is ready.
+func (n *Node) Await() {
+	n.tb.Helper()
+	n.await()
 }
 
 // Running reports whether the process lives.

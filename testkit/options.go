@@ -10,6 +10,7 @@ type options struct {
 	dir     string
 	host    string // on whose ports the node listens
 	kafka   string
+	actor   string // "": as args say
 	args    []string
 	env     []string
 	prefix  []string
@@ -17,6 +18,8 @@ type options struct {
 	port    *port   // nil: the node lives in the network of the test
 	consul  *Consul // of a cluster; nil: the shared one
 	network bool    // nodes of a cluster have a Network of their own
+
+	keepActor bool // the address of the actors stays over restarts
 }
 
 // begin starts a process in the network of the node.
@@ -60,6 +63,12 @@ func Under(command ...string) Option {
 
 // ReadyWithin bounds the wait for the node to be ready. The default is 30 s.
 func ReadyWithin(d time.Duration) Option { return func(o *options) { o.timeout = d } }
+
+// KeepActorAddr has a node listen for other nodes and the SDK where it did before, when it
+// is started again, as nodes do that have settings. It listens on any port at first.
+func KeepActorAddr() Option {
+	return func(o *options) { o.keepActor = true }
+}
 
 // WithConsul makes the nodes of a cluster use this agent, which the test may stop,
 // instead of the one that all tests share.

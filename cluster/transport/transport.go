@@ -3,7 +3,8 @@
 //
 // It owns no state. The cluster's nodes (package cluster) and the programs that use the
 // SDK (package clientlib) start their remotes through it, so that both ends agree on
-// limits.
+// limits. Batches of messages go through a codec of its own (codec.go), which does not
+// copy what is large: who sends a message must not change it any more.
 package transport
 
 import (
@@ -77,6 +78,7 @@ func (e Endpoint) configure() (*remote.Config, error) {
 		remote.WithEndpointWriterQueueSize(remoteQueue),
 		remote.WithServerOptions(
 			grpc.MaxRecvMsgSize(maxBytes),
+			grpc.ForceServerCodecV2(codec{}),
 			grpc.Creds(secured(e.Server)),
 			grpc.ConnectionTimeout(helloTimeout),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -92,7 +94,8 @@ func (e Endpoint) configure() (*remote.Config, error) {
 				Backoff: backoff.Config{
 					BaseDelay: 50 * time.Millisecond, Multiplier: 2, MaxDelay: time.Second},
 				MinConnectTimeout: time.Second})),
-		remote.WithCallOptions(grpc.MaxCallRecvMsgSize(maxBytes)))
+		remote.WithCallOptions(
+			grpc.MaxCallRecvMsgSize(maxBytes), grpc.ForceCodecV2(codec{})))
 	rc.MaxRetryCount = 1 // there is no option; 0 would mean never to connect
 	return rc, nil
 }
@@ -162,9 +165,9 @@ func start(r *remote.Remote) (err error) {
 	return nil
 }
 
-// Listen starts a remote that listens at e, which make makes of its settings. It may
-// call make several times if any port will do; the last one is started.
-func (e Endpoint) Listen(make func(*remote.Config) *remote.Remote) error {
+// Listen starts a remote that listens at e, which build makes of its settings. It may
+// call build several times if any port will do; the last one is started.
+func (e Endpoint) Listen(build func(*remote.Config) *remote.Remote) error {
 	if err := e.check(); err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (e Endpoint) Listen(make func(*remote.Config) *remote.Remote) error {
 		if err != nil {
 			return err
 		}
-		err = start(make(rc))
+		err = start(build(rc))
 		if err == nil || port != 0 || try == portTries {
 			return err
 		}

@@ -41,7 +41,7 @@ func TestALeaderThatWasPausedAcknowledgesNothingAfterAnotherLeads(t *testing.T) 
 				answers <- ""
 				return
 			}
-			answers <- fmt.Sprintf("%s by a zombie at offset %d", r.Key, r.Offset)
+			answers <- fmt.Sprintf("%s by a zombie at offset %d", r.Value, r.Offset)
 		})
 	}
 	fresh := c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -81,5 +81,5 @@ func lateProducers(t *testing.T, c *testkit.Cluster) map[string]*kgo.Client {
 func lateRecord(load *testkit.Load, acks, when string) *kgo.Record {
 	value := fmt.Sprintf("%s with acks=%s", when, acks)
 	load.Extra(0, value)
-	return &kgo.Record{Topic: "orders", Partition: 0, Key: []byte(value)}
+	return &kgo.Record{Topic: "orders", Partition: 0, Value: []byte(value)}
 }

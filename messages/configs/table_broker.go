@@ -172,7 +172,8 @@ var brokerTable = []Def{
 	{Name: "log.segment.delete.delay.ms", Type: Long, Default: "60000", Range: atLeast(0), Unit: "ms",
 		Dynamic: true, Doc: "file.delete.delay.ms of topics that do not set it."},
 	{Name: "max.connections", Type: Int, Default: "2147483647", Range: atLeast(0),
-		Doc: "Client connections a node accepts at a time."},
+		Doc: "Client connections a node accepts at a time. Sessions of programs that use the SDK are " +
+			"counted by themselves, and as many are let in."},
 	{Name: "max.connections.per.ip", Type: Int, Default: "2147483647", Range: atLeast(0),
 		NoEffect: "connections are not counted by address; max.connections bounds them together",
 		Doc:      "Client connections a node accepts at a time from one address."},
@@ -203,7 +204,9 @@ var brokerTable = []Def{
 	{Name: "queued.max.request.bytes", Type: Long, Default: "268435456", KafkaDefault: "-1",
 		Range: atLeast(-1), Unit: "bytes",
 		Doc: "Bytes of requests a node holds at a time, all connections together; at the limit it " +
-			"stops reading. Kafka's default is no limit (-1); Troupe's bounds the memory of a node."},
+			"stops reading. Sessions of programs that use the SDK together may hold as much; at the " +
+			"limit they are told to send later. Kafka's default is no limit (-1); Troupe's bounds the " +
+			"memory of a node."},
 	{Name: "rebalance.max.partitions", Type: Int, Default: "10", Range: atLeast(1), Troupe: true,
 		Doc: "Partitions that are moved at a time when the cluster spreads its load over its nodes."},
 	{Name: "replica.fetch.max.bytes", Type: Int, Default: "1048576", Range: atLeast(1), Unit: "bytes",

@@ -299,10 +299,28 @@ func (b *Batch) SetMaxTimestamp(t messages.Timestamp) {
 	b.resum()
 }
 
+// SetProducer makes the batch one of a producer, from a sequence on, and sums it anew:
+// what is known only when it is sent.
+func (b *Batch) SetProducer(id messages.ProducerID, epoch messages.ProducerEpoch,
+	base messages.Sequence) {
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence = id, epoch, base
+	binary.BigEndian.PutUint64(b.Bytes[43:], uint64(id))
+	binary.BigEndian.PutUint16(b.Bytes[51:], uint16(epoch))
+	binary.BigEndian.PutUint32(b.Bytes[53:], uint32(base))
+	b.resum()
+}
+
 // sealed is the end of every building of a batch: it writes the header before
 // the records that stand in bytes from HeaderSize on, sets length and sum, and
 // returns the batch.
 func sealed(h Header, bytes []byte) Batch {
+	b := headed(h, bytes)
+	b.resum()
+	return b
+}
+
+// headed is sealed without the sum.
+func headed(h Header, bytes []byte) Batch {
 	h.Length = int32(len(bytes) - prefixSize)
 	binary.BigEndian.PutUint64(bytes[0:], uint64(h.BaseOffset))
 	binary.BigEndian.PutUint32(bytes[8:], uint32(h.Length))
@@ -316,7 +334,5 @@ func sealed(h Header, bytes []byte) Batch {
 	binary.BigEndian.PutUint16(bytes[51:], uint16(h.ProducerEpoch))
 	binary.BigEndian.PutUint32(bytes[53:], uint32(h.BaseSequence))
 	binary.BigEndian.PutUint32(bytes[57:], uint32(h.Count))
-	b := Batch{Header: h, Bytes: bytes}
-	b.resum()
-	return b
+	return Batch{Header: h, Bytes: bytes}
 }

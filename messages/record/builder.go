@@ -9,18 +9,33 @@ import (
 )
 
 // Builder makes a batch record by record. Make one with NewBuilder. It is for
-// batches that Troupe itself writes (markers, internal topics, compaction) and
-// for tests; producers send theirs ready made. It is not safe for concurrent use.
+// batches that Troupe itself writes (markers, internal topics, compaction), for
+// the producers of the SDK and for tests; the nodes get those of clients ready
+// made. It is not safe for concurrent use.
 type Builder struct {
 	h           Header
 	compression Compression
-	body        []byte // records so far, not compressed
+	body        []byte // room for a header, and the records so far, not compressed
 }
+
+// builderMin is the memory in bytes that a Builder begins with.
+const builderMin = 256
 
 // NewBuilder returns a Builder of a batch without a producer id that begins at
 // offset 0 and has no leader epoch.
 func NewBuilder(c Compression) *Builder {
-	return &Builder{compression: c, h: Header{
+	bu := &Builder{}
+	bu.Reset(c)
+	return bu
+}
+
+// Reset begins another batch as NewBuilder does, in the memory of the one before:
+// what Seal returned of that must not be in use any more.
+func (bu *Builder) Reset(c Compression) {
+	if bu.body == nil {
+		bu.body = make([]byte, 0, builderMin)
+	}
+	*bu = Builder{compression: c, body: bu.body[:HeaderSize], h: Header{
 		LeaderEpoch: messages.NoEpoch, LastOffsetDelta: -1,
 		BaseTimestamp: messages.NoTimestamp, MaxTimestamp: messages.NoTimestamp,
 		ProducerID: messages.NoProducerID, ProducerEpoch: -1, BaseSequence: messages.NoSequence,
@@ -69,11 +84,11 @@ func (bu *Builder) AppendAt(delta int32, t messages.Timestamp, key, value []byte
 	bu.h.Count++
 
 	timestampDelta := int64(t - bu.h.BaseTimestamp)
-	size := 1 + varintSize(timestampDelta) + varintSize(int64(delta)) +
-		bytesSize(key) + bytesSize(value) + varintSize(int64(len(headers)))
+	size := 0
 	for _, h := range headers {
 		size += bytesSize(h.Key) + bytesSize(h.Value)
 	}
+	size = bodySize(timestampDelta, delta, key, value, len(headers), size)
 	b := binary.AppendVarint(bu.body, int64(size))
 	b = append(b, 0) // attributes
 	b = binary.AppendVarint(b, timestampDelta)
@@ -86,18 +101,65 @@ func (bu *Builder) AppendAt(delta int32, t messages.Timestamp, key, value []byte
 	bu.body = b
 }
 
+// bodySize is the size of a record in bytes without the length before it; headers is
+// that of its headers.
+func bodySize(timestampDelta int64, delta int32, key, value []byte, count, headers int) int {
+	return 1 + varintSize(timestampDelta) + varintSize(int64(delta)) +
+		bytesSize(key) + bytesSize(value) + varintSize(int64(count)) + headers
+}
+
+// SizeOf is the size in bytes of a record that stands first in its batch, with so many
+// headers of so many bytes in all. Further behind it has at most SizeSlack bytes more.
+func SizeOf(key, value []byte, count, headers int) int {
+	size := bodySize(0, 0, key, value, count, headers)
+	return varintSize(int64(size)) + size
+}
+
+// HeaderSizeOf is the size in bytes of a header of a record, with a name of so many bytes.
+func HeaderSizeOf(name int, value []byte) int {
+	return varintSize(int64(name)) + name + bytesSize(value)
+}
+
+// SizeSlack is by how many bytes SizeOf may be wrong: nine of the timestamp, four of
+// the offset, and one of the length of them all.
+const SizeSlack = 14
+
 // Count is how many records there are so far.
 func (bu *Builder) Count() int { return int(bu.h.Count) }
 
 // Size is the size of the batch in bytes if it were built now and not
 // compressed.
-func (bu *Builder) Size() int { return HeaderSize + len(bu.body) }
+func (bu *Builder) Size() int { return len(bu.body) }
 
 // Build returns the batch. The Builder may go on: batches share no memory with
 // it. Build fails with messages.ErrUnsupportedCompression for an unknown codec
 // and with messages.ErrBatchTooLarge above 2 GiB.
 func (bu *Builder) Build() (Batch, error) {
-	return compressed(bu.h, bu.compression, bu.body)
+	return compressed(bu.h, bu.compression, bu.body[HeaderSize:])
+}
+
+// Seal is Build for who has memory to use again, and learns only later who sends the
+// batch: it has no CRC yet, SetProducer must follow. The batch lies in into, which may be
+// nil and is grown as needed, or in the Builder's own memory if it is not compressed,
+// because it was not to be or would not have become smaller. The Builder must be Reset
+// before it is used again.
+func (bu *Builder) Seal(into []byte) (Batch, error) {
+	h := bu.h
+	if bu.compression.Codec != None {
+		into = append(into[:0], bu.body[:HeaderSize]...)
+		bytes, err := bu.compression.deflate(into, bu.body[HeaderSize:])
+		if err != nil {
+			return Batch{}, err
+		}
+		if len(bytes) < len(bu.body) {
+			h.Attributes |= int16(bu.compression.Codec)
+			return headed(h, bytes), nil
+		}
+	}
+	if int64(len(bu.body)) > 1<<31-1 {
+		return Batch{}, fmt.Errorf("batch has %d bytes: %w", len(bu.body), messages.ErrBatchTooLarge)
+	}
+	return headed(h, bu.body), nil
 }
 
 // compressed makes a batch of h and records that are not compressed yet.

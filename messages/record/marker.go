@@ -33,7 +33,7 @@ func EndTxnMarker(m Marker, id messages.ProducerID, epoch messages.ProducerEpoch
 	bu := NewBuilder(Compression{}).Producer(id, epoch, messages.NoSequence).Transactional()
 	bu.control()
 	bu.Append(now, key, value)
-	return sealed(bu.h, append(make([]byte, HeaderSize, bu.Size()), bu.body...))
+	return sealed(bu.h, bu.body)
 }
 
 // ParseMarker reads the marker in a control batch. ok is false for a control

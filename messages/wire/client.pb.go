@@ -899,7 +899,9 @@ func (*ClientPush_Nodes) isClientPush_Event() {}
 func (*ClientPush_Draining) isClientPush_Event() {}
 
 // ClientHello asks for a session. The sender of the request is who is answered and told
-// about changes. The result is a ClientWelcome.
+// about changes. It has one session at a node: another hello ends the one before. The
+// session ends with a ClientGoodbye, with the connection of the node to the client, and
+// with the node; what is sent to it later is a dead letter. The result is a ClientWelcome.
 type ClientHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As the client calls itself: Kafka's client.id.
@@ -1033,10 +1035,10 @@ func (x *ClientWelcome) GetMessageBytes() int32 {
 	return 0
 }
 
-// ClientNodes are the live nodes.
+// ClientNodes are the live nodes that can be reached.
 type ClientNodes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newer ones have a higher version.
+	// Newer ones have a higher version, from whichever node they come.
 	Version       int64         `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	Nodes         []*ClientNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1240,20 +1242,31 @@ func (x *ClientDraining) GetNodeId() int32 {
 	return 0
 }
 
-// ClientSubscribe has the topic's actor tell the client where the partitions are led:
-// now, and whenever that changes. It ends with the client's session, or when it was not
-// repeated for lease_ms. There is no result; ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION: the
-// topic does not exist, and nothing is told about it.
+// ClientSubscribe has the topic's actor, on whatever node it lives, tell the client where
+// the partitions are led: now, and whenever that changes. A client has one subscription of
+// a topic, through whichever session: to subscribe again renews it and has the route told
+// again. It ends when it is cancelled, when it was not renewed for lease_ms, when the
+// connection of the topic's node to the client breaks, and with a route that is gone. So
+// a client subscribes again when half the lease is over, when a route is gone, when the
+// session it subscribed through ended, and when a node is no longer among the nodes: the
+// actor may have lived there. There is no result;
+// ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION: the topic does not exist, and nothing is told
+// about it.
 type ClientSubscribe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Make the topic with the defaults if auto.create.topics.enable allows it.
-	Create  bool   `protobuf:"varint,2,opt,name=create,proto3" json:"create,omitempty"`
+	Create bool `protobuf:"varint,2,opt,name=create,proto3" json:"create,omitempty"`
+	// 0: a minute. It is taken as 10 s at least and 10 minutes at most.
 	LeaseMs uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	// End the subscription.
-	Cancel        bool `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Cancel bool `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// The client, as the session tells the topic's actor: the address and the name of who
+	// said hello. Clients leave them empty.
+	SubscriberAddress string `protobuf:"bytes,5,opt,name=subscriber_address,json=subscriberAddress,proto3" json:"subscriber_address,omitempty"`
+	Subscriber        string `protobuf:"bytes,6,opt,name=subscriber,proto3" json:"subscriber,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ClientSubscribe) Reset() {
@@ -1314,6 +1327,20 @@ func (x *ClientSubscribe) GetCancel() bool {
 	return false
 }
 
+func (x *ClientSubscribe) GetSubscriberAddress() string {
+	if x != nil {
+		return x.SubscriberAddress
+	}
+	return ""
+}
+
+func (x *ClientSubscribe) GetSubscriber() string {
+	if x != nil {
+		return x.Subscriber
+	}
+	return ""
+}
+
 // ClientRoute is where the partitions of a topic are led.
 type ClientRoute struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1322,7 +1349,9 @@ type ClientRoute struct {
 	// The metadata version it is from. Newer ones have a higher version.
 	Version    int64           `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Partitions []*ClientLeader `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	// The topic was deleted, or its actor moves: subscribe again to know.
+	// The subscription has ended: the topic was deleted, or its actor moves. There are no
+	// partitions then, and the version says nothing; what was told before stands until a
+	// new subscription tells more, or that there is no such topic.
 	Gone bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
 	// max.message.bytes of the topic.
 	MaxMessageBytes int32 `protobuf:"varint,6,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
@@ -4028,12 +4057,16 @@ const file_troupe_wire_v1_client_proto_rawDesc = "" +
 	"\x05kafka\x18\x04 \x01(\tR\x05kafka\"\x0f\n" +
 	"\rClientGoodbye\")\n" +
 	"\x0eClientDraining\x12\x17\n" +
-	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"r\n" +
+	"\anode_id\x18\x01 \x01(\x05R\x06nodeId\"\xc1\x01\n" +
 	"\x0fClientSubscribe\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
 	"\x06create\x18\x02 \x01(\bR\x06create\x12\x19\n" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x16\n" +
-	"\x06cancel\x18\x04 \x01(\bR\x06cancel\"\xd6\x01\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancel\x12-\n" +
+	"\x12subscriber_address\x18\x05 \x01(\tR\x11subscriberAddress\x12\x1e\n" +
+	"\n" +
+	"subscriber\x18\x06 \x01(\tR\n" +
+	"subscriber\"\xd6\x01\n" +
 	"\vClientRoute\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x18\n" +

@@ -29,6 +29,7 @@ type Node struct {
 	connections         prometheus.Gauge
 	connectionsCreated  prometheus.Counter
 	connectionsRejected *prometheus.CounterVec
+	sessions            prometheus.Gauge
 	bytesIn, bytesOut   prometheus.Counter
 
 	flushMs                           prometheus.Observer
@@ -58,6 +59,7 @@ func New(b Build) *Node {
 		connections:         gauge(r, connections),
 		connectionsCreated:  counter(r, connectionsCreated),
 		connectionsRejected: counters(r, connectionsRejected),
+		sessions:            gauge(r, sessions),
 		bytesIn:             counter(r, clientBytesIn),
 		bytesOut:            counter(r, clientBytesOut),
 		flushMs:             histogram(r, logFlushMs),
@@ -124,6 +126,12 @@ func (n *Node) ConnectionClosed() { n.connections.Dec() }
 func (n *Node) ConnectionRejected(reason string) {
 	n.connectionsRejected.WithLabelValues(reason).Inc()
 }
+
+// SessionOpened counts a session of a program that uses the SDK, SessionClosed its end.
+func (n *Node) SessionOpened() { n.sessions.Inc() }
+
+// SessionClosed counts the end of a session that was opened.
+func (n *Node) SessionClosed() { n.sessions.Dec() }
 
 // BytesIn counts bytes of request frames.
 func (n *Node) BytesIn(bytes int) { n.bytesIn.Add(float64(bytes)) }

@@ -47,6 +47,7 @@ const (
 	connections
 	connectionsCreated
 	connectionsRejected
+	sessions
 	clientBytesIn
 	clientBytesOut
 
@@ -178,6 +179,8 @@ var table = [idCount]Def{
 	connectionsRejected: {"troupe_network_connections_rejected_total", Counter,
 		[]string{"reason"},
 		"Connections closed by this node before their time, by reason.", nil},
+	sessions: {"troupe_sdk_sessions", Gauge, nil,
+		"Programs that use the SDK and have a session here now.", nil},
 	clientBytesIn: {"troupe_network_received_bytes_total", Counter, nil,
 		"Bytes of request frames read from clients.", nil},
 	clientBytesOut: {"troupe_network_sent_bytes_total", Counter, nil,

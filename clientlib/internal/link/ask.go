@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,11 +149,9 @@ func (l *Link) AskLeader(ctx context.Context, p messages.TopicPartition, req *wi
 				messages.ErrUnavailable)
 		}
 		resp, err := l.Ask(ctx, leader, req)
-		if hint := resp.GetAppended().GetLeader(); hint != nil {
-			l.Learn(p.Topic, p.Partition, hint)
-		}
-		if hint := resp.GetFetched().GetLeader(); hint != nil {
-			l.Learn(p.Topic, p.Partition, hint)
+		if err != nil && retriable(err) {
+			l.Learn(p.Topic, p.Partition, cmp.Or(resp.GetAppended().GetLeader(),
+				resp.GetFetched().GetLeader()))
 		}
 		return resp, err
 	})

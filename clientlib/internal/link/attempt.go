@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -120,14 +121,13 @@ func (l *Link) greet(address string) (*wire.ClientWelcome, error) {
 		err     error
 	}
 	answer := make(chan outcome, 1)
-	r := &request{hello: address, deadline: time.Now().Add(helloWait),
+	r := &request{hello: address, deadline: time.Now().Add(2 * helloWait), // ctx ends before
 		req: &wire.ClientRequest{Command: &wire.ClientRequest_Hello{
 			Hello: &wire.ClientHello{ClientId: l.cfg.ClientID}}},
 		done: func(resp *wire.ClientResponse, err error) {
 			answer <- outcome{resp.GetWelcome(), err}
 		}}
 	l.mu.Lock()
-	l.heard[address] = true
 	l.dispatch(actor.NewPID(address, gateway), r)
 	l.remind(r.deadline)
 	l.mu.Unlock()
@@ -146,22 +146,16 @@ func (l *Link) greet(address string) (*wire.ClientWelcome, error) {
 // welcomed makes a session of what a node answered.
 func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	session := actor.NewPID(p.address, w.Session)
-	refuse := func() {
+	if l.cluster != "" && w.ClusterId != "" && l.cluster != w.ClusterId && len(l.open) > 0 {
 		l.net.send(session, &wire.ClientRequest{Command: &wire.ClientRequest_Goodbye{
 			Goodbye: &wire.ClientGoodbye{}}})
-	}
-	if l.cluster != "" && w.ClusterId != "" && l.cluster != w.ClusterId && len(l.open) > 0 {
-		refuse()
 		return fmt.Errorf("the node is of another cluster (%s, not %s): %w", w.ClusterId,
 			l.cluster, messages.ErrUnavailable)
 	}
 	node := messages.NodeID(w.NodeId)
-	for _, o := range l.open {
-		if o.node == node { // the same node under another name
-			refuse()
-			p.state = shut
-			l.handAll(o, p)
-			return nil
+	for _, o := range slices.Clone(l.open) {
+		if o.node == node { // under another name: a node has one session for a client
+			l.lose(o, fmt.Errorf("node %d has another session for this program", node))
 		}
 	}
 	if len(l.open) == 0 {
@@ -178,7 +172,7 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	if p.state != open { // by its own account it moved meanwhile
 		return nil
 	}
-	l.handAll(p, p)
+	l.handWaiting(p)
 	idle := l.idle
 	l.idle = nil
 	for _, r := range idle {
@@ -194,16 +188,16 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	return nil
 }
 
-// handAll gives a peer with a session what waits at another one, or at itself.
-func (l *Link) handAll(to, from *peer) {
-	waiting := from.waiting
-	from.waiting = nil
+// handWaiting gives a peer that has a session what waited for it.
+func (l *Link) handWaiting(p *peer) {
+	waiting := p.waiting
+	p.waiting = nil
 	for _, r := range waiting {
-		if r.to != messages.NoNode && r.to != to.node {
+		if r.to != messages.NoNode && r.to != p.node {
 			l.end(r, nil, fmt.Errorf("node %d was not found at %s, but node %d: %w",
-				r.to, to.address, to.node, ErrNotSent))
+				r.to, p.address, p.node, ErrNotSent))
 			continue
 		}
-		l.hand(to, r)
+		l.hand(p, r)
 	}
 }

@@ -79,7 +79,7 @@ func (l *Link) Send(to messages.NodeID, req *wire.ClientRequest, wait time.Durat
 	now := time.Now()
 	r := &request{to: to, req: req, deadline: now.Add(wait), done: done}
 	if a := req.GetAppend(); a != nil {
-		r.bytes = int64(len(a.Records))
+		r.bytes = max(1, int64(len(a.Records)))
 	}
 	l.mu.Lock()
 	defer l.unlockLater()

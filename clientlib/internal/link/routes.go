@@ -55,6 +55,10 @@ func gone(known *Route) *Route {
 	return &Route{Topic: known.Topic, ID: known.ID, Version: known.Version, Gone: true}
 }
 
+// leaderOf returns a leader older than any if l is nil.
 func leaderOf(l *wire.ClientLeader) Leader {
+	if l == nil {
+		return Leader{Node: messages.NoNode, Epoch: -1}
+	}
 	return Leader{Node: messages.NodeID(l.NodeId), Epoch: messages.LeaderEpoch(l.LeaderEpoch)}
 }

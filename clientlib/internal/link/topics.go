@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// lease is how long a subscription holds; it is repeated at half of it.
-	lease = time.Minute
 	// subscribeWait bounds an attempt, and pushWait how long the first route may take
 	// after it.
 	subscribeWait = 5 * time.Second
 	pushWait      = 2 * time.Second
 	// unknownMax is how often it is asked whether a topic exists that somebody watches.
 	unknownMax = 5 * time.Second
+	// learnPause is how soon a topic's actor is asked for what it should have told.
+	learnPause = 500 * time.Millisecond
 	// confirmAfter is when it is asked again whether a topic that was there is gone.
 	confirmAfter = 250 * time.Millisecond
 )
@@ -83,7 +83,7 @@ func (l *Link) Route(ctx context.Context, name string, create bool) (*Route, err
 	l.mu.Lock()
 	t := l.topic(name)
 	if len(t.watchers) == 0 {
-		t.until = time.Now().Add(lease)
+		t.until = time.Now().Add(l.lease)
 	}
 	t.callers++
 	defer func() {
@@ -167,16 +167,23 @@ func (l *Link) show(w *watcher, route *Route) {
 	})
 }
 
-// Learn tells of a leader that a node named in an answer.
+// Learn tells of a leader that a node named in an answer; nil: it named none. The topic's
+// actor is asked again soon, too: it should have told.
 func (l *Link) Learn(name string, partition int32, leader *wire.ClientLeader) {
-	if leader == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.topics[name]; t != nil {
-		l.setRoute(t, learn(t.route, partition, leaderOf(leader)))
+	t := l.topics[name]
+	if t == nil || l.closed {
+		return
 	}
+	next := learn(t.route, partition, leaderOf(leader))
+	if next != nil || leader == nil {
+		if soon := time.Now().Add(learnPause); soon.Before(t.due) {
+			t.due = soon
+			l.remind(soon)
+		}
+	}
+	l.setRoute(t, next)
 }
 
 // routed takes the push of a topic's actor.
@@ -258,7 +265,7 @@ func (l *Link) subscribe(t *topic) {
 	l.post(p, &request{deadline: time.Now().Add(subscribeWait),
 		req: &wire.ClientRequest{Command: &wire.ClientRequest_Subscribe{
 			Subscribe: &wire.ClientSubscribe{Topic: t.name, Create: create,
-				LeaseMs: uint32(lease.Milliseconds())}}},
+				LeaseMs: millis(l.lease)}}},
 		done: func(_ *wire.ClientResponse, err error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -277,7 +284,7 @@ func (l *Link) subscribed(t *topic, p *peer, created bool, err error) {
 		t.due = now
 	case err == nil:
 		t.through, t.create, t.unknown = p, t.create && !created, 0
-		t.due = now.Add(lease / 2)
+		t.due = now.Add(l.lease / 2)
 		if !t.known() {
 			t.failures++
 			t.due = now.Add(max(pushWait, backoff(t.failures)))

@@ -1,0 +1,88 @@
+package clientlib
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// Process calls handler for the records that the consumer gets, until ctx ends: then it
+// waits for the handlers, whose context ends with ctx, commits what they have done, and
+// returns nil. It returns an error if the consumer ends or was closed, if a record keeps
+// failing and cannot go to a dead-letter topic, and if the last commit fails.
+//
+// A handler that returns nil has handled the record; what it does may have happened twice
+// after a crash, so it is best if that does no harm. One that returns an error, or panics,
+// is called again as Retry says, and meanwhile those of the record's Order wait, and no
+// others. After the last attempt the record goes to the dead-letter topic, with its key,
+// value and headers, and headers troupe.dlq.topic, .partition, .offset, .timestamp,
+// .group, .attempts, .error and .failed-at that say where it is from and why. It counts as
+// handled once it is there: until then it is tried again. Errors that wrap ErrDecode or
+// are Permanent are not tried again. A record that is in a dead-letter topic already does
+// not go to another one: Process returns the error.
+//
+// At most Concurrency handlers run at the same time. A partition of which many records
+// wait is not read on until they are fewer; others are. Positions are committed up to the
+// first record of the partition that is not handled. When another member gets a partition,
+// what runs is handled and committed before, and the rest is left to the other. When a
+// partition is taken away, the context of its handlers ends, and what they return does not
+// count.
+//
+// Only one of Process, ProcessBatches, ProcessTransactions and Poll runs at a time. Records
+// that were read and not handled when Process returns are read again by the next one.
+func (c *Consumer) Process(
+	ctx context.Context, handler func(ctx context.Context, r *Record) error,
+) error {
+	if handler == nil {
+		return fmt.Errorf("no handler: %w", ErrConfig)
+	}
+	return c.processor(processOptions{one: handler, order: c.cfg.Order}).run(ctx)
+}
+
+// ProcessBatches is Process for handlers that take several records at a time: the next
+// ones of one partition in their order, at most 500. A partition's next batch waits until
+// the one before is handled; up to Concurrency partitions are handled at the same time.
+//
+// A batch whose handler fails is tried again as a whole. After the last attempt, and at
+// once if the error is Permanent or wraps ErrDecode, handler is called once for each of
+// its records alone, in order, and those that fail again go to the dead-letter topic.
+func (c *Consumer) ProcessBatches(
+	ctx context.Context, handler func(ctx context.Context, records []*Record) error,
+) error {
+	if handler == nil {
+		return fmt.Errorf("no handler: %w", ErrConfig)
+	}
+	return c.processor(processOptions{many: handler, order: ByPartition}).run(ctx)
+}
+
+// Permanent returns an error that a handler gives back for a record that would fail again
+// however often it is tried: it is not. It wraps err; nil stays nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ cause error }
+
+func (e *permanentError) Error() string { return e.cause.Error() }
+
+func (e *permanentError) Unwrap() error { return e.cause }
+
+// permanent says whether it is of no use to try again.
+func permanent(err error) bool {
+	var p *permanentError
+	return errors.Is(err, ErrDecode) || errors.As(err, &p)
+}
+
+// guarded makes a panic of a handler an error that says where it was.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the handler panicked: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return call()
+}
