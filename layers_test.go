@@ -89,6 +89,7 @@ var layers = []layer{
 	{".", []string{"node/...", "persistence/vfs"}},
 
 	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
+	{"clientlib/internal/outgoing", []string{"messages", "messages/invariant", "messages/txn"}},
 	{"clientlib/internal/lanes", []string{"messages/invariant"}},
 	{"clientlib", []string{"messages/...", "clientlib/internal/..."}},
 
@@ -156,6 +157,7 @@ var pure = []string{
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
 	"actors/groups/consumer", "actors/txns", "cluster/placement", "clientlib/internal/lanes",
+	"clientlib/internal/outgoing",
 }
 
 // impureImports are the standard packages a pure package may not import, with

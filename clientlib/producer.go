@@ -12,6 +12,7 @@ import (
 
 	"github.com/troupelog/troupe/clientlib/internal/outgoing"
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/record"
 )
 
 var errProducerClosed = fmt.Errorf("the producer: %w", ErrClosed)
@@ -28,7 +29,9 @@ type Producer struct {
 	cfg    ProducerConfig
 	mode   outgoing.Mode
 	room   room
-	counts producerCounts
+
+	headersSize int // of cfg.Headers in a record
+	counts      producerCounts
 
 	mu     sync.RWMutex
 	topics map[string]*sendTopic // nil once the producer is closed
@@ -40,6 +43,8 @@ type Producer struct {
 	inbox  inbox  // of the loop
 	outbox outbox // of the goroutine that calls back
 	loop   sendLoop
+
+	payloads chan *payload // to be used again
 
 	background context.Context // of what the loop has others do
 	cancel     context.CancelFunc
@@ -61,12 +66,15 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	}
 	cfg.Headers, cfg.Interceptors = slices.Clone(cfg.Headers), slices.Clone(cfg.Interceptors)
 	p := &Producer{client: c, link: c.link, cfg: cfg, topics: map[string]*sendTopic{},
-		closing: make(chan struct{})}
+		closing: make(chan struct{}), payloads: make(chan *payload, keeps(&cfg))}
 	switch {
 	case cfg.TransactionalID != "":
 		p.mode = outgoing.Transactional
 	case !cfg.NotIdempotent:
 		p.mode = outgoing.Idempotent
+	}
+	for _, h := range cfg.Headers {
+		p.headersSize += record.HeaderSizeOf(len(h.Key), h.Value)
 	}
 	p.room.limit = cfg.BufferBytes
 	p.inbox.signal = make(chan struct{}, 1)

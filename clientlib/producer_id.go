@@ -21,7 +21,8 @@ type identity struct {
 var noIdentity = identity{messages.NoProducerID, -1}
 
 func identityOf(w *wire.ClientProducer) identity {
-	return identity{messages.ProducerID(w.GetProducerId()), messages.ProducerEpoch(w.GetProducerEpoch())}
+	return identity{messages.ProducerID(w.GetProducerId()),
+		messages.ProducerEpoch(w.GetProducerEpoch())}
 }
 
 // initialize asks for an identity that nobody has, or, with a transactional id, that

@@ -65,6 +65,7 @@ type sendLoop struct {
 	touched []*partition            // something happened to them
 	linger  []lingering             // from the one that is due first on
 	scan    time.Time               // when to look at the active ones; zero: never
+	latest  time.Time               // when something was sent
 
 	packers int // may run at the same time
 	packing int
@@ -99,7 +100,10 @@ func (l *sendLoop) run() {
 		timer.Reset(l.tick(time.Now()))
 		select {
 		case <-l.p.inbox.signal:
-		case <-timer.C:
+		case at := <-timer.C:
+			if at.Sub(l.latest) > idleTick {
+				l.p.trim()
+			}
 		}
 	}
 }
@@ -261,6 +265,7 @@ func (l *sendLoop) pump(part *partition, now time.Time) {
 // send hands a batch over on its way to the partition's leader.
 func (l *sendLoop) send(part *partition, b *outgoing.Batch[*payload], now time.Time) {
 	p, pl, node := l.p, b.Of, part.leader.Node
+	l.latest = now
 	pl.stamp()
 	req := &wire.ClientRequest{Command: &wire.ClientRequest_Append{Append: &wire.ClientAppend{
 		Topic: part.topic.name, Partition: part.index, Acks: p.cfg.Acks.wire(),

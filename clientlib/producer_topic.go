@@ -121,8 +121,9 @@ func (t *sendTopic) learn(route *link.Route) {
 	t.p.inbox.post(func() { t.p.loop.routed(t, v) })
 }
 
-// choose returns the partition of a record.
-func (t *sendTopic) choose(r *Record, v *topicView, custom Partitioner) (*partition, error) {
+// choose returns the partition of a record, and whether any other would do.
+func (t *sendTopic) choose(r *Record, v *topicView, custom Partitioner) (
+	part *partition, anywhere bool, err error) {
 	n, i := len(v.parts), -1
 	switch {
 	case custom != nil:
@@ -131,13 +132,18 @@ func (t *sendTopic) choose(r *Record, v *topicView, custom Partitioner) (*partit
 		i = outgoing.PartitionOf(r.Key, n)
 	}
 	if i >= n {
-		return nil, fmt.Errorf("topic %q, partition %d: there are %d partitions: %w",
+		return nil, false, fmt.Errorf("topic %q, partition %d: there are %d partitions: %w",
 			t.name, i, n, ErrUnknownTopic)
 	}
 	if i < 0 {
-		i = int(t.sticky.Load()) % n
+		return t.anywhere(v), true, nil
 	}
-	return v.parts[i], nil
+	return v.parts[i], false, nil
+}
+
+// anywhere is the partition where records go that need none in particular.
+func (t *sendTopic) anywhere(v *topicView) *partition {
+	return v.parts[int(t.sticky.Load())%len(v.parts)]
 }
 
 // turn has records without a key go elsewhere once a batch with them is closed, to a

@@ -314,6 +314,13 @@ func (b *Batch) SetProducer(id messages.ProducerID, epoch messages.ProducerEpoch
 // the records that stand in bytes from HeaderSize on, sets length and sum, and
 // returns the batch.
 func sealed(h Header, bytes []byte) Batch {
+	b := headed(h, bytes)
+	b.resum()
+	return b
+}
+
+// headed is sealed without the sum.
+func headed(h Header, bytes []byte) Batch {
 	h.Length = int32(len(bytes) - prefixSize)
 	binary.BigEndian.PutUint64(bytes[0:], uint64(h.BaseOffset))
 	binary.BigEndian.PutUint32(bytes[8:], uint32(h.Length))
@@ -327,7 +334,5 @@ func sealed(h Header, bytes []byte) Batch {
 	binary.BigEndian.PutUint16(bytes[51:], uint16(h.ProducerEpoch))
 	binary.BigEndian.PutUint32(bytes[53:], uint32(h.BaseSequence))
 	binary.BigEndian.PutUint32(bytes[57:], uint32(h.Count))
-	b := Batch{Header: h, Bytes: bytes}
-	b.resum()
-	return b
+	return Batch{Header: h, Bytes: bytes}
 }

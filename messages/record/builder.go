@@ -84,7 +84,11 @@ func (bu *Builder) AppendAt(delta int32, t messages.Timestamp, key, value []byte
 	bu.h.Count++
 
 	timestampDelta := int64(t - bu.h.BaseTimestamp)
-	size := bodySize(timestampDelta, delta, key, value, headers)
+	size := 0
+	for _, h := range headers {
+		size += bytesSize(h.Key) + bytesSize(h.Value)
+	}
+	size = bodySize(timestampDelta, delta, key, value, len(headers), size)
 	b := binary.AppendVarint(bu.body, int64(size))
 	b = append(b, 0) // attributes
 	b = binary.AppendVarint(b, timestampDelta)
@@ -97,21 +101,23 @@ func (bu *Builder) AppendAt(delta int32, t messages.Timestamp, key, value []byte
 	bu.body = b
 }
 
-// bodySize is the size of a record in bytes without the length before it.
-func bodySize(timestampDelta int64, delta int32, key, value []byte, headers []RecordHeader) int {
-	size := 1 + varintSize(timestampDelta) + varintSize(int64(delta)) +
-		bytesSize(key) + bytesSize(value) + varintSize(int64(len(headers)))
-	for _, h := range headers {
-		size += bytesSize(h.Key) + bytesSize(h.Value)
-	}
-	return size
+// bodySize is the size of a record in bytes without the length before it; headers is
+// that of its headers.
+func bodySize(timestampDelta int64, delta int32, key, value []byte, count, headers int) int {
+	return 1 + varintSize(timestampDelta) + varintSize(int64(delta)) +
+		bytesSize(key) + bytesSize(value) + varintSize(int64(count)) + headers
 }
 
-// SizeOf is the size in bytes of a record that stands first in its batch. Further
-// behind it has at most SizeSlack bytes more.
-func SizeOf(key, value []byte, headers ...RecordHeader) int {
-	size := bodySize(0, 0, key, value, headers)
+// SizeOf is the size in bytes of a record that stands first in its batch, with so many
+// headers of so many bytes in all. Further behind it has at most SizeSlack bytes more.
+func SizeOf(key, value []byte, count, headers int) int {
+	size := bodySize(0, 0, key, value, count, headers)
 	return varintSize(int64(size)) + size
+}
+
+// HeaderSizeOf is the size in bytes of a header of a record, with a name of so many bytes.
+func HeaderSizeOf(name int, value []byte) int {
+	return varintSize(int64(name)) + name + bytesSize(value)
 }
 
 // SizeSlack is by how many bytes SizeOf may be wrong: nine of the timestamp, four of
@@ -132,7 +138,8 @@ func (bu *Builder) Build() (Batch, error) {
 	return compressed(bu.h, bu.compression, bu.body[HeaderSize:])
 }
 
-// Seal is Build for who has memory to use again: the batch lies in into, which may be
+// Seal is Build for who has memory to use again, and learns only later who sends the
+// batch: it has no CRC yet, SetProducer must follow. The batch lies in into, which may be
 // nil and is grown as needed, or in the Builder's own memory if it is not compressed,
 // because it was not to be or would not have become smaller. The Builder must be Reset
 // before it is used again.
@@ -146,13 +153,13 @@ func (bu *Builder) Seal(into []byte) (Batch, error) {
 		}
 		if len(bytes) < len(bu.body) {
 			h.Attributes |= int16(bu.compression.Codec)
-			return sealed(h, bytes), nil
+			return headed(h, bytes), nil
 		}
 	}
 	if int64(len(bu.body)) > 1<<31-1 {
 		return Batch{}, fmt.Errorf("batch has %d bytes: %w", len(bu.body), messages.ErrBatchTooLarge)
 	}
-	return sealed(h, bu.body), nil
+	return headed(h, bu.body), nil
 }
 
 // compressed makes a batch of h and records that are not compressed yet.

@@ -15,6 +15,7 @@ import (
 // Bounds of how long an answer waits for the leader; the same as for Kafka's clients.
 const (
 	appendWaitMin    = time.Second
+	appendWait       = 30 * time.Second // if the client does not say
 	appendWaitLeader = 30 * time.Second // with acks=1
 	// sweepEvery is how often appends are looked through for those that wait too long.
 	sweepEvery = 500 * time.Millisecond
@@ -148,7 +149,7 @@ func (a *appending) verify(reply func(error)) {
 // admit notes an append that is about to begin, if there is room for it. One is let in
 // whatever its size, or large batches would never be.
 func (s *session) admit(a *appending, now time.Time, timeoutMs uint32) error {
-	wait := patience
+	wait := appendWait
 	if timeoutMs > 0 {
 		wait = time.Duration(timeoutMs) * time.Millisecond
 	}

@@ -91,12 +91,14 @@ func TestAppendsThatCannotBeAreRefused(t *testing.T) {
 		q    *wire.ClientAppend
 		want error
 	}{
-		"unknown topic":     {&wire.ClientAppend{Topic: "x"}, messages.ErrUnknownTopicOrPartition},
-		"unknown partition": {&wire.ClientAppend{Topic: "t", Partition: 2}, messages.ErrUnknownTopicOrPartition},
-		"internal topic":    {&wire.ClientAppend{Topic: "__consumer_offsets"}, messages.ErrInvalidTopic},
-		"other leader":      {&wire.ClientAppend{Topic: "elsewhere"}, messages.ErrNotLeader},
-		"leader refuses":    {&wire.ClientAppend{Topic: "t", Partition: 1}, messages.ErrNotEnoughReplicas},
-		"acks":              {&wire.ClientAppend{Topic: "t", Acks: 2}, messages.ErrInvalidRequiredAcks},
+		"unknown topic": {&wire.ClientAppend{Topic: "x"}, messages.ErrUnknownTopicOrPartition},
+		"unknown partition": {&wire.ClientAppend{Topic: "t", Partition: 2},
+			messages.ErrUnknownTopicOrPartition},
+		"internal topic": {&wire.ClientAppend{Topic: "__consumer_offsets"}, messages.ErrInvalidTopic},
+		"other leader":   {&wire.ClientAppend{Topic: "elsewhere"}, messages.ErrNotLeader},
+		"leader refuses": {&wire.ClientAppend{Topic: "t", Partition: 1},
+			messages.ErrNotEnoughReplicas},
+		"acks": {&wire.ClientAppend{Topic: "t", Acks: 2}, messages.ErrInvalidRequiredAcks},
 		"damaged": {&wire.ClientAppend{Topic: "t", Records: []byte("no batch")},
 			messages.ErrInvalidRecord},
 		"no transactional id": {&wire.ClientAppend{Topic: "t", Records: transactional.Bytes},

@@ -4,20 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
-
-	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/messages/wire"
+	"github.com/troupelog/troupe/node/door"
 )
 
 const (
 	// callsMax bounds the requests of a session that may block: each has a goroutine.
 	callsMax = 256
-	// callWaitMax bounds how long such a request may take, whatever the client says.
-	callWaitMax = 10 * time.Minute
 	// topicPatience is how long the actor of a topic may take to answer before it is
 	// looked for again.
 	topicPatience = 2 * time.Second
@@ -34,10 +32,6 @@ func (s *session) call(m *wire.ClientRequest) {
 			messages.ErrOverloaded))
 		return
 	}
-	wait := patience
-	if ms := m.GetTimeoutMs(); ms > 0 {
-		wait = min(time.Duration(ms)*time.Millisecond, callWaitMax)
-	}
 	s.g.open.Add(1)
 	s.g.running.Go(func() {
 		defer s.g.open.Done()
@@ -47,7 +41,7 @@ func (s *session) call(m *wire.ClientRequest) {
 				s.failed(cause)
 			}
 		}()
-		ctx, cancel := context.WithTimeout(s.ctx, wait)
+		ctx, cancel := door.WaitFor(s.ctx, int32(min(m.GetTimeoutMs(), math.MaxInt32)))
 		defer cancel()
 		s.send(s.carryOut(ctx, m))
 	})
@@ -166,9 +160,6 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 		select {
 		case <-time.After(topicRetry):
 		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("topic %q has no actor now: %w", name, messages.ErrUnavailable)
-			}
 			return err
 		}
 	}
@@ -176,6 +167,9 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 
 // create makes a topic that does not exist, if the client and the cluster want it so.
 func (s *session) create(ctx context.Context, name string, wanted bool) error {
+	if err := door.CheckTopicName(name); err != nil {
+		return err
+	}
 	unknown := fmt.Errorf("topic %q: %w", name, messages.ErrUnknownTopicOrPartition)
 	switch {
 	case (&messages.Topic{Name: name}).Internal(), !wanted:
@@ -186,23 +180,24 @@ func (s *session) create(ctx context.Context, name string, wanted bool) error {
 	return s.g.cfg.Cluster.AutoCreate(ctx, name)
 }
 
-// tellTopic sends a subscription to the actor of its topic; answered is false if it is
-// not known whether it got there.
+// tellTopic sends a subscription to the actor of its topic; answered is false, and the
+// error says why, if it is not known whether it got there.
 func (s *session) tellTopic(name string, m *wire.ClientRequest) (err error, answered bool) {
+	lost := func(why any) error {
+		return fmt.Errorf("the actor of topic %q does not answer (%v): %w", name, why,
+			messages.ErrUnavailable)
+	}
 	pid := s.g.cfg.Topic(name)
 	if pid == nil {
-		return nil, false
+		return lost("it lives nowhere"), false
 	}
 	answer, err := s.g.cfg.Root.RequestFuture(pid, m, topicPatience).Result()
 	if err != nil {
-		return nil, false
+		return lost(err), false
 	}
-	switch r := answer.(type) {
-	case *wire.ClientResponse:
-		return wire.ToError(r.GetError()), true
-	case *actor.DeadLetterResponse:
-		return nil, false
+	r, ok := answer.(*wire.ClientResponse)
+	if !ok {
+		return lost(fmt.Sprintf("it sent a %T", answer)), false
 	}
-	return fmt.Errorf("the actor of a topic answered with a %T: %w", answer,
-		messages.ErrUnavailable), true
+	return wire.ToError(r.GetError()), true
 }

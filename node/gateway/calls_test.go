@@ -113,8 +113,9 @@ func TestOffsetsAreLookedUpForEachPartitionByItself(t *testing.T) {
 	times := []*wire.ClientTimeOf{{Timestamp: -1}, {Timestamp: -2}, {Partition: 5, Timestamp: -1},
 		{Timestamp: -6}, {Partition: 1, Timestamp: -1}}
 	ask := func(topic string) []*wire.ClientOffset {
-		return p.ask(p.session, &wire.ClientRequest{Command: &wire.ClientRequest_ListOffsets{
-			ListOffsets: &wire.ClientListOffsets{Topic: topic, Partitions: times}}}).GetOffsets().GetPartitions()
+		r := p.ask(p.session, &wire.ClientRequest{Command: &wire.ClientRequest_ListOffsets{
+			ListOffsets: &wire.ClientListOffsets{Topic: topic, Partitions: times}}})
+		return r.GetOffsets().GetPartitions()
 	}
 	got := ask("t")
 	for i, want := range []int64{2, 0, -1, -1, 0} {
@@ -122,9 +123,13 @@ func TestOffsetsAreLookedUpForEachPartitionByItself(t *testing.T) {
 			t.Errorf("%v: %v", times[i], got[i])
 		}
 	}
-	for _, o := range ask("unknown") {
-		if !errors.Is(wire.ToError(o.GetError()), messages.ErrUnknownTopicOrPartition) && o.GetOffset() != -1 {
-			t.Errorf("of an unknown topic: %v", o)
+	for i, o := range ask("unknown") {
+		want := messages.ErrUnknownTopicOrPartition
+		if times[i].GetTimestamp() == -6 {
+			want = messages.ErrInvalidRequest
+		}
+		if !errors.Is(wire.ToError(o.GetError()), want) || o.GetOffset() != -1 {
+			t.Errorf("%v of an unknown topic: %v", times[i], o)
 		}
 	}
 }

@@ -85,8 +85,9 @@ const sceneNode messages.NodeID = 1
 
 func newScene(t *testing.T, change ...func(*Config)) *scene {
 	t.Helper()
-	s := &scene{t: t, image: messages.NewImage(), partitions: map[messages.TopicPartition]*fakePartition{},
-		addresses: map[messages.NodeID]string{}, topics: map[string]*actor.PID{},
+	s := &scene{t: t, image: messages.NewImage(),
+		partitions: map[messages.TopicPartition]*fakePartition{},
+		addresses:  map[messages.NodeID]string{}, topics: map[string]*actor.PID{},
 		far:      map[string]chan any{},
 		settings: map[string]string{"auto.create.topics.enable": "true"}}
 	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
@@ -101,8 +102,9 @@ func newScene(t *testing.T, change ...func(*Config)) *scene {
 	cfg := Config{
 		Root:     s.system.Root,
 		Props:    func(string) []actor.PropsOption { return nil },
-		Guardian: actor.RestartingSupervisorStrategy(), Partitions: s, Cluster: s, Coordinators: coordinators{s: s},
-		Settings: s, Topic: s.topicActor, ForgetTopic: func(string) {}, Address: s.address,
+		Guardian: actor.RestartingSupervisorStrategy(), Partitions: s, Cluster: s,
+		Coordinators: coordinators{s: s}, Settings: s, Topic: s.topicActor,
+		ForgetTopic: func(string) {}, Address: s.address,
 		MaxSessions: 3, QueuedMaxBytes: 256 << 20, FetchMaxBytes: 50 << 20, MessageBytes: 2 << 20,
 		Metrics: &s.metrics, Log: slog.New(slog.DiscardHandler), Failed: func(string) {},
 	}

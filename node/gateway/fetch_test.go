@@ -142,10 +142,13 @@ func TestFetchesThatCannotBeAreRefused(t *testing.T) {
 		want error
 	}{
 		"unknown topic": {&wire.ClientFetch{Topic: "x"}, messages.ErrUnknownTopicOrPartition},
-		"other topic":   {&wire.ClientFetch{Topic: "t", TopicId: make([]byte, 16)}, messages.ErrUnknownTopicID},
-		"gone topic":    {&wire.ClientFetch{Topic: "x", TopicId: topic.ID[:]}, messages.ErrUnknownTopicID},
-		"partition":     {&wire.ClientFetch{Topic: "t", Partition: -1}, messages.ErrUnknownTopicOrPartition},
-		"other leader":  {&wire.ClientFetch{Topic: "elsewhere"}, messages.ErrNotLeader},
+		"other topic": {&wire.ClientFetch{Topic: "t", TopicId: make([]byte, 16)},
+			messages.ErrUnknownTopicID},
+		"gone topic": {&wire.ClientFetch{Topic: "x", TopicId: topic.ID[:]},
+			messages.ErrUnknownTopicID},
+		"partition": {&wire.ClientFetch{Topic: "t", Partition: -1},
+			messages.ErrUnknownTopicOrPartition},
+		"other leader": {&wire.ClientFetch{Topic: "elsewhere"}, messages.ErrNotLeader},
 		"offset": {&wire.ClientFetch{Topic: "t", Offset: 9, WaitMs: 300_000, TopicId: topic.ID[:]},
 			messages.ErrOffsetOutOfRange},
 	} {

@@ -24,7 +24,6 @@ import (
 	"log/slog"
 	"math"
 	"sync"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/eventstream"
@@ -192,6 +191,3 @@ func (g *Gateway) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, c
 	g.cfg.Failed(SessionKind)
 	parent.StopChildren(child)
 }
-
-// patience is how long a request may take whose client does not say.
-const patience = 30 * time.Second

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,19 +58,10 @@ type session struct {
 
 func newSession(g *Gateway, client *actor.PID, clientID string) *session {
 	s := &session{g: g, client: client, local: client.Address == g.self,
-		who: who{clientID, host(client.Address)}, fetches: map[*fetch]struct{}{}}
+		who: who{clientID, client.Address}, fetches: map[*fetch]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.txns = door.TxnAsks{Coordinators: g.cfg.Coordinators, Context: s.ctx, Failed: s.failed}
 	return s
-}
-
-// host is where a client is, as Kafka shows it.
-func host(address string) string {
-	h, _, err := net.SplitHostPort(address)
-	if err != nil {
-		h = address
-	}
-	return "/" + h
 }
 
 // failed ends the session after a panic in a goroutine of it.

@@ -85,7 +85,8 @@ func TestASessionEndsWithTheConnectionToItsClient(t *testing.T) {
 	s.addTopic("t", 1)
 	a, b := s.farAway("a:1"), s.farAway("b:1")
 	a.send(a.session, fetchOf(2, &wire.ClientFetch{Topic: "t", WaitMs: 60_000}))
-	testkit.Eventually(t, "the fetch is parked", func() bool { return s.partition("t", 0).waiting() == 1 })
+	testkit.Eventually(t, "the fetch is parked",
+		func() bool { return s.partition("t", 0).waiting() == 1 })
 	s.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: "a:1"})
 	testkit.Eventually(t, "one session is left", func() bool { return s.metrics.open() == 1 })
 	testkit.Eventually(t, "nothing waits for the client",
@@ -148,7 +149,8 @@ func TestAGatewayThatStopsTellsItsClientsAndAnswersWhatTheyAsked(t *testing.T) {
 	if r := p.answer(); r.GetRequestId() != 3 || r.GetError() != nil {
 		t.Errorf("the parked fetch was answered %v", r)
 	}
-	r := p.ask(p.session, appendOf(4, &wire.ClientAppend{Topic: "t", Acks: -1, Records: batch(t, "b")}))
+	r := p.ask(p.session,
+		appendOf(4, &wire.ClientAppend{Topic: "t", Acks: -1, Records: batch(t, "b")}))
 	if !errors.Is(wire.ToError(r.GetError()), messages.ErrUnavailable) {
 		t.Errorf("a new append was answered %v", r)
 	}

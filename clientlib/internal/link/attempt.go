@@ -128,7 +128,6 @@ func (l *Link) greet(address string) (*wire.ClientWelcome, error) {
 			answer <- outcome{resp.GetWelcome(), err}
 		}}
 	l.mu.Lock()
-	l.heard[address] = true
 	l.dispatch(actor.NewPID(address, gateway), r)
 	l.remind(r.deadline)
 	l.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +42,6 @@ type Link struct {
 	version int64 // of nodes
 
 	peers map[string]*peer // by address
-	heard map[string]bool  // addresses that were sent anything
 	open  []*peer          // those with a session
 	turn  int              // of open, for requests to any node
 	idle  []*request       // to any node, while there is no session
@@ -69,7 +67,7 @@ type coordinated struct {
 func newLink(cfg Config) *Link {
 	l := &Link{cfg: cfg, log: cfg.logger(), wake: make(chan struct{}, 1),
 		seek: make(chan struct{}, 1), nodes: map[messages.NodeID]Node{},
-		peers: map[string]*peer{}, heard: map[string]bool{}, up: make(chan struct{}), hopes: true,
+		peers: map[string]*peer{}, up: make(chan struct{}), hopes: true,
 		topics: map[string]*topic{}, lease: time.Minute,
 		coordinators: map[coordinated]messages.NodeID{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -158,10 +156,7 @@ func (l *Link) Close(ctx context.Context) error {
 	}
 	l.sayGoodbye(ctx)
 	l.running.Wait()
-	l.mu.Lock()
-	addresses := slices.Collect(maps.Keys(l.heard))
-	l.mu.Unlock()
-	l.net.close(addresses)
+	l.net.close()
 	return nil
 }
 
@@ -270,12 +265,17 @@ func (l *Link) unlock() {
 func (l *Link) unlockLater() {
 	ended := l.ended
 	l.ended = nil
-	l.mu.Unlock()
-	if len(ended) > 0 {
-		time.AfterFunc(0, func() {
-			for _, e := range ended {
-				e.done(e.resp, e.err)
-			}
-		})
+	tell := func() {
+		for _, e := range ended {
+			e.done(e.resp, e.err)
+		}
 	}
+	switch {
+	case len(ended) == 0:
+	case l.closed: // nobody waits for goroutines any more
+		time.AfterFunc(0, tell)
+	default:
+		l.running.Go(tell)
+	}
+	l.mu.Unlock()
 }

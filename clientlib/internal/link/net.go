@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -26,8 +26,8 @@ type listener interface {
 	// answered is told of a response. It may be in use by the node after that.
 	answered(resp *wire.ClientResponse)
 	pushed(push *wire.ClientPush)
-	// broken is told that the connection to an address broke.
-	broken(address string)
+	// broken is told that the connection to an address broke, or was not made.
+	broken(address string, cause error)
 	// missing is told that an actor is not there (any more).
 	missing(address, name string)
 }
@@ -43,25 +43,20 @@ type network interface {
 	send(to *actor.PID, req *wire.ClientRequest)
 	// watch has the listener told when an actor ends.
 	watch(who *actor.PID)
-	// close stops everything and waits for it; addresses are where anything was sent.
-	close(addresses []string)
+	// close stops everything and waits for it.
+	close()
 }
 
 // actors is the network of Proto.Actor: one actor of this program is who the nodes answer.
 type actors struct {
 	system  *actor.ActorSystem
-	remote  *remote.Remote // nil: the system is a node's
+	peer    *transport.Peer // nil: the system is a node's
 	probes  prober
 	to      listener
 	replies *actor.PID
-	events  *eventstream.Subscription
-
-	mu     sync.Mutex
-	closed bool // events are not passed on any more
+	events  *eventstream.Subscription // of a node's system
+	closed  atomic.Bool               // events are not passed on any more
 }
-
-// watch asks the replies actor to watch another one, which only actors can.
-type watch struct{ who *actor.PID }
 
 // listen starts an actor system that listens at e.
 func listen(e transport.Endpoint, logger *slog.Logger, to listener) (*actors, error) {
@@ -71,16 +66,17 @@ func listen(e transport.Endpoint, logger *slog.Logger, to listener) (*actors, er
 		// The throttle has a goroutine for this long that nobody can stop.
 		actor.WithDeadLetterThrottleInterval(time.Millisecond))
 	a := &actors{system: system, to: to, probes: prober{tls: e.Client}}
-	err := e.Listen(func(rc *remote.Config) *remote.Remote {
-		a.remote = remote.NewRemote(system, rc)
-		return a.remote
+	var err error
+	a.peer, err = e.Attach(system, func(address string, cause error) {
+		a.to.broken(address, fmt.Errorf("%w (%w)", errBroken, cause))
 	})
+	if err == nil {
+		if err = a.spawn(); err != nil {
+			a.peer.Close()
+		}
+	}
 	if err != nil {
 		system.Shutdown()
-		return nil, err
-	}
-	if err := a.begin(); err != nil {
-		a.close(nil)
 		return nil, err
 	}
 	return a, nil
@@ -94,29 +90,23 @@ func share(of any, to listener) (*actors, error) {
 			of, messages.ErrInvalidRequest)
 	}
 	a := &actors{system: system, to: to}
-	return a, a.begin()
-}
-
-// begin starts to listen to what comes in.
-func (a *actors) begin() (err error) {
+	if err := a.spawn(); err != nil {
+		return nil, err
+	}
 	a.events = a.system.EventStream.Subscribe(func(event any) {
-		if e, ok := event.(*remote.EndpointTerminatedEvent); ok && a.passesOn() {
-			a.to.broken(e.Address)
+		if e, ok := event.(*remote.EndpointTerminatedEvent); ok && !a.closed.Load() {
+			a.to.broken(e.Address, errBroken)
 		}
 	})
-	// The name is new in each life: an answer to another one must miss this one.
-	a.replies, err = a.system.Root.SpawnNamed(actor.PropsFromFunc(a.receive),
-		"client-"+uuid.NewString())
-	if err != nil {
-		a.system.EventStream.Unsubscribe(a.events)
-	}
-	return err
+	return a, nil
 }
 
-func (a *actors) passesOn() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.closed
+// spawn starts the actor that the nodes answer. Its name is new in each life: an answer
+// to another one must miss this one.
+func (a *actors) spawn() (err error) {
+	a.replies, err = a.system.Root.SpawnNamed(actor.PropsFromFunc(a.receive),
+		"client-"+uuid.NewString())
+	return err
 }
 
 // receive runs in the replies actor.
@@ -132,13 +122,11 @@ func (a *actors) receive(ctx actor.Context) {
 		}
 	case *actor.Terminated:
 		a.to.missing(m.Who.Address, m.Who.Id)
-	case *watch:
-		ctx.Watch(m.who)
 	}
 }
 
 func (a *actors) self() string {
-	if a.remote == nil {
+	if a.peer == nil {
 		return a.system.Address()
 	}
 	return ""
@@ -148,7 +136,7 @@ func (a *actors) probe(ctx context.Context, address string) error {
 	if address == a.self() {
 		return nil
 	}
-	if a.remote == nil { // how the node secures its connections is not known here
+	if a.peer == nil { // how the node secures its connections is not known here
 		return reach(ctx, address)
 	}
 	return a.probes.probe(ctx, address)
@@ -158,23 +146,23 @@ func (a *actors) send(to *actor.PID, req *wire.ClientRequest) {
 	a.system.Root.RequestWithCustomSender(to, req, a.replies)
 }
 
-func (a *actors) watch(who *actor.PID) { a.system.Root.Send(a.replies, &watch{who}) }
+// watch does what only actors can by their context: it must come before what the session
+// is asked, or the end of the session could.
+func (a *actors) watch(who *actor.PID) {
+	if to, ok := a.system.ProcessRegistry.Get(who); ok {
+		to.SendSystemMessage(who, &actor.Watch{Watcher: a.replies})
+	}
+}
 
-func (a *actors) close(addresses []string) {
-	a.mu.Lock()
-	a.closed = true
-	a.mu.Unlock()
-	a.system.EventStream.Unsubscribe(a.events)
-	if a.replies != nil {
-		_ = a.system.Root.StopFuture(a.replies).Wait()
+func (a *actors) close() {
+	a.closed.Store(true)
+	if a.peer == nil {
+		a.system.EventStream.Unsubscribe(a.events)
+	} else {
+		a.peer.Close()
 	}
-	if a.remote == nil {
-		return
+	_ = a.system.Root.StopFuture(a.replies).Wait()
+	if a.peer != nil {
+		a.system.Shutdown()
 	}
-	// What ends a connection for good is the word that it is broken.
-	for _, address := range addresses {
-		a.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
-	}
-	a.remote.Shutdown(false) // the graceful way waits for the others to hang up
-	a.system.Shutdown()
 }

@@ -188,12 +188,12 @@ func (p *peer) failed(now time.Time) {
 }
 
 // broken implements listener.
-func (l *Link) broken(address string) {
+func (l *Link) broken(address string, cause error) {
 	l.mu.Lock()
 	defer l.unlock()
-	l.endHellos(func(r *request) bool { return r.hello == address }, errBroken)
+	l.endHellos(func(r *request) bool { return r.hello == address }, cause)
 	if p := l.peers[address]; p != nil && p.state == open {
-		l.lose(p, fmt.Errorf("node %d: %w", p.node, errBroken))
+		l.lose(p, fmt.Errorf("node %d: %w", p.node, cause))
 	}
 }
 

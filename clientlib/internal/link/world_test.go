@@ -147,7 +147,7 @@ func (p *plugged) probe(_ context.Context, address string) error {
 
 func (p *plugged) watch(*actor.PID) {}
 
-func (p *plugged) close([]string) {
+func (p *plugged) close() {
 	close(p.mail)
 	<-p.done
 }
@@ -163,7 +163,7 @@ func (p *plugged) deliver(to *actor.PID, req *wire.ClientRequest) {
 	n := w.nodes[to.Address]
 	if n == nil || n.down {
 		w.mu.Unlock()
-		p.l.broken(to.Address)
+		p.l.broken(to.Address, errBroken)
 		return
 	}
 	if to.Id == gateway {
@@ -199,7 +199,8 @@ func (w *world) greet(n *fake, req *wire.ClientRequest) *wire.ClientResponse {
 			Nodes: w.list(), WindowBytes: n.window, MessageBytes: 2 << 20}}}
 }
 
-func (n *fake) serve(req *wire.ClientRequest) (answers []*wire.ClientResponse, push *wire.ClientPush) {
+func (n *fake) serve(req *wire.ClientRequest) (
+	answers []*wire.ClientResponse, push *wire.ClientPush) {
 	if s := req.GetSubscribe(); s != nil {
 		n.asked = append(n.asked, s)
 		if n.topics == nil || s.Cancel {
@@ -227,7 +228,7 @@ func (n *fake) serve(req *wire.ClientRequest) (answers []*wire.ClientResponse, p
 func (w *world) kill(id int, links ...*Link) {
 	w.do(func() { w.node(id).down, w.node(id).session = true, "" })
 	for _, l := range links {
-		l.broken(address(id))
+		l.broken(address(id), errBroken)
 	}
 }
 
