@@ -266,7 +266,6 @@ func roundTrip[T any](t *testing.T, s clientlib.Serializer[T], value T) {
 type crew struct {
 	*world
 	run  func(ctx context.Context, member int) error
-	mu   sync.Mutex
 	stop map[int]func() error
 }
 
