@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/troupelog/troupe/clientlib/internal/cursor"
 	"github.com/troupelog/troupe/clientlib/internal/link"
@@ -39,6 +40,8 @@ type Consumer struct {
 	closed     chan struct{} // closed when Close is done
 
 	wakeFetcher, wakeLocator, wakeHeart, wakeRebalancer signal
+
+	processing atomic.Bool // somebody does, with hooks
 
 	mu sync.Mutex
 	// draining and lost are set by hooks.

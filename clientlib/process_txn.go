@@ -45,7 +45,7 @@ func (c *Consumer) ProcessTransactions(
 		return fmt.Errorf("consumer has no Group to commit to: %w", ErrConfig)
 	}
 	txns := &groupTxns{Consumer: c, producer: p, box: clientBox{client: c.client}}
-	return newTxnProcessor(c, c.cfg, txns, handler, c.log).run(ctx)
+	return c.exclusively(ctx, newTxnProcessor(c, c.cfg, txns, handler, c.log).run)
 }
 
 // txns is what exactly-once processing needs of a producer and of the group.
