@@ -1765,6 +1765,9 @@ type ClientFetched struct {
 	Leader *ClientLeader `protobuf:"bytes,6,opt,name=leader,proto3" json:"leader,omitempty"`
 	// More records follow in an answer of the same id; they belong behind these.
 	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
+	// Which part of the answer this is, from 0. They arrive in order, but for those that a
+	// connection took with it.
+	Part int32 `protobuf:"varint,8,opt,name=part,proto3" json:"part,omitempty"`
 	// Whole batches; of a large answer, in all its parts together.
 	Records       []byte `protobuf:"bytes,15,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1848,6 +1851,13 @@ func (x *ClientFetched) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *ClientFetched) GetPart() int32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
 }
 
 func (x *ClientFetched) GetRecords() []byte {
@@ -4101,7 +4111,7 @@ const file_troupe_wire_v1_client_proto_rawDesc = "" +
 	"\fleader_epoch\x18\a \x01(\x11R\vleaderEpoch\x12\x17\n" +
 	"\await_ms\x18\b \x01(\rR\x06waitMs\x12\x1d\n" +
 	"\n" +
-	"last_epoch\x18\t \x01(\x11R\tlastEpoch\"\xcf\x02\n" +
+	"last_epoch\x18\t \x01(\x11R\tlastEpoch\"\xe3\x02\n" +
 	"\rClientFetched\x12%\n" +
 	"\x0ehigh_watermark\x18\x01 \x01(\x03R\rhighWatermark\x12\x1f\n" +
 	"\vlast_stable\x18\x02 \x01(\x03R\n" +
@@ -4110,7 +4120,8 @@ const file_troupe_wire_v1_client_proto_rawDesc = "" +
 	"\aaborted\x18\x04 \x03(\v2\x1d.troupe.wire.v1.ClientAbortedR\aaborted\x12<\n" +
 	"\tdiverging\x18\x05 \x01(\v2\x1e.troupe.wire.v1.ClientEpochEndR\tdiverging\x124\n" +
 	"\x06leader\x18\x06 \x01(\v2\x1c.troupe.wire.v1.ClientLeaderR\x06leader\x12\x12\n" +
-	"\x04more\x18\a \x01(\bR\x04more\x12\x18\n" +
+	"\x04more\x18\a \x01(\bR\x04more\x12\x12\n" +
+	"\x04part\x18\b \x01(\x05R\x04part\x12\x18\n" +
 	"\arecords\x18\x0f \x01(\fR\arecords\"S\n" +
 	"\rClientAborted\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +
