@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,7 +40,6 @@ import (
 	"github.com/troupelog/troupe/node/gateway"
 	"github.com/troupelog/troupe/node/kafka"
 	"github.com/troupelog/troupe/node/lag"
-	"github.com/troupelog/troupe/node/logging"
 	"github.com/troupelog/troupe/node/metrics"
 	"github.com/troupelog/troupe/persistence/datadir"
 	"github.com/troupelog/troupe/persistence/registry"
@@ -156,7 +154,13 @@ func (n *Node) start(ctx context.Context, out io.Writer) error {
 
 // startActors builds the actor system and everything that lives in it.
 func (n *Node) startActors(ctx context.Context) error {
-	system := cluster.NewSystem(logging.Slog(n.log, slog.LevelWarn))
+	var placement atomic.Pointer[cluster.Lookup] // nil: it is not known yet
+	system := cluster.NewSystem(newActorLog(n.log, func() []cluster.Member {
+		if l := placement.Load(); l != nil {
+			return l.View().Members
+		}
+		return nil
+	}))
 	system.EventStream.Subscribe(func(event any) {
 		if _, ok := event.(*actor.DeadLetterEvent); ok {
 			n.metrics.DeadLetter()
@@ -172,6 +176,7 @@ func (n *Node) startActors(ctx context.Context) error {
 	threads, _ := n.cfg.Int("num.recovery.threads.per.data.dir")
 	n.env.Init(threads * len(n.dirs))
 	lookup := cluster.NewLookup(n.env.Self, actors.Supervise(n.env), n.kinds()...)
+	placement.Store(lookup)
 	var err error
 	if n.member != nil {
 		err = n.member.join(ctx, n, system, lookup)
