@@ -2,9 +2,11 @@ package clientlib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/troupelog/troupe/clientlib/internal/cursor"
 	"github.com/troupelog/troupe/clientlib/internal/link"
@@ -37,8 +39,11 @@ type Consumer struct {
 	committing chan struct{} // holds one who commits
 	closing    chan struct{} // closed when Close begins
 	closed     chan struct{} // closed when Close is done
+	unheard    bool          // the last heartbeat failed; of heartLoop
 
 	wakeFetcher, wakeLocator, wakeHeart, wakeRebalancer signal
+
+	processing atomic.Bool // somebody does, with hooks
 
 	mu sync.Mutex
 	// draining and lost are set by hooks.
@@ -97,10 +102,10 @@ func (c *Client) NewConsumer(ctx context.Context, cfg ConsumerConfig) (*Consumer
 		}
 	}
 	consumer := newConsumer(c, cfg.filled())
-	if err := c.register(consumer); err != nil {
-		return nil, err
-	}
 	consumer.start(routes)
+	if err := c.register(consumer); err != nil {
+		return nil, errors.Join(err, consumer.Close(ctx))
+	}
 	return consumer, nil
 }
 

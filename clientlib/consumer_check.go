@@ -45,6 +45,9 @@ func (cfg *ConsumerConfig) check() error {
 	if _, err := regexp.Compile(cfg.Pattern); err != nil {
 		return fmt.Errorf("consumer: Pattern: %w: %w", ErrConfig, err)
 	}
+	if err := cfg.checkProcessing(); err != nil {
+		return err
+	}
 	for _, topic := range cfg.Topics {
 		if topic == "" {
 			return fmt.Errorf("consumer: a topic of Topics has no name: %w", ErrConfig)
@@ -81,6 +84,7 @@ func (s Start) place() cursor.Start {
 		return cursor.Start{Value: max(s.value, 0)}
 	case startTime:
 		return cursor.Start{ByTime: true, Value: max(s.value, 0)}
+	case startEarliest:
 	}
 	return cursor.Start{ByTime: true, Value: cursor.Earliest}
 }

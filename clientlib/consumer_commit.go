@@ -81,14 +81,6 @@ func (c *Consumer) commitNow(ctx context.Context) error {
 	return c.commit(ctx, func(*part) bool { return true })
 }
 
-// committable returns the positions of what is handled and not committed: what a
-// transaction commits. Once it has, committedAs is told of them.
-func (c *Consumer) committable() []*wire.ClientPosition {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.toCommit(func(*part) bool { return true })
-}
-
 // committedAs takes note of positions that a transaction has committed.
 func (c *Consumer) committedAs(ps []*wire.ClientPosition) {
 	c.mu.Lock()

@@ -1244,11 +1244,12 @@ func (x *ClientDraining) GetNodeId() int32 {
 // ClientSubscribe has the topic's actor, on whatever node it lives, tell the client where
 // the partitions are led: now, and whenever that changes. A client has one subscription of
 // a topic, through whichever session: to subscribe again renews it and has the route told
-// again. It ends when it is cancelled, when it was not renewed for lease_ms, when the
-// connection of the topic's node to the client breaks, and with a route that is gone. So
-// a client subscribes again when half the lease is over, when a route is gone, when the
-// session it subscribed through ended, and when a node is no longer among the nodes: the
-// actor may have lived there. There is no result;
+// again. It ends when it is cancelled; and with a route that is gone when the topic was
+// deleted, when its actor moves, when it was not renewed for lease_ms, and when the
+// connection of the actor's node to the client breaks. The actor's node may die and tell
+// nothing. So a client subscribes again when half the lease is over, when a route is
+// gone, when the session it subscribed through ended, and when a node is no longer among
+// the nodes: the actor may have lived there. There is no result;
 // ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION: the topic does not exist, and nothing is told
 // about it.
 type ClientSubscribe struct {
@@ -1348,9 +1349,9 @@ type ClientRoute struct {
 	// The metadata version it is from. Newer ones have a higher version.
 	Version    int64           `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Partitions []*ClientLeader `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	// The subscription has ended: the topic was deleted, or its actor moves. There are no
-	// partitions then, and the version says nothing; what was told before stands until a
-	// new subscription tells more, or that there is no such topic.
+	// The subscription has ended, see ClientSubscribe. There are no partitions then, and
+	// the version says nothing; what was told before stands until a new subscription tells
+	// more, or that there is no such topic.
 	Gone bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
 	// max.message.bytes of the topic.
 	MaxMessageBytes int32 `protobuf:"varint,6,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
