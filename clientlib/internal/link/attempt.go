@@ -163,7 +163,7 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	}
 	l.cluster = w.ClusterId
 	p.state, p.session, p.node, p.since = open, session, node, time.Now()
-	p.home, p.draining, p.window = "", false, window{size: w.WindowBytes}
+	p.home, p.draining, p.window = l.homeOf(w), false, window{size: w.WindowBytes}
 	l.open = append(l.open, p)
 	l.net.watch(session)
 	if w.Nodes != nil {
@@ -186,6 +186,17 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	}
 	l.log.Info("session with a node", "node", int(p.node), "address", p.address)
 	return nil
+}
+
+// homeOf is the address of a node that welcomes as it says itself, in a list that may be
+// older than the last one, or as others said; "": nobody did yet.
+func (l *Link) homeOf(w *wire.ClientWelcome) string {
+	for _, n := range w.GetNodes().GetNodes() {
+		if n.NodeId == w.NodeId {
+			return n.Address
+		}
+	}
+	return l.nodes[messages.NodeID(w.NodeId)].Address
 }
 
 // handWaiting gives a peer that has a session what waited for it.
