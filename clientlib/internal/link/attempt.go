@@ -32,15 +32,13 @@ func backoff(failures int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// pause waits, and reports whether the link is still open then.
-func (l *Link) pause(d time.Duration) bool {
+// pause waits, unless the link is closed before.
+func (l *Link) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-l.ctx.Done():
-		return false
 	}
 }
 
@@ -81,6 +79,7 @@ func (l *Link) try(address string) error {
 			return nil
 		}
 		return fmt.Errorf("%s: an attempt just failed: %w", address, messages.ErrUnavailable)
+	case shut:
 	}
 	p.state, p.settled = opening, make(chan struct{})
 	l.mu.Unlock()
