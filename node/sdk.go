@@ -39,8 +39,8 @@ func (n *Node) startGateway() (err error) {
 		ForgetTopic: func(name string) { n.env.IDs.Forget(actors.KindTopic, name) },
 		Address:     n.address,
 		MaxSessions: sessions, QueuedMaxBytes: queued, FetchMaxBytes: fetch,
-		MessageBytes: transport.MessageMax,
-		Metrics:      gatewayMetrics{n.metrics}, Log: logging.Slog(n.log, slog.LevelWarn),
+		MessageBytes: transport.MessageMax, Buffer: transport.Buffer,
+		Metrics: gatewayMetrics{n.metrics}, Log: logging.Slog(n.log, slog.LevelWarn),
 		Failed: n.metrics.ActorRestarted,
 	})
 	if err == nil {

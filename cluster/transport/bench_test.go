@@ -70,13 +70,20 @@ func newExchange(t testing.TB, own bool, answer answerer) *exchange {
 }
 
 func (x *exchange) run(n, inFlight int, request func(id int) *wire.ClientRequest) {
+	x.await(x.answered, n, inFlight, request)
+}
+
+// await is run with answers that somebody else has looked at.
+func (x *exchange) await(
+	answers <-chan *wire.ClientResponse, n, inFlight int, request func(id int) *wire.ClientRequest,
+) {
 	for sent, got := 0, 0; got < n; {
 		if sent < n && sent-got < inFlight {
 			x.from.Root.RequestWithCustomSender(x.peer, request(sent), x.self)
 			sent++
 			continue
 		}
-		<-x.answered
+		<-answers
 		got++
 	}
 }

@@ -21,9 +21,9 @@ const aliasMin = 2 << 10
 // copies each payload twice on its way out and twice on its way in, which is most of what
 // bulk data costs.
 //
-// Payloads of aliasMin bytes and more are not copied on their way out: their owner must
-// not change them any more. That holds for what the remote hands over, which it has just
-// marshalled itself. What comes in is the receiver's own, each large payload in memory of
+// Payloads of aliasMin bytes and more are not copied on their way out, and when they are
+// written their memory is used for others (Buffer): nobody else may have it. That holds
+// for what the remote hands over, which it has just marshalled itself. What comes in is the receiver's own, each large payload in memory of
 // its own, so that one that is kept does not keep those that came with it.
 //
 // All that is not a batch, or not as Proto.Actor writes it, is left to gRPC's own codec.
@@ -232,8 +232,9 @@ func (w *writer) slices(own mem.Buffer) mem.BufferSlice {
 	}
 	out := make(mem.BufferSlice, 0, 2*len(w.cuts)+1)
 	from := 0
-	for _, c := range w.cuts {
-		out = append(out, own.Slice(from, c.at), mem.SliceBuffer(c.payload))
+	for i := range w.cuts {
+		c := &w.cuts[i]
+		out = append(out, own.Slice(from, c.at), mem.NewBuffer(&c.payload, &buffers))
 		from = c.at
 	}
 	if from < own.Len() {

@@ -2,14 +2,19 @@ package transport
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/troupelog/troupe/messages/wire"
 )
 
 func envelopeBatch(b *remote.MessageBatch) *remote.RemoteMessage {
@@ -202,4 +207,59 @@ func FuzzCodec(f *testing.F) {
 			t.Fatalf("read %v, want %v", got, want)
 		}
 	})
+}
+
+// Memory is used again as soon as it was written, and never before.
+func TestPayloadsArriveAsTheyWereSent(t *testing.T) {
+	const requests = 2000
+	sound := func(b []byte) bool {
+		return len(b) < 4 || binary.BigEndian.Uint32(b) == crc32.ChecksumIEEE(b[4:])
+	}
+	var wrong atomic.Int32
+	x := newExchange(t, true, func(req *wire.ClientRequest) *wire.ClientResponse {
+		records := req.GetAppend().GetRecords()
+		if !sound(records) {
+			wrong.Add(1)
+		}
+		return &wire.ClientResponse{RequestId: req.RequestId, Result: &wire.ClientResponse_Fetched{
+			Fetched: &wire.ClientFetched{Records: records}}}
+	})
+	answers, checked := x.answered, make(chan *wire.ClientResponse, 64)
+	go func() {
+		for range requests {
+			resp := <-answers
+			if !sound(resp.GetFetched().GetRecords()) {
+				wrong.Add(1)
+			}
+			checked <- resp
+		}
+	}()
+	rng := rand.New(rand.NewPCG(7, 7))
+	x.await(checked, requests, 32, func(id int) *wire.ClientRequest {
+		b := make([]byte, rng.IntN(1<<(3+rng.IntN(16))))
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		if len(b) >= 4 {
+			binary.BigEndian.PutUint32(b, crc32.ChecksumIEEE(b[4:]))
+		}
+		return appendOf(b)(id)
+	})
+	if n := wrong.Load(); n > 0 {
+		t.Errorf("%d payloads of %d requests changed on their way", n, requests)
+	}
+}
+
+func TestBuffersAreAsLongAsAsked(t *testing.T) {
+	p := &pool{}
+	for _, n := range []int{0, 1, spare, classSize(classLeast), 1<<20 + 100, 1 << 21, 3 << 20} {
+		for range 100 { // each time it has lost some at the front
+			b := p.Get(n)
+			if len(*b) != n {
+				t.Fatalf("%d bytes instead of %d", len(*b), n)
+			}
+			left := (*b)[min(n, 100):]
+			p.Put(&left)
+		}
+	}
 }

@@ -124,7 +124,7 @@ func (l *line) take() []parcel {
 func pack(batch []parcel) (*remote.RemoteMessage, error) {
 	b := &remote.MessageBatch{Envelopes: make([]*remote.MessageEnvelope, len(batch))}
 	for i, x := range batch {
-		data, name, err := remote.Serialize(x.message, 0)
+		data, name, err := serialize(x.message)
 		if err != nil {
 			return nil, fmt.Errorf("message of type %T: %w", x.message, err)
 		}

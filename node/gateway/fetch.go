@@ -32,7 +32,8 @@ type fetch struct {
 	topic    *messages.Topic // nil: there is none
 	from     door.Partition
 	read     data.Read
-	reserved int64 // bytes set aside while it is read
+	reserved int64  // bytes set aside while it is read
+	memory   []byte // of the records that were read, with wire.HeadRoom; nil: it has none
 	deadline time.Time
 
 	result data.ReadResult // of the last try, which found nothing
@@ -142,7 +143,9 @@ func (f *fetch) run() {
 			s.giveBack(-more)
 			left += more
 		}
-		if records, r.Err = copied(&r.View); r.Err != nil {
+		records = f.space(n)
+		if r.Err = copied(records, &r.View); r.Err != nil {
+			records = nil
 			r.Err = fmt.Errorf("%s-%d: %w: %w", f.topic.Name, f.asked.GetPartition(),
 				messages.ErrStorage, r.Err)
 		}
@@ -152,31 +155,39 @@ func (f *fetch) run() {
 	}
 }
 
-// copied returns the bytes of a view in memory of their own. Part of a view may be a
-// mapped file, which faults when the disk fails or the file was cut.
-func copied(v *messages.View) (b []byte, err error) {
+// space returns memory for n bytes of records: where they can be sent from as they lie, if
+// they go to another process in one part.
+func (f *fetch) space(n int) []byte {
+	if f.session.local || n > partBytes {
+		return make([]byte, n)
+	}
+	f.memory = f.session.g.cfg.Buffer(wire.HeadRoom + n)
+	return f.memory[wire.HeadRoom:]
+}
+
+// copied copies the bytes of a view to b, which is as long. Part of a view may be a mapped
+// file, which faults when the disk fails or the file was cut.
+func copied(b []byte, v *messages.View) (err error) {
 	before := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(before)
 		switch cause := recover().(type) {
 		case nil:
 		case interface{ Addr() uintptr }:
-			b, err = nil, fmt.Errorf("memory fault while reading the log at %#x", cause.Addr())
+			err = fmt.Errorf("memory fault while reading the log at %#x", cause.Addr())
 		default:
 			panic(cause)
 		}
 	}()
-	b = make([]byte, v.Bytes)
-	rest := b
 	for _, e := range v.Extents {
 		if e.Mem != nil {
-			copy(rest, e.Mem)
-		} else if _, err := e.File.ReadAt(rest[:e.Len], e.Pos); err != nil {
-			return nil, err
+			copy(b, e.Mem)
+		} else if _, err := e.File.ReadAt(b[:e.Len], e.Pos); err != nil {
+			return err
 		}
-		rest = rest[e.Len:]
+		b = b[e.Len:]
 	}
-	return b, nil
+	return nil
 }
 
 // giveBack gives back bytes that were set aside for reads or answers; less than 0 takes
@@ -294,11 +305,15 @@ func (f *fetch) send(r *data.ReadResult, records []byte) {
 		}
 		m.result.Fetched = &m.body
 		m.resp.Result = &m.result
-		if s.local || len(part) == 0 {
+		switch {
+		case s.local || len(part) == 0:
 			s.send(&m.resp)
 			s.left(int64(len(part)))
-		} else {
-			s.send(&outgoing{&m.resp, s, int64(len(part))})
+		case f.memory != nil:
+			m.body.Records = nil // it is sent from the memory
+			s.send(&outgoing{&m.resp, f.memory, s, int64(len(part))})
+		default:
+			s.send(&outgoing{&m.resp, nil, s, int64(len(part))})
 		}
 	}
 }
@@ -328,6 +343,7 @@ func (s *session) left(n int64) {
 // that is when the memory is given back.
 type outgoing struct {
 	*wire.ClientResponse
+	memory  []byte // of the records, if they are not in the response
 	session *session
 	bytes   int64
 }
@@ -335,11 +351,23 @@ type outgoing struct {
 // Serialize implements remote.RootSerializable.
 func (o *outgoing) Serialize() (remote.RootSerialized, error) {
 	o.session.left(o.bytes)
+	if o.memory != nil {
+		return leavingInPlace{wire.FetchedInPlace{ClientResponse: o.ClientResponse,
+			Memory: o.memory}}, nil
+	}
 	return leaving{o.ClientResponse}, nil
 }
 
-// leaving is a ClientResponse as the connection wants it.
-type leaving struct{ *wire.ClientResponse }
+// leaving and leavingInPlace are a ClientResponse as the connection wants it.
+type (
+	leaving        struct{ *wire.ClientResponse }
+	leavingInPlace struct{ wire.FetchedInPlace }
+)
+
+// Deserialize implements remote.RootSerialized, and is never called either.
+func (l leavingInPlace) Deserialize() (remote.RootSerializable, error) {
+	return leaving{l.ClientResponse}.Deserialize()
+}
 
 // Deserialize implements remote.RootSerialized. It is never called: what arrives is a
 // ClientResponse.

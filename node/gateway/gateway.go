@@ -68,6 +68,8 @@ type Config struct {
 	FetchMaxBytes int
 	// MessageBytes is the largest message that may cross between processes.
 	MessageBytes int
+	// Buffer returns memory of so many bytes, which is the transport's once it was sent.
+	Buffer func(bytes int) []byte
 
 	Metrics Metrics
 	Log     *slog.Logger
