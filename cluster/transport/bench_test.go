@@ -2,7 +2,6 @@ package transport
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -20,9 +19,7 @@ import (
 // end is an actor system that listens, with the codec of gRPC or with the own one.
 func end(t testing.TB, own bool) *actor.ActorSystem {
 	t.Helper()
-	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
-		return slog.New(slog.NewTextHandler(io.Discard, nil))
-	}))
+	system := quiet()
 	var r *remote.Remote
 	err := Endpoint{Bind: "127.0.0.1:0"}.Listen(func(rc *remote.Config) *remote.Remote {
 		if !own {
@@ -42,6 +39,27 @@ func end(t testing.TB, own bool) *actor.ActorSystem {
 	return system
 }
 
+// attached is the actor system of a program that is connected with those of nodes.
+func attached(t testing.TB) *actor.ActorSystem {
+	t.Helper()
+	system := quiet()
+	p, err := Endpoint{Bind: "127.0.0.1:0"}.Attach(system, func(string, error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Close()
+		system.Shutdown()
+	})
+	return system
+}
+
+func quiet() *actor.ActorSystem {
+	return actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+		return slog.New(slog.DiscardHandler)
+	}))
+}
+
 // exchange sends n requests with inFlight under way at most, from an actor to an actor,
 // as clients and gateways do it.
 type exchange struct {
@@ -54,8 +72,12 @@ type exchange struct {
 type answerer func(*wire.ClientRequest) *wire.ClientResponse
 
 func newExchange(t testing.TB, own bool, answer answerer) *exchange {
-	x := &exchange{
-		from: end(t, own), to: end(t, own), answered: make(chan *wire.ClientResponse, 64)}
+	x := &exchange{to: end(t, own), answered: make(chan *wire.ClientResponse, 64)}
+	if own { // as programs are connected with nodes
+		x.from = attached(t)
+	} else {
+		x.from = end(t, own)
+	}
 	x.peer = x.to.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		if req, ok := ctx.Message().(*wire.ClientRequest); ok {
 			ctx.Respond(answer(req))
