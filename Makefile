@@ -21,7 +21,7 @@ BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
 .PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz sim chaos \
-	eos groups bench check clean
+	eos groups sdk bench check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ eos: KILLS = 60
 eos: consul ## copy RECORDS (1,000,000) exactly once while KILLS (60) processes are killed
 	EOS_RECORDS=$(RECORDS) EOS_KILLS=$(KILLS) go test -count=1 -timeout 120m -v \
 		-run 'ExactlyOnce' ./e2e/cluster | grep -v '^=== '
+
+sdk: consul ## programs with the SDK while KILLS (20) leaders are killed, nodes restart, Consul is away
+	SDK_KILLS=$(KILLS) CHAOS_CONSUL_AWAY=60s go test -count=1 -timeout 60m -v \
+		-run 'SDK' ./e2e/cluster | grep -v '^=== '
 
 groups: ## members join, leave and die in a group of MEMBERS (100) over PARTS (1,000) partitions
 	GROUP_MEMBERS=$(MEMBERS) GROUP_PARTITIONS=$(PARTS) go test -count=1 -timeout 20m -v \
