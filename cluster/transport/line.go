@@ -47,7 +47,7 @@ func (l *line) serve() error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stream, err := l.connect(conn)
 	if err != nil {
 		return err

@@ -132,8 +132,8 @@ func (p *Peer) Receive(
 ) error {
 	for {
 		m, err := stream.Recv()
-		if err != nil {
-			return nil // they hung up
+		if err != nil { // they hung up
+			return err
 		}
 		switch m := m.MessageType.(type) {
 		case *remote.RemoteMessage_ConnectRequest:

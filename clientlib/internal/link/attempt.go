@@ -32,15 +32,13 @@ func backoff(failures int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// pause waits, and reports whether the link is still open then.
-func (l *Link) pause(d time.Duration) bool {
+// pause waits, unless the link is closed before.
+func (l *Link) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-l.ctx.Done():
-		return false
 	}
 }
 
@@ -81,6 +79,7 @@ func (l *Link) try(address string) error {
 			return nil
 		}
 		return fmt.Errorf("%s: an attempt just failed: %w", address, messages.ErrUnavailable)
+	case shut:
 	}
 	p.state, p.settled = opening, make(chan struct{})
 	l.mu.Unlock()
@@ -163,7 +162,7 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	}
 	l.cluster = w.ClusterId
 	p.state, p.session, p.node, p.since = open, session, node, time.Now()
-	p.home, p.draining, p.window = "", false, window{size: w.WindowBytes}
+	p.home, p.draining, p.window = l.homeOf(w), false, window{size: w.WindowBytes}
 	l.open = append(l.open, p)
 	l.net.watch(session)
 	if w.Nodes != nil {
@@ -186,6 +185,17 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	}
 	l.log.Info("session with a node", "node", int(p.node), "address", p.address)
 	return nil
+}
+
+// homeOf is the address of a node that welcomes as it says itself, in a list that may be
+// older than the last one, or as others said; "": nobody did yet.
+func (l *Link) homeOf(w *wire.ClientWelcome) string {
+	for _, n := range w.GetNodes().GetNodes() {
+		if n.NodeId == w.NodeId {
+			return n.Address
+		}
+	}
+	return l.nodes[messages.NodeID(w.NodeId)].Address
 }
 
 // handWaiting gives a peer that has a session what waited for it.

@@ -15,9 +15,6 @@ import (
 // probeTimeout bounds the look at an address.
 const probeTimeout = time.Second
 
-// requireVerified is what both ends of a secured connection ask of the other.
-const requireVerified = tls.RequireAndVerifyClientCert
-
 // HTTP/2, which gRPC speaks, begins with this from the client, and with settings from
 // both.
 const (

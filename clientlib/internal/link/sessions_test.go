@@ -243,6 +243,20 @@ func TestANodeIsFollowedToItsNewAddress(t *testing.T) {
 	}
 }
 
+func TestANodeThatLeftIsGivenUpEvenIfItKnewLessThanOthers(t *testing.T) {
+	w := newWorld(t, 2)
+	l := w.link(Config{})
+	w.do(func() { w.behind, w.node(2).silent = true, true })
+	stranded := send(l, 2, listGroups(), time.Minute)
+	w.pendingAt(2, 1)
+	var list *wire.ClientNodes
+	w.do(func() { w.node(2).down = true; list = w.list() }) // it froze: its connection stands
+	l.pushed(&wire.ClientPush{Event: &wire.ClientPush_Nodes{Nodes: list}})
+	if o := receive(t, stranded); !errors.Is(o.err, ErrNoAnswer) {
+		t.Errorf("what the node was asked before ended with %v", o.err)
+	}
+}
+
 func TestAllNodesGoAwayAndComeBack(t *testing.T) {
 	w := newWorld(t, 3)
 	l := w.link(Config{})

@@ -32,6 +32,7 @@ type world struct {
 	mu      sync.Mutex
 	nodes   map[string]*fake // by address
 	version int64
+	behind  bool // welcomes have old lists
 	probes  int
 	lives   int
 }
@@ -194,9 +195,13 @@ func (w *world) greet(n *fake, req *wire.ClientRequest) *wire.ClientResponse {
 	w.lives++
 	n.sessions++
 	n.session = fmt.Sprintf("session-%d", w.lives)
+	list := w.list()
+	if w.behind {
+		list.Version = 1
+	}
 	return &wire.ClientResponse{RequestId: req.RequestId, Result: &wire.ClientResponse_Welcome{
 		Welcome: &wire.ClientWelcome{Session: n.session, NodeId: int32(n.id), ClusterId: "c",
-			Nodes: w.list(), WindowBytes: n.window, MessageBytes: 2 << 20}}}
+			Nodes: list, WindowBytes: n.window, MessageBytes: 2 << 20}}}
 }
 
 func (n *fake) serve(req *wire.ClientRequest) (

@@ -1,0 +1,85 @@
+package clientlib
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/troupelog/troupe/messages"
+)
+
+// opened is something that was made of a client.
+type opened struct {
+	client *Client
+	err    error
+	closes int
+	mu     sync.Mutex
+}
+
+func (o *opened) Close(context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closes++
+	o.client.forget(o)
+	return o.err
+}
+
+func TestCloseEndsWhatWasMadeOfAClientBeforeItsConnections(t *testing.T) {
+	var one, two, gone *opened
+	failed, linkFailed := errors.New("not flushed"), errors.New("no goodbye")
+	stops := 0
+	c := newClient(Config{}, nil, func(context.Context) error {
+		if one.closes != 1 || two.closes != 1 {
+			t.Error("the connections end before those who need them")
+		}
+		stops++
+		return linkFailed
+	})
+	one, two, gone = &opened{client: c}, &opened{client: c, err: failed}, &opened{client: c}
+	for _, o := range []*opened{one, two, gone} {
+		if err := c.register(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.forget(gone)
+	err := c.Close(t.Context())
+	if !errors.Is(err, failed) || !errors.Is(err, linkFailed) {
+		t.Errorf("Close returned %v", err)
+	}
+	if gone.closes != 0 {
+		t.Error("what was closed before was closed again")
+	}
+	if err := c.register(one); !errors.Is(err, ErrClosed) {
+		t.Errorf("something was made of a closed client: %v", err)
+	}
+	if err := c.Close(t.Context()); err != nil || stops != 1 {
+		t.Errorf("the second Close returned %v and stopped %d times", err, stops)
+	}
+}
+
+// notStarted is a node in this process that does not run, or not one at all.
+type notStarted struct{ actors any }
+
+func (n notStarted) Actors() any { return n.actors }
+
+func TestDialRefusesSettingsThatCannotBe(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"nothing":        {},
+		"two ways":       {Nodes: []string{"127.0.0.1:1"}, Consul: "127.0.0.1:2"},
+		"no address":     {Nodes: []string{"127.0.0.1"}},
+		"less than 0":    {Nodes: []string{"127.0.0.1:1"}, DialTimeout: -1},
+		"not started":    {Embedded: notStarted{}},
+		"something else": {Embedded: notStarted{5}},
+	} {
+		if _, err := Dial(t.Context(), cfg); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestErrClosedIsToldFromAnUnavailableCluster(t *testing.T) {
+	if errors.Is(ErrClosed, messages.ErrUnavailable) {
+		t.Error("a closed client looks like a cluster that may come back")
+	}
+}
