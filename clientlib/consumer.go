@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/troupelog/troupe/clientlib/internal/cursor"
 	"github.com/troupelog/troupe/clientlib/internal/link"
@@ -41,6 +42,8 @@ type Consumer struct {
 	unheard    bool          // the last heartbeat failed; of heartLoop
 
 	wakeFetcher, wakeLocator, wakeHeart, wakeRebalancer signal
+
+	processing atomic.Bool // somebody does, with hooks
 
 	mu sync.Mutex
 	// draining and lost are set by hooks.

@@ -45,6 +45,9 @@ func (cfg *ConsumerConfig) check() error {
 	if _, err := regexp.Compile(cfg.Pattern); err != nil {
 		return fmt.Errorf("consumer: Pattern: %w: %w", ErrConfig, err)
 	}
+	if err := cfg.checkProcessing(); err != nil {
+		return err
+	}
 	for _, topic := range cfg.Topics {
 		if topic == "" {
 			return fmt.Errorf("consumer: a topic of Topics has no name: %w", ErrConfig)

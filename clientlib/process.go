@@ -29,15 +29,17 @@ import (
 // partition is taken away, the context of its handlers ends, and what they return does not
 // count.
 //
-// Only one of Process, ProcessBatches, ProcessTransactions and Poll runs at a time. Records
-// that were read and not handled when Process returns are read again by the next one.
+// One of Process, ProcessBatches and ProcessTransactions runs at a time: a second one
+// returns ErrInvalidRequest. Nobody polls meanwhile. Records that were read and not handled
+// when Process returns are read again by the next one.
 func (c *Consumer) Process(
 	ctx context.Context, handler func(ctx context.Context, r *Record) error,
 ) error {
 	if handler == nil {
 		return fmt.Errorf("no handler: %w", ErrConfig)
 	}
-	return c.processor(processOptions{one: handler, order: c.cfg.Order}).run(ctx)
+	p := c.processor(processOptions{one: handler, order: c.cfg.Order})
+	return c.exclusively(ctx, p.run)
 }
 
 // ProcessBatches is Process for handlers that take several records at a time: the next
@@ -53,7 +55,8 @@ func (c *Consumer) ProcessBatches(
 	if handler == nil {
 		return fmt.Errorf("no handler: %w", ErrConfig)
 	}
-	return c.processor(processOptions{many: handler, order: ByPartition}).run(ctx)
+	p := c.processor(processOptions{many: handler, order: ByPartition})
+	return c.exclusively(ctx, p.run)
 }
 
 // Permanent returns an error that a handler gives back for a record that would fail again

@@ -3,7 +3,6 @@ package clientlib
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -51,7 +50,7 @@ func (s *fedSource) feed(records ...*Record) {
 
 func (s *fedSource) next(ctx context.Context) ([]*Record, error) {
 	for {
-		records, err, more := s.look()
+		records, more, err := s.look()
 		if records != nil || err != nil {
 			return records, err
 		}
@@ -63,7 +62,7 @@ func (s *fedSource) next(ctx context.Context) ([]*Record, error) {
 	}
 }
 
-func (s *fedSource) look() ([]*Record, error, chan struct{}) {
+func (s *fedSource) look() ([]*Record, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, records := range s.queue {
@@ -74,9 +73,9 @@ func (s *fedSource) look() ([]*Record, error, chan struct{}) {
 		}
 	}
 	if len(s.queue) == 0 && s.err != nil {
-		return nil, s.err, nil
+		return nil, nil, s.err
 	}
-	return nil, nil, s.more
+	return nil, s.more, nil
 }
 
 func (s *fedSource) finished() error {
@@ -138,12 +137,6 @@ func (s *fedSource) isPaused(partition int32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.paused[Partition{"orders", partition}]
-}
-
-func (s *fedSource) allRewound() map[Partition]int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.rewound)
 }
 
 // keptBox is a dead-letter topic that may refuse.

@@ -266,7 +266,6 @@ func roundTrip[T any](t *testing.T, s clientlib.Serializer[T], value T) {
 type crew struct {
 	*world
 	run  func(ctx context.Context, member int) error
-	mu   sync.Mutex
 	stop map[int]func() error
 }
 
@@ -386,4 +385,45 @@ func TestWhatIsReadAndWrittenInTransactionsCountsExactlyOnce(t *testing.T) {
 			t.Errorf("%d was copied %d times", n, copies[fmt.Sprint(n)])
 		}
 	}
+}
+
+func TestSettingsThatProcessCannotWorkWithAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for name, change := range map[string]func(cfg *clientlib.ConsumerConfig){
+		"Concurrency": func(cfg *clientlib.ConsumerConfig) { cfg.Concurrency = -1 },
+		"Order":       func(cfg *clientlib.ConsumerConfig) { cfg.Order = 7 },
+		"Backoff":     func(cfg *clientlib.ConsumerConfig) { cfg.Retry.Backoff = -1 },
+		"MaxBackoff":  func(cfg *clientlib.ConsumerConfig) { cfg.Retry.MaxBackoff = -1 },
+		"DeadLetter":  func(cfg *clientlib.ConsumerConfig) { cfg.DeadLetter = "a b" },
+	} {
+		cfg := clientlib.ConsumerConfig{Group: "g", Topics: []string{"orders"}}
+		change(&cfg)
+		if _, err := w.client.NewConsumer(w.ctx, cfg); !errors.Is(err, clientlib.ErrConfig) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	c := w.consumer(clientlib.ConsumerConfig{Group: "g", Topics: []string{"orders"}})
+	is(t, c.Process(w.ctx, nil), clientlib.ErrConfig)
+	is(t, c.ProcessBatches(w.ctx, nil), clientlib.ErrConfig)
+	is(t, c.ProcessTransactions(w.ctx, nil, nil), clientlib.ErrConfig)
+	is(t, clientlib.Typed[string]{}.Process(w.ctx, c, nil), clientlib.ErrConfig)
+	ctx, stop := context.WithCancel(w.ctx)
+	handler := func(context.Context, *clientlib.Record) error { return nil }
+	results := make(chan error, 2)
+	for range 2 {
+		go func() { results <- c.Process(ctx, handler) }()
+	}
+	is(t, <-results, clientlib.ErrInvalidRequest)
+	stop()
+	is(t, <-results, nil)
+	p := w.producer(clientlib.ProducerConfig{})
+	w.create("orders", 1)
+	w.write("orders", "a=1")
+	is(t, c.ProcessTransactions(w.ctx, p,
+		func(context.Context, *clientlib.Transaction, []*clientlib.Record) error { return nil }),
+		clientlib.ErrInvalidRequest)
+	if err := errors.Join(c.Close(w.ctx), p.Close(w.ctx)); err != nil {
+		t.Error(err)
+	}
+	is(t, c.Process(w.ctx, handler), clientlib.ErrClosed)
 }

@@ -45,7 +45,7 @@ func (c *Consumer) ProcessTransactions(
 		return fmt.Errorf("consumer has no Group to commit to: %w", ErrConfig)
 	}
 	txns := &groupTxns{Consumer: c, producer: p, box: clientBox{client: c.client}}
-	return newTxnProcessor(c, c.cfg, txns, handler, c.log).run(ctx)
+	return c.exclusively(ctx, newTxnProcessor(c, c.cfg, txns, handler, c.log).run)
 }
 
 // txns is what exactly-once processing needs of a producer and of the group.
@@ -124,15 +124,12 @@ func (p *txnProcessor) take(ctx context.Context) error {
 	p.batch = records
 	p.dropGoing()
 	p.mu.Unlock()
-	if err == nil || interrupted {
-		return nil
+	end := p.source.finished()
+	if err != nil && !interrupted && end == nil {
+		p.logger.Warn("a partition cannot be read; it is tried again",
+			"group", p.cfg.Group, "error", err)
 	}
-	if end := p.source.finished(); end != nil {
-		return end
-	}
-	p.logger.Warn("a partition cannot be read; it is tried again",
-		"group", p.cfg.Group, "error", err)
-	return nil
+	return end
 }
 
 // dropGoing leaves out what is being given up. The caller holds mu.
