@@ -88,6 +88,13 @@ var layers = []layer{
 	{"node/cli", []string{"messages/...", "persistence/...", "node/config", "node"}},
 	{".", []string{"node/...", "persistence/vfs"}},
 
+	{"clientlib/internal/batches", []string{"messages", "messages/record"}},
+	{"clientlib/internal/cursor", []string{
+		"messages", "messages/invariant", "messages/wire",
+	}},
+	{"clientlib/internal/member", []string{
+		"messages", "messages/group", "messages/invariant", "messages/wire",
+	}},
 	{"clientlib/internal/link", []string{"messages/...", "actors/ask", "cluster/transport"}},
 	{"clientlib/internal/outgoing", []string{"messages", "messages/invariant", "messages/txn"}},
 	{"clientlib/internal/lanes", []string{"messages/invariant"}},
@@ -153,6 +160,7 @@ var outside = map[string][]string{
 // pure lists the packages that decide: no clock, no I/O, no goroutine, no
 // randomness, no locks. With them go the packages they are built from.
 var pure = []string{
+	"clientlib/internal/batches", "clientlib/internal/cursor", "clientlib/internal/member",
 	"messages", "messages/invariant", "messages/record", "messages/configs", "messages/data",
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",

@@ -2,6 +2,7 @@ package clientlib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -38,6 +39,7 @@ type Consumer struct {
 	committing chan struct{} // holds one who commits
 	closing    chan struct{} // closed when Close begins
 	closed     chan struct{} // closed when Close is done
+	unheard    bool          // the last heartbeat failed; of heartLoop
 
 	wakeFetcher, wakeLocator, wakeHeart, wakeRebalancer signal
 
@@ -100,10 +102,10 @@ func (c *Client) NewConsumer(ctx context.Context, cfg ConsumerConfig) (*Consumer
 		}
 	}
 	consumer := newConsumer(c, cfg.filled())
-	if err := c.register(consumer); err != nil {
-		return nil, err
-	}
 	consumer.start(routes)
+	if err := c.register(consumer); err != nil {
+		return nil, errors.Join(err, consumer.Close(ctx))
+	}
 	return consumer, nil
 }
 

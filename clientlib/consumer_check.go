@@ -84,6 +84,7 @@ func (s Start) place() cursor.Start {
 		return cursor.Start{Value: max(s.value, 0)}
 	case startTime:
 		return cursor.Start{ByTime: true, Value: max(s.value, 0)}
+	case startEarliest:
 	}
 	return cursor.Start{ByTime: true, Value: cursor.Earliest}
 }

@@ -145,7 +145,7 @@ func (c *Consumer) answered(q question, resp *wire.ClientResponse, err error) {
 		records, f.Next, f.Epoch = records[:size], int64(next), int32(epoch)
 	}
 	c.mu.Lock()
-	note := ""
+	var note string
 	if err != nil {
 		note = c.refused(q, err, now)
 	} else {
@@ -215,6 +215,7 @@ func (c *Consumer) refused(q question, err error, now time.Time) (note string) {
 		note = "an offset is not in the log any more, reading goes on elsewhere"
 	case cursor.Broken:
 		c.blame(p, q.ask.Offset, err)
+	case cursor.Kept, cursor.Again:
 	}
 	c.touch(p)
 	return note

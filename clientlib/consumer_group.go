@@ -58,9 +58,10 @@ func (c *Consumer) beat(h *wire.ClientGroupHeartbeat, pace *time.Duration) time.
 		return 0
 	}
 	if err != nil {
-		c.unheard(err)
+		c.refusedBeat(err)
 		return beatPace
 	}
+	c.unheard = false
 	answer := resp.GetGroupHeartbeated()
 	if ms := answer.GetHeartbeatIntervalMs(); ms > 0 {
 		*pace = time.Duration(ms) * time.Millisecond
@@ -73,8 +74,10 @@ func (c *Consumer) beat(h *wire.ClientGroupHeartbeat, pace *time.Duration) time.
 	return *pace
 }
 
-// unheard takes note of a heartbeat that failed.
-func (c *Consumer) unheard(err error) {
+// refusedBeat takes note of a heartbeat that failed.
+func (c *Consumer) refusedBeat(err error) {
+	first := !c.unheard
+	c.unheard = true
 	c.mu.Lock()
 	verdict := c.machine.Refused(err)
 	switch verdict {
@@ -92,10 +95,12 @@ func (c *Consumer) unheard(err error) {
 	c.news.ring()
 	c.mu.Unlock()
 	c.wakeRebalancer.set()
-	if verdict == member.Again {
-		c.log.Debug("a heartbeat failed and is said again", "group", c.cfg.Group, "error", err)
-	} else {
+	switch {
+	case verdict != member.Again:
 		c.log.Warn("the member is out of its group", "group", c.cfg.Group, "error", err)
+	case first:
+		c.log.Warn("the coordinator does not answer as it should, heartbeats go on",
+			"group", c.cfg.Group, "error", err)
 	}
 }
 

@@ -36,11 +36,14 @@ func (c *Consumer) next(ctx context.Context) ([]*Record, error) {
 		if err := c.over(); err != nil {
 			return nil, err
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, err // also if there are records: a loop must come to an end
+		}
 		records, err := c.take()
 		if err != nil || len(records) > 0 {
 			return records, err
 		}
-		if len(c.queue) > 0 && ctx.Err() == nil {
+		if len(c.queue) > 0 {
 			continue // all that was taken is of no use any more
 		}
 		if err := c.wait(ctx, &c.ready); err != nil {

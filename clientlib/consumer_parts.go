@@ -1,6 +1,8 @@
 package clientlib
 
 import (
+	"fmt"
+
 	"github.com/troupelog/troupe/clientlib/internal/batches"
 	"github.com/troupelog/troupe/clientlib/internal/cursor"
 	"github.com/troupelog/troupe/clientlib/internal/link"
@@ -97,6 +99,9 @@ func (c *Consumer) routed(t *topicWatch, now *link.Route) {
 		if leaderOf(before, p.Index) != leaderOf(now, p.Index) {
 			p.cur.Interrupt()
 			c.touch(p)
+		}
+		if c.machine == nil && (now.Gone || now.ID != p.id) { // members are told by the group
+			c.blame(p, p.cur.Position(), fmt.Errorf("the topic was deleted: %w", ErrUnknownTopic))
 		}
 	}
 }

@@ -59,8 +59,8 @@ func (c *Consumer) rebalanceLoop() {
 			c.revoke(ctx, step.Revoke)
 		case len(step.Assign) > 0:
 			c.assign(ctx, step.Assign)
+		case step.Rejoin:
 		default:
-			c.wakeHeart.set() // a member that had nothing to forget may join again
 			select {
 			case <-ctx.Done():
 			case <-c.wakeRebalancer:

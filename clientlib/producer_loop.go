@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -173,13 +174,25 @@ func (l *sendLoop) hurry() {
 // closeOpen closes the batch that is being filled, if there is one.
 func (l *sendLoop) closeOpen(part *partition) {
 	part.mu.Lock()
-	pl := part.open
-	if pl != nil {
-		part.open = nil
-		part.topic.turn(part.index)
+	if part.open != nil {
+		part.close()
 	}
 	part.mu.Unlock()
-	if pl != nil {
+	l.collect(part)
+}
+
+// collect puts the batches that are full into their line. They are not handed over one by
+// one: the loop may close a batch before it hears of the ones in front of it.
+func (l *sendLoop) collect(part *partition) {
+	for {
+		part.mu.Lock()
+		if len(part.full) == 0 {
+			part.mu.Unlock()
+			return
+		}
+		pl := part.full[0]
+		part.full = slices.Delete(part.full, 0, 1)
+		part.mu.Unlock()
 		l.closed(pl)
 	}
 }
@@ -187,7 +200,9 @@ func (l *sendLoop) closeOpen(part *partition) {
 // closed puts a batch into its line.
 func (l *sendLoop) closed(pl *payload) {
 	part := pl.part
-	part.due = nil
+	if part.due == pl { // else it is one behind this
+		part.due = nil
+	}
 	l.identify(part)
 	if l.p.cfg.Compression == Uncompressed {
 		l.packed(pl, pl.pack())

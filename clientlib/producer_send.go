@@ -240,10 +240,18 @@ func (p *Producer) append(part *partition, t *Transaction, e *entry, anywhere bo
 
 // closeOpen hands the batch that was filled to the loop. The caller has the lock.
 func (p *Producer) closeOpen(part *partition) {
-	pl := part.open
+	part.close()
+	if len(part.full) == 1 { // else the loop has been told
+		p.inbox.post(func() { p.loop.collect(part) })
+	}
+}
+
+// close puts the batch that is being filled behind those that are full. The caller has
+// the lock.
+func (part *partition) close() {
+	part.full = append(part.full, part.open)
 	part.open = nil
 	part.topic.turn(part.index)
-	p.inbox.post(func() { p.loop.closed(pl) })
 }
 
 // hurry has all batches sent that are being filled: somebody waits for room.

@@ -138,6 +138,46 @@ func TestNothingIsLostDoubledOrReorderedByAProducer(t *testing.T) {
 	}
 }
 
+// The loop is late: it closes the batch that is being filled before it has heard of the
+// full ones in front of it.
+func TestABatchThatIsClosedEarlyStaysBehindTheFullOnes(t *testing.T) {
+	w := newProducerWorld(t)
+	w.create("orders", 1)
+	p := w.producer(ProducerConfig{Topic: "orders", BatchBytes: 1000, Linger: time.Hour})
+	if err := p.Send(soon(t), text("", "first"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Flush(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	busy, sent := make(chan struct{}), make(chan struct{})
+	p.inbox.post(func() {
+		close(busy)
+		<-sent
+		p.loop.everyPartition(p.loop.closeOpen)
+	})
+	<-busy
+	want := []string{"first"}
+	for i := range 7 {
+		value := strings.Repeat(fmt.Sprint(i), 600)
+		if err := p.Send(soon(t), text("", value), nil); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, value)
+	}
+	close(sent)
+	if err := p.Flush(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range w.stored("orders", 0) {
+		got = append(got, r.value)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the log has %.3q", got)
+	}
+}
+
 func TestSendWaitsForRoomAsLongAsItsContext(t *testing.T) {
 	w := newProducerWorld(t)
 	w.create("orders", 1)

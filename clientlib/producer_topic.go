@@ -36,8 +36,9 @@ type partition struct {
 	index int32
 
 	mu   sync.Mutex
-	open *payload // being filled
-	gone error    // the topic is
+	open *payload   // being filled
+	full []*payload // closed, in order, and not in the line yet
+	gone error      // the topic is
 
 	// What follows belongs to the loop.
 	line       *outgoing.Line[*payload]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/invariant"
+	"github.com/troupelog/troupe/messages/wire"
 )
 
 // Start is a place in a partition: an offset, or what is found by a time.
@@ -254,18 +255,17 @@ func (c *Cursor) Refused(turn uint32, err error, now time.Time) Outcome {
 		return Moved
 	}
 	c.fail(now)
-	if slices.ContainsFunc(passing, func(e error) bool { return errors.Is(err, e) }) {
-		return Again
+	if slices.ContainsFunc(lasting, func(e error) bool { return errors.Is(err, e) }) {
+		return Broken
 	}
-	return Broken
+	return Again
 }
 
-// passing are errors of fetches that pass, or that others tell of.
-var passing = []error{
-	messages.ErrNotLeader, messages.ErrFencedLeaderEpoch, messages.ErrUnknownLeaderEpoch,
-	messages.ErrUnavailable, messages.ErrOffsetNotAvailable, messages.ErrRequestTimedOut,
-	messages.ErrOverloaded, messages.ErrStorage, messages.ErrUnknownTopicOrPartition,
-	messages.ErrUnknownTopicID, messages.ErrOffsetOutOfRange,
+// lasting are errors that do not pass by themselves. All others do, or somebody else tells
+// of them, as of topics that are deleted.
+var lasting = []error{
+	messages.ErrCorruptBatch, messages.ErrInvalidRecord, messages.ErrUnsupportedCompression,
+	messages.ErrInvalidRequest, messages.ErrInvalidTopic, wire.ErrUnsupported,
 }
 
 func (c *Cursor) fail(now time.Time) {

@@ -193,6 +193,8 @@ type Step struct {
 	Revoke []Partition
 	// Assign is to be read from now on. Call Assigned at once.
 	Assign []Partition
+	// Rejoin: there was nothing to forget, and the member has something to say again.
+	Rejoin bool
 }
 
 // Next returns the next step. It is the same until it was carried out or the coordinator
@@ -204,12 +206,15 @@ func (m *Machine) Next() Step {
 		if len(m.owned) > 0 {
 			return Step{Lost: slices.Clone(m.owned)}
 		}
+		rejoin := m.state == fenced
 		m.Forgot()
+		return Step{Rejoin: rejoin}
 	case joined:
 		if surplus := without(m.owned, m.target); len(surplus) > 0 {
 			return Step{Revoke: surplus}
 		}
 		return Step{Assign: without(m.target, m.owned)}
+	case joining:
 	}
 	return Step{}
 }
