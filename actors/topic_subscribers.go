@@ -82,7 +82,7 @@ func (s *subscribers) subscribe(ctx actor.Context, now time.Time, q *wire.Client
 		}
 	}
 	sub.expiry = now.Add(lease(q.GetLeaseMs()))
-	s.tell(sub)
+	s.tell(sub, s.route)
 	return nil
 }
 
@@ -105,21 +105,27 @@ func (s *subscribers) drop(key string) {
 	s.unlistIfNone()
 }
 
-// dropAddress ends the subscriptions of a process that cannot be reached any more.
+// dropAddress ends the subscriptions of a process that the connection broke to, which
+// may live all the same.
 func (s *subscribers) dropAddress(address string) {
-	for key, sub := range s.all {
-		if sub.pid.Address == address {
-			delete(s.all, key)
-		}
-	}
-	s.unlistIfNone()
+	s.end(func(sub *subscriber) bool { return sub.pid.Address == address })
 }
 
 // expire ends the subscriptions that were not renewed.
 func (s *subscribers) expire(now time.Time) {
+	s.end(func(sub *subscriber) bool { return !now.Before(sub.expiry) })
+}
+
+// close ends all subscriptions.
+func (s *subscribers) close() { s.end(func(*subscriber) bool { return true }) }
+
+// end ends subscriptions and says so.
+func (s *subscribers) end(which func(*subscriber) bool) {
+	gone := &wire.ClientRoute{Topic: s.topic, Gone: true}
 	for key, sub := range s.all {
-		if !now.Before(sub.expiry) {
+		if which(sub) {
 			delete(s.all, key)
+			s.tell(sub, gone)
 		}
 	}
 	s.unlistIfNone()
@@ -145,24 +151,13 @@ func (s *subscribers) changed() {
 		s.close()
 	default:
 		for _, sub := range s.all {
-			s.tell(sub)
+			s.tell(sub, s.route)
 		}
 	}
 }
 
-// close tells everybody that nothing more will be told.
-func (s *subscribers) close() {
-	s.route = &wire.ClientRoute{Topic: s.topic, Gone: true}
-	for _, sub := range s.all {
-		s.tell(sub)
-	}
-	s.route, s.seen = nil, nil
-	clear(s.all)
-	s.unlistIfNone()
-}
-
-func (s *subscribers) tell(sub *subscriber) {
-	s.env.Root.Send(sub.pid, &wire.ClientPush{Event: &wire.ClientPush_Route{Route: s.route}})
+func (s *subscribers) tell(sub *subscriber, r *wire.ClientRoute) {
+	s.env.Root.Send(sub.pid, &wire.ClientPush{Event: &wire.ClientPush_Route{Route: r}})
 }
 
 func (s *subscribers) unlistIfNone() {

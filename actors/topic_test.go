@@ -183,6 +183,9 @@ func TestSubscribersThatAreGoneAreDropped(t *testing.T) {
 	_ = w.env.Root.StopFuture(near.pid).Wait()
 	w.eventually("nobody is listed", func() bool { return w.subscribedTopics() == 0 })
 	w.alter("t", "max.message.bytes", "5000")
+	if r := far.next(); !r.GetGone() { // it may live all the same
+		t.Errorf("told %v", r)
+	}
 	for _, l := range []*listener{near, far, calm} {
 		l.quiet()
 	}

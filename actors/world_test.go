@@ -125,7 +125,7 @@ func (w *world) startActors() {
 	w.env.Init(2)
 	w.lookup = cluster.NewLookup(self, Supervise(w.env), w.kinds()...)
 	var err error
-	if w.cluster, err = cluster.StartEmbedded(system, "test", w.lookup, nil); err != nil {
+	if w.cluster, err = cluster.StartEmbedded(system, "test", w.lookup, nil, nil, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	w.env.IDs = struct {

@@ -9,6 +9,19 @@
 //	}
 //	defer client.Close(ctx)
 //
+// The address is that of a node's actor listener, not of its Kafka listener: a node on
+// its own has one when it is started with
+//
+//	troupe start --data-dir data --actor-addr 127.0.0.1:7946
+//
+// and the nodes of a cluster are found through Consul (Config.Consul). Topics are made
+// beforehand, by any Kafka tool or by Admin:
+//
+//	err = client.Admin().CreateTopics(ctx, clientlib.TopicSpec{Name: "orders", Partitions: 6})
+//	if err != nil && !errors.Is(err, clientlib.ErrTopicExists) {
+//		return err
+//	}
+//
 // A producer batches, compresses, and retries without losing, doubling or reordering
 // records:
 //
@@ -36,6 +49,10 @@
 //		fmt.Printf("%s: %s\n", r.Key, r.Value)
 //		return nil
 //	})
+//
+// It returns when ctx ends. Consumer.Poll is for programs that want the loop themselves,
+// Typed for values instead of bytes, and Producer.Send for those that do not wait for
+// each record.
 //
 // Records are Kafka's: what is written here can be read by any Kafka client, and the
 // other way round, and members of both kinds can share a group (group.protocol=consumer).

@@ -31,7 +31,8 @@ type producerWorld struct {
 	stopped chan struct{}
 	nextID  int64
 	txns    map[string]*worldTxn
-	appends int // that arrived
+	appends int              // that arrived
+	moved   *messages.NodeID // leads everything, as only the nodes know
 
 	// fate, if set, is asked about each append: whether it arrives, and an error that the
 	// client gets for its answer.
@@ -185,7 +186,9 @@ func (w *producerWorld) Watch(topic string, notify func(*link.Route)) (cancel fu
 	}
 }
 
-func (w *producerWorld) Learn(string, int32, *wire.ClientLeader) {}
+func (w *producerWorld) Learn(topic string, partition int32, leader *wire.ClientLeader) {
+	w.lead(topic, int(partition), messages.NodeID(leader.NodeId))
+}
 
 func (w *producerWorld) Send(to messages.NodeID, req *wire.ClientRequest, _ time.Duration,
 	done func(*wire.ClientResponse, error)) {
@@ -224,6 +227,12 @@ func (w *producerWorld) arrive(to messages.NodeID, a *wire.ClientAppend) (*wire.
 	}
 	if t == nil {
 		return fail(messages.ErrUnknownTopicOrPartition)
+	}
+	if w.moved != nil && to != *w.moved {
+		resp, err := fail(messages.ErrNotLeader)
+		resp.Result = &wire.ClientResponse_Appended{Appended: &wire.ClientAppended{
+			Leader: &wire.ClientLeader{NodeId: int32(*w.moved)}}}
+		return resp, err
 	}
 	if t.route.Partitions[a.Partition].Node != to {
 		return fail(messages.ErrNotLeader)

@@ -434,6 +434,17 @@ func TestAPartitionThatIsAddedIsUsed(t *testing.T) {
 	}
 }
 
+func TestALeaderThatANodeNamesIsFollowed(t *testing.T) {
+	w := newProducerWorld(t)
+	w.create("orders", 1)
+	leader := messages.NodeID(5)
+	w.moved = &leader
+	p := w.producer(ProducerConfig{Topic: "orders", Linger: -1})
+	if err := p.Produce(soon(t), text("", "x")); err != nil || w.appends != 2 {
+		t.Errorf("%d appends: %v", w.appends, err)
+	}
+}
+
 func TestWithoutAcksARecordIsDoneWhenItIsSent(t *testing.T) {
 	w := newProducerWorld(t)
 	w.create("orders", 1)

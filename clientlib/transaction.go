@@ -336,13 +336,16 @@ func (p *Producer) txnError(err error) error {
 	return err
 }
 
-// abandon aborts the transaction that is open when the producer is closed.
+// abandon aborts the transaction that is open when the producer is closed, if that can be
+// done soon.
 func (x *producerTxn) abandon(ctx context.Context) {
 	x.mu.Lock()
 	t := x.latest
 	x.mu.Unlock()
 	if t != nil {
-		_ = t.Abort(ctx) // the cluster aborts it by itself
+		ctx, cancel := context.WithTimeout(ctx, abortPatience)
+		defer cancel()
+		_ = t.Abort(ctx) // else the cluster does it, when it has taken too long
 	}
 }
 

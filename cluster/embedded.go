@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
@@ -45,9 +46,11 @@ func NewSystem(logger *slog.Logger) *actor.ActorSystem {
 // a port in any case and sleep for a second.
 //
 // With a listener, which it closes, the actors can be reached from outside at
-// its address; nil opens no socket.
+// its address; nil opens no socket. server and client secure what comes in there and
+// what goes out; nil: nothing does.
 func StartEmbedded(
 	system *actor.ActorSystem, name string, lookup *Lookup, listener net.Listener,
+	server, client *tls.Config,
 ) (*Embedded, error) {
 	// A remote that is never started; the member list needs its block list.
 	core := newCore(system, name, lookup, remote.Configure("127.0.0.1", 0))
@@ -59,7 +62,9 @@ func StartEmbedded(
 			return nil, err
 		}
 		var err error
-		if core, err = openSystem(system, name, lookup, transport.Endpoint{Bind: address}); err != nil {
+		core, err = openSystem(system, name, lookup,
+			transport.Endpoint{Bind: address, Server: server, Client: client})
+		if err != nil {
 			return nil, err
 		}
 		core.listening = true
@@ -123,9 +128,17 @@ func (c *Core) Self() messages.NodeID { return c.Lookup.Self() }
 func (e *Embedded) Stop() {
 	e.Lookup.Shutdown()
 	if e.listening {
-		e.cluster.Remote.Shutdown(false)
+		e.hangUp()
 	}
 	e.System.Shutdown()
+}
+
+// hangUp ends the connections with other actor systems.
+func (c *Core) hangUp() {
+	// The graceful way waits up to 10 s for the others to hang up.
+	c.cluster.Remote.Shutdown(false)
+	// It leaves the connections to the others open. This actor owns them.
+	_ = c.System.Root.StopFuture(c.System.NewLocalPID("EndpointSupervisor")).Wait()
 }
 
 // noProvider is the cluster provider of a cluster without a network.

@@ -176,8 +176,7 @@ func (j *Joined) leave() {
 func (j *Joined) Stop() {
 	j.Lookup.Shutdown()
 	j.Leave()
-	// The graceful way waits up to 10 s for the others to hang up.
-	j.cluster.Remote.Shutdown(false)
+	j.hangUp()
 	j.System.Shutdown()
 	j.cfg.Consul.HttpClient.CloseIdleConnections() // they have goroutines; NewClient set it
 }

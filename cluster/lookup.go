@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +21,12 @@ import (
 const activatorName = "placement"
 
 // activationTimeout bounds how long a lookup waits for an activation; callers retry.
-const activationTimeout = 2 * time.Second
+// activationPatience is how long it waits for one node before it looks again which one
+// it should ask; it doubles.
+const (
+	activationTimeout  = 2 * time.Second
+	activationPatience = 200 * time.Millisecond
+)
 
 // Lookup is Troupe's identity lookup: it answers where an identity lives from
 // the current View and has the activator there start it. It implements
@@ -140,30 +146,45 @@ func (l *Lookup) kindNames() []string { return slices.Sorted(maps.Keys(l.kinds))
 // Get returns the actor of an identity, starting it if need be, or nil when it
 // has no home now or did not start in time: the caller asks again.
 func (l *Lookup) Get(ci *pcluster.ClusterIdentity) *actor.PID {
+	over := time.Now().Add(activationTimeout)
+	// Its home may have died, and be another one as soon as that is known.
+	for patience := activationPatience; ; patience *= 2 {
+		pid, answered := l.activate(ci, min(patience, time.Until(over)))
+		if answered || !time.Now().Before(over) {
+			return pid
+		}
+	}
+}
+
+// activate asks the home that an identity has now. Without an answer in time there may
+// be another home next time.
+func (l *Lookup) activate(
+	ci *pcluster.ClusterIdentity, patience time.Duration,
+) (pid *actor.PID, answered bool) {
 	v := l.View()
 	k, identity, owner := l.resolve(v, ci.Kind, ci.Identity)
 	if k == nil || owner == messages.NoNode {
-		return nil
+		return nil, true
 	}
 	at := l.activator
 	if owner != v.Self {
 		m := v.Member(owner)
 		if m == nil {
-			return nil
+			return nil, true
 		}
 		at = actor.NewPID(m.Address, activatorName)
 	}
 	target := pcluster.NewClusterIdentity(identity, k.Name)
 	answer, err := l.cluster.ActorSystem.Root.RequestFuture(at,
-		&pcluster.ActivationRequest{ClusterIdentity: target}, activationTimeout).Result()
+		&pcluster.ActivationRequest{ClusterIdentity: target}, patience).Result()
 	if err != nil {
-		return nil
+		return nil, !errors.Is(err, actor.ErrTimeout)
 	}
 	r, ok := answer.(*pcluster.ActivationResponse)
 	if !ok || r.Failed {
-		return nil
+		return nil, true
 	}
-	return r.Pid
+	return r.Pid, true
 }
 
 // Ensure starts the identities that live on this node, unasked and without

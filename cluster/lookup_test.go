@@ -84,7 +84,8 @@ func startAlone(t *testing.T, kinds func(a *alone) []Kind) *alone {
 	a := &alone{t: t, events: &journal{}}
 	lookup := NewLookup(1, actor.RestartingSupervisorStrategy(), kinds(a)...)
 	var err error
-	a.Embedded, err = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup, nil)
+	a.Embedded, err = StartEmbedded(NewSystem(slog.New(slog.DiscardHandler)), "test", lookup, nil,
+		nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,5 +364,27 @@ func TestIdentitiesSpreadEvenlyAndMoveLittle(t *testing.T) {
 	}
 	if home := (&View{}).Rendezvous("x"); home != messages.NoNode {
 		t.Errorf("without members x lives on node %d", home)
+	}
+}
+
+// What lived on a node that died is found elsewhere as soon as the metadata says so, and
+// nothing else moves.
+func TestIdentitiesLeaveNodesThatAreFenced(t *testing.T) {
+	whole := &View{Members: []Member{{Node: 1}, {Node: 2}, {Node: 3}}, Image: messages.NewImage()}
+	fenced := *whole
+	fenced.Image = messages.NewImage()
+	fenced.Image.Nodes = []messages.Node{{ID: 1}, {ID: 2, Fenced: true}, {ID: 3}}
+	left := &View{Members: []Member{{Node: 1}, {Node: 3}}}
+	for i := range 100 {
+		id := fmt.Sprint("topic-", i)
+		if got, want := fenced.Rendezvous(id), left.Rendezvous(id); got != want {
+			t.Errorf("%s lives on node %d, and on %d without the fenced node", id, got, want)
+		}
+	}
+	for i := range fenced.Image.Nodes {
+		fenced.Image.Nodes[i].Fenced = true
+	}
+	if got, want := fenced.Rendezvous("x"), whole.Rendezvous("x"); got != want {
+		t.Errorf("with all nodes fenced x lives on node %d instead of %d", got, want)
 	}
 }

@@ -46,15 +46,27 @@ func (v *View) Member(n messages.NodeID) *Member {
 // Rendezvous returns the member on which an identity without data lives: the one
 // with the highest hash of member and identity, so that a member that comes or
 // goes moves only its share. It hashes node ids, not addresses: a node that
-// comes back on another port gets its identities again. NoNode without members.
+// comes back on another port gets its identities again. Members that the metadata
+// calls fenced or leaving are passed over while there are others: that a process
+// is gone stands there seconds before the membership notices. NoNode without members.
 func (v *View) Rendezvous(identity string) messages.NodeID {
-	best, high := messages.NoNode, uint64(0)
+	best, high, sound := messages.NoNode, uint64(0), false
 	for _, m := range v.Members {
-		if h := score(m.Node, identity); best == messages.NoNode || h > high {
-			best, high = m.Node, h
+		h, ok := score(m.Node, identity), v.sound(m.Node)
+		if best == messages.NoNode || ok && !sound || ok == sound && h > high {
+			best, high, sound = m.Node, h, ok
 		}
 	}
 	return best
+}
+
+// sound reports whether the metadata knows nothing bad of a member.
+func (v *View) sound(n messages.NodeID) bool {
+	if v.Image == nil {
+		return true
+	}
+	node := v.Image.Node(n)
+	return node == nil || node.MayLead()
 }
 
 // score hashes with FNV-1a and mixes the result (the finalizer of MurmurHash3):

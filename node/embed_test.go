@@ -20,9 +20,6 @@ import (
 	"github.com/troupelog/troupe/node/config"
 )
 
-// What a node starts it must end: programs start and stop several.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 // logLines collects the log of a node for a test that fails.
 type logLines struct {
 	mu   sync.Mutex
@@ -116,7 +113,8 @@ func TestAnEmbeddedNodeServesAndKeepsItsRecords(t *testing.T) {
 			t.Errorf("its actors are %T", n.Actors())
 		}
 		produced(t, n, fmt.Sprint("round ", round))
-		if got := consumed(t, n, round+1); len(got) != round+1 || got[round] != fmt.Sprint("round ", round) {
+		got, want := consumed(t, n, round+1), fmt.Sprint("round ", round)
+		if len(got) != round+1 || got[round] != want {
 			t.Errorf("read %q in round %d", got, round)
 		}
 		select {
@@ -169,7 +167,8 @@ func TestAFailedStartGivesEverythingBack(t *testing.T) {
 	used := embedded(t, Options{DataDir: t.TempDir()})
 	running := goleak.IgnoreCurrent() // of that node
 	damaged := t.TempDir()
-	if err := os.WriteFile(filepath.Join(damaged, "meta.properties"), []byte("\x00"), 0o600); err != nil {
+	meta := filepath.Join(damaged, "meta.properties")
+	if err := os.WriteFile(meta, []byte("\x00"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fresh := t.TempDir()

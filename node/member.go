@@ -212,6 +212,7 @@ func (m *member) join(
 	joined, err := cluster.Open(system, lookup, cluster.JoinConfig{
 		Cluster: m.name, Consul: registry.ConsulAPI(m.consul), Bind: address,
 		Bulk: n.sockets.bulk.Addr().String(), Directory: n.directories(),
+		ServerTLS: n.secured.server, ClientTLS: n.secured.client,
 		TTL: ttl, Refresh: refresh, Log: log,
 		OnLapse:   func(string) { n.client.Lapsed() },
 		OnSuspect: m.suspect,

@@ -101,6 +101,7 @@ type Node struct {
 	kafka        *kafka.Server
 	gateway      *gateway.Gateway
 	http         *admin.Server
+	secured      secured     // the connections between actors
 	taken        atomic.Bool // the cluster has taken this process in
 	life         life
 }
@@ -109,6 +110,9 @@ func (n *Node) start(ctx context.Context, out io.Writer) error {
 	began := time.Now()
 	var err error
 	if n.member, err = openMember(n.cfg, n.log); err != nil {
+		return err
+	}
+	if n.secured, err = loadSecured(n.cfg, n.fs, began); err != nil {
 		return err
 	}
 	if err := n.openDirs(ctx); err != nil {
@@ -173,7 +177,9 @@ func (n *Node) startActors(ctx context.Context) error {
 		err = n.member.join(ctx, n, system, lookup)
 	} else {
 		var e *cluster.Embedded
-		if e, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor); err == nil {
+		e, err = cluster.StartEmbedded(system, "troupe", lookup, n.sockets.actor,
+			n.secured.server, n.secured.client)
+		if err == nil {
 			n.cluster, n.end = e.Core, e.Stop
 		}
 	}
@@ -214,7 +220,7 @@ func (n *Node) stop(ctx context.Context) error {
 		defer cancel()
 		n.coordinators.Stop(ctx)
 	}
-	n.sendClientsAway()
+	n.sendClientsAway(ctx)
 	if n.env != nil {
 		errs = append(errs, n.stopActors())
 	}
@@ -239,8 +245,8 @@ func (n *Node) stop(ctx context.Context) error {
 }
 
 // sendClientsAway answers what clients asked before, of both front doors.
-func (n *Node) sendClientsAway() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainClients)
+func (n *Node) sendClientsAway(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainClients)
 	defer cancel()
 	var leaving sync.WaitGroup
 	if n.gateway != nil {

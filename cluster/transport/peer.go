@@ -20,8 +20,8 @@ import (
 //
 // Messages to one address arrive in the order of sending, or not at all once the
 // connection broke; the next message makes a new one. Nobody can stop an actor of this
-// side, for system messages are not taken in but for the end of an actor that is watched.
-// Any goroutine may call its methods.
+// side: of system messages only those about the end of actors are taken in. Any goroutine
+// may call its methods.
 type Peer struct {
 	remote.UnimplementedRemotingServer
 
@@ -177,10 +177,10 @@ func (p *Peer) takeIn(b *remote.MessageBatch) error {
 func outside[T any](index int32, in []T) bool { return index < 0 || int(index) >= len(in) }
 
 func (p *Peer) deliver(to, sender *actor.PID, m any) {
-	switch m := m.(type) {
-	case *actor.Terminated:
-		if watcher, ok := p.system.ProcessRegistry.GetLocal(to.Id); ok {
-			watcher.SendSystemMessage(to, m)
+	switch m.(type) {
+	case *actor.Terminated, *actor.Watch, *actor.Unwatch:
+		if process, ok := p.system.ProcessRegistry.GetLocal(to.Id); ok {
+			process.SendSystemMessage(to, m)
 		}
 	case actor.SystemMessage, actor.AutoReceiveMessage: // they could end an actor
 	default:

@@ -193,10 +193,11 @@ The cluster is ready. In another terminal:
   %[2]s topic describe events
   seq 100000 | %[2]s produce events
   %[2]s consume events --follow
+  go run ./examples/quickstart -consul %[5]s -cluster example
 
 Then kill -9 a node and look at the topic again: others lead, and the producer
 goes on. After %[3]s the node is started again and catches up.
 
 Ctrl-C stops everything. Data and logs stay in %[4]s.
-`, strings.Join(brokers, ","), o.troupe, restartDelay, o.data)
+`, strings.Join(brokers, ","), o.troupe, restartDelay, o.data, consul)
 }

@@ -25,8 +25,8 @@ func TestReplayReadsTheLastHoursAgain(t *testing.T) {
 
 func wanted(now time.Time) string {
 	now = now.Truncate(time.Hour)
-	since := func(ago time.Duration) string {
-		return now.Add(-ago * time.Hour).UTC().Format(time.DateTime)
+	since := func(ago int) string {
+		return now.Add(-time.Duration(ago) * time.Hour).UTC().Format(time.DateTime)
 	}
 	return fmt.Sprintf("dashboard: 24 readings since %s\nanalyst: 6 readings since %s\n"+
 		"dashboard, again: 6 readings since %s\n", since(24), since(6), since(6))

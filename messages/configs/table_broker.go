@@ -8,6 +8,18 @@ var brokerTable = []Def{
 	{Name: "actor.listener", Type: String, Optional: true, Troupe: true,
 		Doc: "host:port where this node's actors listen to other nodes. Unset, a node on its own " +
 			"opens no such port, and one of a cluster takes a free one where its clients reach it."},
+	{Name: "actor.ssl.ca.file", Type: String, Optional: true, Troupe: true,
+		Doc: "PEM file of the authorities that sign for whoever may connect to this node's actors, " +
+			"and for those that it connects to: nodes, and programs that use the SDK. It and the two " +
+			"settings below are set together; TLS 1.3 then secures these connections both ways, and a " +
+			"peer without a certificate is refused. The replicas' own connections (bulk.listener) and " +
+			"those of Kafka clients are not encrypted."},
+	{Name: "actor.ssl.certificate.file", Type: String, Optional: true, Troupe: true,
+		Doc: "PEM file of this node's certificate for both ends of connections between actors, the " +
+			"intermediate ones behind it. Programs that use the SDK expect the host of actor.listener " +
+			"in it. Read at the start."},
+	{Name: "actor.ssl.key.file", Type: String, Optional: true, Troupe: true,
+		Doc: "PEM file of the private key of actor.ssl.certificate.file, without a password."},
 	{Name: "advertised.listeners", Type: List, Optional: true,
 		Doc: "Addresses that clients are told to connect to, as NAME://host:port, when they differ " +
 			"from listeners."},

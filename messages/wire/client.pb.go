@@ -16,12 +16,11 @@
 package wire
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -1245,11 +1244,12 @@ func (x *ClientDraining) GetNodeId() int32 {
 // ClientSubscribe has the topic's actor, on whatever node it lives, tell the client where
 // the partitions are led: now, and whenever that changes. A client has one subscription of
 // a topic, through whichever session: to subscribe again renews it and has the route told
-// again. It ends when it is cancelled, when it was not renewed for lease_ms, when the
-// connection of the topic's node to the client breaks, and with a route that is gone. So
-// a client subscribes again when half the lease is over, when a route is gone, when the
-// session it subscribed through ended, and when a node is no longer among the nodes: the
-// actor may have lived there. There is no result;
+// again. It ends when it is cancelled; and with a route that is gone when the topic was
+// deleted, when its actor moves, when it was not renewed for lease_ms, and when the
+// connection of the actor's node to the client breaks. The actor's node may die and tell
+// nothing. So a client subscribes again when half the lease is over, when a route is
+// gone, when the session it subscribed through ended, and when a node is no longer among
+// the nodes: the actor may have lived there. There is no result;
 // ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION: the topic does not exist, and nothing is told
 // about it.
 type ClientSubscribe struct {
@@ -1349,9 +1349,9 @@ type ClientRoute struct {
 	// The metadata version it is from. Newer ones have a higher version.
 	Version    int64           `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Partitions []*ClientLeader `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	// The subscription has ended: the topic was deleted, or its actor moves. There are no
-	// partitions then, and the version says nothing; what was told before stands until a
-	// new subscription tells more, or that there is no such topic.
+	// The subscription has ended, see ClientSubscribe. There are no partitions then, and
+	// the version says nothing; what was told before stands until a new subscription tells
+	// more, or that there is no such topic.
 	Gone bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
 	// max.message.bytes of the topic.
 	MaxMessageBytes int32 `protobuf:"varint,6,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
@@ -1765,6 +1765,9 @@ type ClientFetched struct {
 	Leader *ClientLeader `protobuf:"bytes,6,opt,name=leader,proto3" json:"leader,omitempty"`
 	// More records follow in an answer of the same id; they belong behind these.
 	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
+	// Which part of the answer this is, from 0. They arrive in order, but for those that a
+	// connection took with it.
+	Part int32 `protobuf:"varint,8,opt,name=part,proto3" json:"part,omitempty"`
 	// Whole batches; of a large answer, in all its parts together.
 	Records       []byte `protobuf:"bytes,15,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1848,6 +1851,13 @@ func (x *ClientFetched) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *ClientFetched) GetPart() int32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
 }
 
 func (x *ClientFetched) GetRecords() []byte {
@@ -4101,7 +4111,7 @@ const file_troupe_wire_v1_client_proto_rawDesc = "" +
 	"\fleader_epoch\x18\a \x01(\x11R\vleaderEpoch\x12\x17\n" +
 	"\await_ms\x18\b \x01(\rR\x06waitMs\x12\x1d\n" +
 	"\n" +
-	"last_epoch\x18\t \x01(\x11R\tlastEpoch\"\xcf\x02\n" +
+	"last_epoch\x18\t \x01(\x11R\tlastEpoch\"\xe3\x02\n" +
 	"\rClientFetched\x12%\n" +
 	"\x0ehigh_watermark\x18\x01 \x01(\x03R\rhighWatermark\x12\x1f\n" +
 	"\vlast_stable\x18\x02 \x01(\x03R\n" +
@@ -4110,7 +4120,8 @@ const file_troupe_wire_v1_client_proto_rawDesc = "" +
 	"\aaborted\x18\x04 \x03(\v2\x1d.troupe.wire.v1.ClientAbortedR\aaborted\x12<\n" +
 	"\tdiverging\x18\x05 \x01(\v2\x1e.troupe.wire.v1.ClientEpochEndR\tdiverging\x124\n" +
 	"\x06leader\x18\x06 \x01(\v2\x1c.troupe.wire.v1.ClientLeaderR\x06leader\x12\x12\n" +
-	"\x04more\x18\a \x01(\bR\x04more\x12\x18\n" +
+	"\x04more\x18\a \x01(\bR\x04more\x12\x12\n" +
+	"\x04part\x18\b \x01(\x05R\x04part\x12\x18\n" +
 	"\arecords\x18\x0f \x01(\fR\arecords\"S\n" +
 	"\rClientAborted\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +

@@ -16,9 +16,11 @@ import (
 const (
 	// callsMax bounds the requests of a session that may block: each has a goroutine.
 	callsMax = 256
-	// topicPatience is how long the actor of a topic may take to answer before it is
-	// looked for again.
-	topicPatience = 2 * time.Second
+	// topicPatience is how long the actor of a topic may take to answer at first before it
+	// is looked for again: short, for it may have lived on a node that has just died, and
+	// producers wait to hear who leads now. It doubles up to topicPatienceMost.
+	topicPatience     = 250 * time.Millisecond
+	topicPatienceMost = 2 * time.Second
 	// topicRetry is between two attempts to reach the actor of a topic.
 	topicRetry = 50 * time.Millisecond
 )
@@ -148,8 +150,8 @@ func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscr
 	m := &wire.ClientRequest{RequestId: id, Command: &wire.ClientRequest_Subscribe{
 		Subscribe: &wire.ClientSubscribe{Topic: name, LeaseMs: q.GetLeaseMs(), Cancel: q.GetCancel(),
 			SubscriberAddress: s.client.Address, Subscriber: s.client.Id}}}
-	for {
-		err, answered := s.tellTopic(name, m)
+	for patience := topicPatience; ; patience = min(2*patience, topicPatienceMost) {
+		err, answered := s.tellTopic(name, m, patience)
 		// Its node may not have heard yet of a topic that was made just now.
 		behind := errors.Is(err, messages.ErrUnknownTopicOrPartition) &&
 			s.g.cfg.Cluster.Image().Topic(name) != nil
@@ -182,7 +184,9 @@ func (s *session) create(ctx context.Context, name string, wanted bool) error {
 
 // tellTopic sends a subscription to the actor of its topic; answered is false, and the
 // error says why, if it is not known whether it got there.
-func (s *session) tellTopic(name string, m *wire.ClientRequest) (err error, answered bool) {
+func (s *session) tellTopic(
+	name string, m *wire.ClientRequest, patience time.Duration,
+) (err error, answered bool) {
 	lost := func(why any) error {
 		return fmt.Errorf("the actor of topic %q does not answer (%v): %w", name, why,
 			messages.ErrUnavailable)
@@ -191,7 +195,7 @@ func (s *session) tellTopic(name string, m *wire.ClientRequest) (err error, answ
 	if pid == nil {
 		return lost("it lives nowhere"), false
 	}
-	answer, err := s.g.cfg.Root.RequestFuture(pid, m, topicPatience).Result()
+	answer, err := s.g.cfg.Root.RequestFuture(pid, m, patience).Result()
 	if err != nil {
 		return lost(err), false
 	}

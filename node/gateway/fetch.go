@@ -274,7 +274,7 @@ func (f *fetch) answer(r data.ReadResult, records []byte) bool {
 func (f *fetch) send(r *data.ReadResult, records []byte) {
 	s := f.session
 	aborted := abortedTxns(r.Aborted)
-	for first := true; first || len(records) > 0; first = false {
+	for number := int32(0); number == 0 || len(records) > 0; number++ {
 		part := records
 		if !s.local {
 			part = records[:min(len(records), partBytes)]
@@ -284,7 +284,7 @@ func (f *fetch) send(r *data.ReadResult, records []byte) {
 		m.resp.RequestId = f.id
 		m.body.HighWatermark, m.body.LastStable = int64(r.HighWatermark), int64(r.LastStable)
 		m.body.LogStart, m.body.Aborted = int64(r.LogStart), aborted
-		m.body.Records, m.body.More = part, len(records) > 0
+		m.body.Records, m.body.More, m.body.Part = part, len(records) > 0, number
 		if d := r.Diverging; d != nil {
 			m.body.Diverging = &wire.ClientEpochEnd{Epoch: int32(d.Epoch), End: int64(d.End)}
 		}

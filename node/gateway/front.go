@@ -45,11 +45,7 @@ func (f *front) Receive(ctx actor.Context) {
 	case *wire.ClientRequest:
 		f.request(ctx, m)
 	case endpointGone:
-		for _, s := range f.sessions {
-			if s.client.Address == m.address {
-				f.end(ctx, s)
-			}
-		}
+		f.cutOff(ctx, m.address)
 	case nodesChanged:
 		f.tellNodes()
 	case drain:
@@ -129,6 +125,18 @@ func (f *front) hello(ctx actor.Context, client *actor.PID, hello *wire.ClientHe
 func (f *front) end(ctx actor.Context, s *session) {
 	f.forget(ctx, s)
 	ctx.Stop(s.pid)
+}
+
+// cutOff ends the sessions of a process that the connection broke to. A client that
+// lives all the same may be waiting for an answer and notice nothing, so it is told what
+// it would be if it sent something: at worst the connection is tried in vain, once.
+func (f *front) cutOff(ctx actor.Context, address string) {
+	for _, s := range f.sessions {
+		if s.client.Address == address {
+			f.end(ctx, s)
+			ctx.Send(s.client, &actor.DeadLetterResponse{Target: s.pid})
+		}
+	}
 }
 
 // forget notes that a client has this session no more.

@@ -92,7 +92,11 @@ func TestASessionEndsWithTheConnectionToItsClient(t *testing.T) {
 	testkit.Eventually(t, "nothing waits for the client",
 		func() bool { return s.partition("t", 0).waiting() == 0 })
 	b.sync()
-	a.quiet() // to send to it would make the connection anew
+	// It may be there still, waiting.
+	if m, ok := a.next().(*actor.DeadLetterResponse); !ok || m.GetTarget().GetId() != a.session.Id {
+		t.Errorf("the client was told %v", m)
+	}
+	a.quiet()
 }
 
 func TestASessionEndsWithAClientInThisProcess(t *testing.T) {

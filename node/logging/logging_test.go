@@ -170,6 +170,18 @@ func TestTheBridgeIsQuietBelowItsLevelAndBelowTheLoggers(t *testing.T) {
 	}
 }
 
+func TestConnectionsThatTheNodeClosedAreNotReportedAsLost(t *testing.T) {
+	var out bytes.Buffer
+	log := Slog(logger(t, &out, FormatJSON, ""), slog.LevelWarn)
+	for _, cause := range []string{"grpc: the client connection is closing", "reset by peer"} {
+		log.Error("EndpointWriter lost connection", slog.String("address", "h:1"),
+			slog.Any("error", errors.New("rpc error: code = Canceled desc = "+cause)))
+	}
+	if got := field(t, out.String(), "error"); len(got) != 1 || !strings.HasSuffix(got[0], "peer") {
+		t.Errorf("it reports %q", got)
+	}
+}
+
 func TestProtoActorLogsThroughTheBridge(t *testing.T) {
 	var out bytes.Buffer
 	log := Slog(logger(t, &out, FormatJSON, ""), slog.LevelInfo)

@@ -12,7 +12,8 @@ import (
 
 // Slog returns a logger for libraries that log through log/slog. Lines below
 // min do not appear (slog.LevelWarn keeps Proto.Actor quiet: it reports every
-// started actor at Info), nor do those below the level of log.
+// started actor at Info), nor do those below the level of log, nor those that call a
+// connection lost that this node has closed.
 //
 // Values that are neither errors nor addresses nor of a basic type are replaced
 // by the name of their type, and the attribute "message" always is. Proto.Actor
@@ -37,12 +38,22 @@ func (b *bridge) Enabled(ctx context.Context, level slog.Level) bool {
 // stamps every line, and a second time would be a duplicate key.
 func (b *bridge) Handle(ctx context.Context, r slog.Record) error {
 	trimmed := slog.Record{Level: r.Level, Message: r.Message, PC: r.PC}
+	ours := false
 	r.Attrs(func(a slog.Attr) bool {
-		trimmed.AddAttrs(trim(a))
+		a = trim(a)
+		ours = ours || a.Key == zerolog.ErrorFieldName && strings.HasSuffix(a.Value.String(), hungUp)
+		trimmed.AddAttrs(a)
 		return true
 	})
+	if ours {
+		return nil
+	}
 	return b.next.Handle(ctx, trimmed)
 }
+
+// hungUp ends the error of a connection that this node has closed itself, which
+// Proto.Actor reports as if it were lost.
+const hungUp = "grpc: the client connection is closing"
 
 // WithAttrs implements slog.Handler.
 func (b *bridge) WithAttrs(attrs []slog.Attr) slog.Handler {

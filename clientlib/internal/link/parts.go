@@ -3,7 +3,6 @@ package link
 import (
 	"fmt"
 
-	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/wire"
 )
 
@@ -17,19 +16,20 @@ type parts struct {
 	bytes   int
 }
 
-// add takes a response and returns the whole one, or nil if more is to come. It fails for
-// an answer that is larger than any that was asked for.
+// add takes a response and returns the whole one, or nil if more is to come. It fails if
+// a part was lost, and for an answer that is larger than any that was asked for.
 func (p *parts) add(resp *wire.ClientResponse) (*wire.ClientResponse, error) {
 	f := resp.GetFetched()
-	if p.first == nil && (f == nil || !f.More) {
+	switch {
+	case f == nil || resp.GetError().GetCode() != 0: // the rest cannot be read
 		return resp, nil
-	}
-	if f == nil || resp.GetError().GetCode() != 0 { // the rest cannot be read
+	case int(f.Part) != len(p.records):
+		return nil, fmt.Errorf("a part of the answer was lost: %w", ErrNoAnswer)
+	case p.first == nil && !f.More:
 		return resp, nil
 	}
 	if p.bytes += len(f.Records); p.bytes > partsMax {
-		return nil, fmt.Errorf("an answer of more than %d bytes: %w", partsMax,
-			messages.ErrUnavailable)
+		return nil, fmt.Errorf("an answer of more than %d bytes: %w", partsMax, ErrNoAnswer)
 	}
 	p.records = append(p.records, f.Records)
 	if p.first == nil {

@@ -356,30 +356,45 @@ func TestWhoAsksUntilTheEndIsToldTheCause(t *testing.T) {
 	if !errors.Is(err, messages.ErrCoordinatorLoading) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it failed with %v", err)
 	}
-	w.node(1).answer = func(req *wire.ClientRequest) []*wire.ClientResponse {
-		return []*wire.ClientResponse{{RequestId: req.RequestId,
-			Error: wire.FromError(messages.ErrInvalidTopic)}}
-	}
+	w.do(func() {
+		w.node(1).answer = func(req *wire.ClientRequest) []*wire.ClientResponse {
+			return []*wire.ClientResponse{{RequestId: req.RequestId,
+				Error: wire.FromError(messages.ErrInvalidTopic)}}
+		}
+	})
 	if _, err := l.AskAny(t.Context(), listGroups()); !errors.Is(err, messages.ErrInvalidTopic) {
 		t.Errorf("an error that stays: %v", err)
 	}
 }
 
-func TestAnAnswerInPartsIsOne(t *testing.T) {
+func TestAnAnswerInPartsIsOneUnlessAPartWasLost(t *testing.T) {
 	w := newWorld(t, 1)
-	part := func(id uint64, records string, more bool) *wire.ClientResponse {
+	part := func(id uint64, number int32, records string, more bool) *wire.ClientResponse {
 		return &wire.ClientResponse{RequestId: id, Result: &wire.ClientResponse_Fetched{
-			Fetched: &wire.ClientFetched{HighWatermark: 9, More: more, Records: []byte(records)}}}
+			Fetched: &wire.ClientFetched{HighWatermark: 9, Part: number, More: more,
+				Records: []byte(records)}}}
 	}
-	w.node(1).answer = func(req *wire.ClientRequest) []*wire.ClientResponse {
-		id := req.RequestId
-		return []*wire.ClientResponse{part(id, "ab", true), part(id, "cd", true), part(id, "e", false)}
+	lost := -1
+	w.node(1).answer = func(req *wire.ClientRequest) (answers []*wire.ClientResponse) {
+		for i, records := range []string{"ab", "cd", "e"} {
+			if i != lost {
+				answers = append(answers, part(req.RequestId, int32(i), records, i < 2))
+			}
+		}
+		return answers
 	}
 	l := w.link(Config{})
-	resp, err := l.Ask(t.Context(), 1, &wire.ClientRequest{Command: &wire.ClientRequest_Fetch{
-		Fetch: &wire.ClientFetch{Topic: "t"}}})
+	fetch := &wire.ClientRequest{Command: &wire.ClientRequest_Fetch{
+		Fetch: &wire.ClientFetch{Topic: "t"}}}
+	resp, err := l.Ask(t.Context(), 1, fetch)
 	f := resp.GetFetched()
 	if err != nil || string(f.GetRecords()) != "abcde" || f.More || f.HighWatermark != 9 {
 		t.Errorf("the answer is %v, %v", f, err)
+	}
+	for i := range 2 {
+		w.do(func() { lost = i })
+		if _, err := l.Ask(t.Context(), 1, fetch); !errors.Is(err, ErrNoAnswer) {
+			t.Errorf("without part %d it ended with %v", i, err)
+		}
 	}
 }
