@@ -337,7 +337,8 @@ func TestTheEndOfTheContextLetsHandlersEndAndCommitsWhatTheyDid(t *testing.T) {
 		}
 		// What stands below quick@0/3, which had begun, is handled, and nothing above it.
 		want := "[quick@0/1 quick@0/3 slow@0/0 slow@0/2]"
-		if got := fmt.Sprint(slices.Sorted(slices.Values(seen.all()))); got != want || s.mark(0) != 4 || s.commits != 1 ||
+		got := fmt.Sprint(slices.Sorted(slices.Values(seen.all())))
+		if got != want || s.mark(0) != 4 || s.commits != 1 ||
 			s.rewound[Partition{"orders", 0}] != 4 {
 			t.Errorf("handled %s, mark %d, rewound %v", got, s.mark(0), s.rewound)
 		}
