@@ -164,9 +164,11 @@ func TestTheSDKLeavesALeaderThatIsFrozen(t *testing.T) {
 	led := s.c.Led("orders", frozen)
 	woken := time.NewTimer(pausedFor)
 	s.Mark()
+	t.Logf("%s: node %d, the leader of %v, is frozen; node %d coordinates the group",
+		time.Now().Format("15:04:05.000"), frozen.ID, led, s.c.GroupCoordinator("billing").ID)
 	frozen.Pause()
 	s.AwaitProgressOf(led...)
-	t.Logf("the leader of %v froze; writes stood still for %v", led, s.Still(led...))
+	t.Logf("writes stood still for %v", s.Still(led...))
 	s.readers.AwaitRead(s.Load)
 	<-woken.C
 	frozen.Resume()

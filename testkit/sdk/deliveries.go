@@ -19,13 +19,14 @@ type Deliveries struct {
 	parts   map[clientlib.Partition]*delivered
 	holders map[holder]*holding // what members own, or owned last
 	running map[lane]holder     // handlers at work
-	again   Again
+	all     []*holding
 	wrong   []string
 	more    int
 }
 
-// Again is how many records were delivered that had been delivered before: after the
-// member that had them lost the partition, or gave it back.
+// Again is how many records were delivered that had been delivered before: to a member
+// that lost the partition, perhaps without knowing it then, or to one that gave it back
+// or has it still.
 type Again struct{ AfterLoss, AfterRevocation int }
 
 // holder is a member in its relation to a partition.
@@ -36,8 +37,9 @@ type holder struct {
 
 // holding is one time of owning a partition.
 type holding struct {
-	lost bool
-	last map[string]int64 // the newest offset of each key
+	lost  bool
+	again int              // records of it that were delivered to others
+	last  map[string]int64 // the newest offset of each key
 }
 
 // lane is what is handled one after the other.
@@ -63,8 +65,15 @@ func (d *Deliveries) Assigned(member string, ps []clientlib.Partition) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, p := range ps {
-		d.holders[holder{member, p}] = &holding{last: map[string]int64{}}
+		d.hold(holder{member, p})
 	}
+}
+
+func (d *Deliveries) hold(who holder) *holding {
+	h := &holding{last: map[string]int64{}}
+	d.holders[who] = h
+	d.all = append(d.all, h)
+	return h
 }
 
 // Lost notes that partitions were taken from a member that had not been asked.
@@ -88,8 +97,7 @@ func (d *Deliveries) Begin(member string, r *clientlib.Record) (end func()) {
 	h := d.holders[who]
 	if h == nil {
 		d.add("%s got offset %d of %v, which it was not assigned", member, offset, at)
-		h = &holding{last: map[string]int64{}}
-		d.holders[who] = h
+		h = d.hold(who)
 	}
 	if last, ok := h.last[key]; ok && offset <= last {
 		d.add("backwards: %s got offset %d of %v, key %s, after %d", member, offset, at, key, last)
@@ -125,10 +133,8 @@ func (d *Deliveries) deliver(
 			offset, at, key, member, newest)
 	case before == nil:
 		p.first[key] = offset
-	case before.lost:
-		d.again.AfterLoss++
 	case before != h:
-		d.again.AfterRevocation++
+		before.again++
 	} // else it is backwards, and noted
 	p.by[offset] = h
 }
@@ -160,10 +166,17 @@ func (d *Deliveries) Has(at clientlib.Partition, offset int64) bool {
 }
 
 // Again returns what was delivered again up to now.
-func (d *Deliveries) Again() Again {
+func (d *Deliveries) Again() (a Again) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.again
+	for _, h := range d.all {
+		if h.lost {
+			a.AfterLoss += h.again
+		} else {
+			a.AfterRevocation += h.again
+		}
+	}
+	return a
 }
 
 // Check returns an error that lists what is wrong unless

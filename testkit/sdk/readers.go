@@ -3,6 +3,8 @@ package sdk
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ type Readers struct {
 	owned   map[string]map[clientlib.Partition]bool // by member
 	members map[string]*Reader
 	fails   []error
+	events  []string // what became of partitions, for when a test fails
 }
 
 // Reader is a member of Readers.
@@ -88,21 +91,29 @@ func (r *Reader) handle(_ context.Context, record *clientlib.Record) error {
 
 func (r *Reader) assigned(_ context.Context, ps []clientlib.Partition) {
 	r.readers.Assigned(r.name, ps)
-	r.readers.own(r.name, ps, true)
+	r.readers.own(r.name, ps, "is assigned")
 }
 
 func (r *Reader) revoked(_ context.Context, ps []clientlib.Partition) {
-	r.readers.own(r.name, ps, false)
+	r.readers.own(r.name, ps, "gave back")
 }
 
 func (r *Reader) lost(_ context.Context, ps []clientlib.Partition) {
 	r.readers.Lost(r.name, ps)
-	r.readers.own(r.name, ps, false)
+	r.readers.own(r.name, ps, "lost")
 }
 
-func (g *Readers) own(member string, ps []clientlib.Partition, owns bool) {
+func (g *Readers) own(member string, ps []clientlib.Partition, what string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	owns := what == "is assigned"
+	indexes := make([]int32, len(ps))
+	for i, p := range ps {
+		indexes[i] = p.Index
+	}
+	slices.Sort(indexes)
+	g.events = append(g.events, fmt.Sprintf("%s %s %s %v",
+		time.Now().Format("15:04:05.000"), member, what, indexes))
 	if g.owned[member] == nil {
 		g.owned[member] = map[clientlib.Partition]bool{}
 	}
@@ -191,5 +202,8 @@ func (g *Readers) Finish(load *testkit.Load) Again {
 	again := g.Again()
 	g.tb.Logf("group %s: %d records delivered, again: %d after a loss, %d after a revocation",
 		g.group, g.Delivered(), again.AfterLoss, again.AfterRevocation)
+	if g.tb.Failed() || again != (Again{}) {
+		g.tb.Logf("group %s:\n%s", g.group, strings.Join(g.events, "\n"))
+	}
 	return again
 }
