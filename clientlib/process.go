@@ -8,9 +8,9 @@ import (
 )
 
 // Process calls handler for the records that the consumer gets, until ctx ends: then it
-// waits for the handlers, whose context ends with ctx, commits what they have done, and
-// returns nil. It returns an error if the consumer ends or was closed, if a record keeps
-// failing and cannot go to a dead-letter topic, and if the last commit fails.
+// lets handlers end what was begun, commits it, and returns nil. It returns an error if the
+// consumer ends or is closed, if a record keeps failing and cannot go to a dead-letter
+// topic, and if the last commit fails.
 //
 // A handler that returns nil has handled the record; what it does may have happened twice
 // after a crash, so it is best if that does no harm. One that returns an error, or panics,
@@ -24,10 +24,12 @@ import (
 //
 // At most Concurrency handlers run at the same time. A partition of which many records
 // wait is not read on until they are fewer; others are. Positions are committed up to the
-// first record of the partition that is not handled. When another member gets a partition,
-// what runs is handled and committed before, and the rest is left to the other. When a
-// partition is taken away, the context of its handlers ends, and what they return does not
-// count.
+// first record of the partition that is not handled. When Process ends, or another member
+// gets a partition, the records up to the last one that was begun are handled and committed
+// first, so that none is handled twice, and the rest is left to whoever reads next. This
+// takes no more than 10 seconds and the handlers that run then; what is to be tried again
+// is not waited for. The context of a handler ends when its partition is taken away, after
+// which what it returns does not count, and 10 seconds after that of Process.
 //
 // One of Process, ProcessBatches and ProcessTransactions runs at a time: a second one
 // returns ErrInvalidRequest. Nobody polls meanwhile. Records that were read and not handled

@@ -1,14 +1,20 @@
 package clientlib
 
-import "context"
+import (
+	"context"
+	"slices"
+	"time"
+)
 
 // draining gives partitions up that another member gets: what runs is waited for, and
 // what is handled is told, before it returns. If ctx ends before, they are as lost.
 func (p *processor) draining(ctx context.Context, ps []Partition) {
 	defer p.wakeAfter(ctx)()
 	p.mu.Lock()
-	given := p.giveUp(ps, false)
-	for running(given) && ctx.Err() == nil {
+	p.giveUp(ps, p.lanes.Revoke)
+	late := time.AfterFunc(fillTimeout, func() { p.cut(ps) })
+	defer late.Stop()
+	for p.anyBusy(ps) && ctx.Err() == nil {
 		p.quiet.Wait()
 	}
 	p.mu.Unlock()
@@ -19,36 +25,44 @@ func (p *processor) draining(ctx context.Context, ps []Partition) {
 // lost gives partitions up that are another's already.
 func (p *processor) lost(ps []Partition) {
 	p.mu.Lock()
-	p.giveUp(ps, true)
+	p.giveUp(ps, p.lose)
 	p.mu.Unlock()
 	p.release(ps)
 }
 
-// giveUp drops what did not begin, and what is on the way here. The caller holds mu, and
-// calls release.
-func (p *processor) giveUp(ps []Partition, lost bool) []*holding {
+// lose has nothing count any more of a partition. The caller holds mu.
+func (p *processor) lose(held *holding) {
+	p.lanes.Lose(held)
+	held.Owner.cancel()
+}
+
+// cut gives up to begin what stands below what was begun: it takes too long.
+func (p *processor) cut(ps []Partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, at := range ps {
+		if held := p.parts[at]; held != nil && p.going[at] {
+			p.lanes.Cut(held)
+		}
+	}
+	p.quiet.Broadcast()
+}
+
+// giveUp takes in what is on the way here, and has how drop what need not begin. The
+// caller holds mu, and calls release.
+func (p *processor) giveUp(ps []Partition, how func(held *holding)) {
 	for _, at := range ps {
 		p.going[at] = true
 	}
 	p.hold()
-	var given []*holding
 	for _, at := range ps {
-		held := p.parts[at]
-		switch {
-		case held == nil:
-			continue
-		case lost:
-			p.lanes.Lose(held)
-			held.Owner.cancel()
-		default:
-			p.lanes.Revoke(held)
+		if held := p.parts[at]; held != nil {
+			how(held)
 		}
-		given = append(given, held)
 	}
 	if p.starved && p.lanes.Bytes() <= p.cfg.BufferBytes/2 {
 		p.starved = false
 	}
-	return given
 }
 
 // release forgets partitions that were given up, and lets the feeder go on. What still
@@ -59,8 +73,7 @@ func (p *processor) release(ps []Partition) {
 	for _, at := range ps {
 		delete(p.going, at)
 		if held := p.parts[at]; held != nil {
-			p.lanes.Lose(held)
-			held.Owner.cancel()
+			p.lose(held)
 			delete(p.parts, at)
 		}
 	}
@@ -68,9 +81,18 @@ func (p *processor) release(ps []Partition) {
 	p.quiet.Broadcast()
 }
 
-func running(parts []*holding) bool {
+// anyBusy says whether handlers of one of the partitions run, or are to. The caller holds
+// mu.
+func (p *processor) anyBusy(ps []Partition) bool {
+	return slices.ContainsFunc(ps, func(at Partition) bool {
+		held := p.parts[at]
+		return held != nil && held.Busy()
+	})
+}
+
+func busy(parts map[Partition]*holding) bool {
 	for _, held := range parts {
-		if held.Running() > 0 {
+		if held.Busy() {
 			return true
 		}
 	}

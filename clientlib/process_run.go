@@ -2,6 +2,7 @@ package clientlib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -17,9 +18,10 @@ const (
 	batchRecords  = 500 // of ProcessBatches, at most
 	claimMost     = 32  // records that a worker takes at once
 	claimFast     = 5 * time.Microsecond
-	openLeast     = 4096    // records of a partition that wait before it is paused
-	openPerWorker = 4       // or this many for each handler
-	windowOffsets = 100_000 // handled again after a crash, at most
+	openLeast     = 4096             // records of a partition that wait before it is paused
+	openPerWorker = 4                // or this many for each handler
+	windowOffsets = 100_000          // handled again after a crash, at most
+	fillTimeout   = 10 * time.Second // for what stands below what was begun
 	endTimeout    = 5 * time.Second
 )
 
@@ -71,8 +73,9 @@ type processor struct {
 	seed    maphash.Seed
 	logger  *slog.Logger
 
-	cancel context.CancelFunc // ends everything
-	rearm  chan struct{}      // something is to be tried again
+	handlers context.Context    // of all handlers; it outlives that of run
+	cancel   context.CancelFunc // has run wind down
+	rearm    chan struct{}      // something is to be tried again
 
 	telling sync.Mutex // held while the source is told, so that marks do not go back
 	news    []lanes.Change[*share, job]
@@ -82,12 +85,13 @@ type processor struct {
 	lanes    *lanes.Lanes[*share, job]
 	parts    map[Partition]*holding
 	going    map[Partition]bool // are being given up
-	stopping bool
-	idle     int   // workers that wait
-	starved  bool  // the feeder waits for room
-	posted   int   // tasks whose letters are under way
-	failure  error // what run returns
-	mute     bool  // letters cannot be written, which was said
+	winding  bool               // nothing is taken in any more
+	stopping bool               // nothing is begun any more
+	idle     int                // workers that wait
+	starved  bool               // the feeder waits for room
+	posted   int                // tasks whose letters are under way
+	failure  error              // what run returns
+	mute     bool               // letters cannot be written, which was said
 }
 
 // processor returns one over the consumer's own source, letterbox and logger.
@@ -131,24 +135,47 @@ func orElse[T comparable](v *T, otherwise T) {
 
 // run processes until ctx ends, the source does, or fail is called.
 func (p *processor) run(ctx context.Context) error {
-	inner, cancel := context.WithCancel(ctx)
+	feeding, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.cancel = cancel
+	handlers, over := context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
+	p.handlers = handlers
 	p.source.hooks(p.draining, p.lost)
 	defer p.source.hooks(nil, nil)
 	var running sync.WaitGroup
-	running.Go(func() { p.feed(inner) })
+	running.Go(func() { p.feed(feeding) })
 	for range p.cfg.Concurrency {
 		running.Go(p.labour)
 	}
-	p.retryUntil(inner)
+	p.retryUntil(feeding)
+	p.windDown(over)
+	running.Wait()
+	return p.end(ctx)
+}
+
+// windDown has the workers stop once what they began is done, with what stands below it,
+// or too much time has passed: over ends the contexts of the handlers then.
+func (p *processor) windDown(over context.CancelFunc) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, held := range p.parts {
+		p.lanes.Revoke(held)
+	}
+	p.winding = true
+	p.quiet.Broadcast()
+	late, cancel := context.WithTimeout(context.Background(), fillTimeout)
+	defer cancel()
+	defer p.wakeAfter(late)()
+	for p.feeding != nil || busy(p.parts) && late.Err() == nil {
+		p.quiet.Wait()
+	}
+	if late.Err() != nil {
+		over()
+	}
 	p.stopping = true
 	p.work.Broadcast()
 	p.quiet.Broadcast()
-	p.mu.Unlock()
-	running.Wait()
-	return p.end(ctx)
 }
 
 // end commits what is handled and gives back what is not.
@@ -237,7 +264,7 @@ func (p *processor) feed(ctx context.Context) {
 		interrupted := asking.Err() != nil
 		p.mu.Lock()
 		p.took()
-		p.offer(ctx, records)
+		p.offer(records)
 		if p.lanes.Ready() > 0 {
 			p.work.Signal()
 		}
@@ -247,10 +274,20 @@ func (p *processor) feed(ctx context.Context) {
 			continue
 		}
 		if end := p.source.finished(); end != nil {
+			p.awaitClose(end)
 			p.fail(end)
 			return
 		}
 		p.warn("a partition cannot be read; it is tried again", err)
+	}
+}
+
+// awaitClose waits, if the consumer is being closed, until it has given all partitions up.
+func (p *processor) awaitClose(end error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for errors.Is(end, ErrClosed) && len(p.parts) > 0 && !p.winding {
+		p.quiet.Wait()
 	}
 }
 
@@ -260,17 +297,17 @@ func (p *processor) mayFeed(ctx context.Context) (context.Context, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.starved = p.lanes.Bytes() >= p.cfg.BufferBytes
-	for !p.stopping && ctx.Err() == nil && (p.holds > 0 || p.starved) {
+	for !p.winding && ctx.Err() == nil && (p.holds > 0 || p.starved) {
 		p.quiet.Wait()
 	}
-	if p.stopping || ctx.Err() != nil {
+	if p.winding || ctx.Err() != nil {
 		return nil, false
 	}
 	return p.ask(ctx), true
 }
 
 // offer takes records into the lanes. The caller holds mu.
-func (p *processor) offer(ctx context.Context, records []*Record) {
+func (p *processor) offer(records []*Record) {
 	for len(records) > 0 {
 		at := Partition{records[0].Topic, records[0].Partition}
 		n := 1
@@ -278,7 +315,7 @@ func (p *processor) offer(ctx context.Context, records []*Record) {
 			n++
 		}
 		if !p.going[at] {
-			p.offerTo(p.part(ctx, at, records[0].Offset), records[:n])
+			p.offerTo(p.part(at, records[0].Offset), records[:n])
 		}
 		records = records[n:]
 	}
@@ -298,7 +335,7 @@ func (p *processor) offerTo(to *holding, records []*Record) {
 
 // part is where records of a partition go. If it was read on from an earlier place, it is
 // begun anew. The caller holds mu.
-func (p *processor) part(ctx context.Context, at Partition, offset int64) *holding {
+func (p *processor) part(at Partition, offset int64) *holding {
 	old := p.parts[at]
 	if old != nil && offset >= old.End() {
 		return old
@@ -308,7 +345,7 @@ func (p *processor) part(ctx context.Context, at Partition, offset int64) *holdi
 		old.Owner.cancel()
 	}
 	s := &share{Partition: at}
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.ctx, s.cancel = context.WithCancel(p.handlers)
 	p.parts[at] = lanes.NewPartition[*share, job](s)
 	return p.parts[at]
 }

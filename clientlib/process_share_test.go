@@ -36,7 +36,7 @@ func (g *gate) handle(ctx context.Context, r *Record) error {
 
 func TestBeforeAnotherMemberGetsAPartitionWhatRunsIsHandledAndTheRestIsLeftToIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFedSource(orders(0, 0, "a", "a", "b"), orders(1, 0, "a"))
+		s := newFedSource(orders(0, 0, "a", "b", "b", "a"), orders(1, 0, "a"))
 		g := &gate{open: make(chan struct{})}
 		run := startProcess(t, s, ConsumerConfig{}, one(g.handle))
 		synctest.Wait()
@@ -53,23 +53,58 @@ func TestBeforeAnotherMemberGetsAPartitionWhatRunsIsHandledAndTheRestIsLeftToIt(
 		}
 		close(g.open)
 		<-drained
-		if s.mark(0) != 1 { // a@0/1 did not begin
-			t.Errorf("the mark is %d, want 1", s.mark(0))
+		if s.mark(0) != 2 { // b@0/2 did not begin
+			t.Errorf("the mark is %d, want 2", s.mark(0))
 		}
 		synctest.Wait()
 		got := g.all()
 		slices.Sort(got)
-		if fmt.Sprint(got) != "[a@0/0 a@1/0 b@0/2]" || s.mark(1) != 1 {
+		if fmt.Sprint(got) != "[a@0/0 a@1/0 b@0/1]" || s.mark(1) != 1 {
 			t.Errorf("handled were %v, marks are %v", got, s.marks)
 		}
 		s.locked(func() { delete(s.marks, Partition{"orders", 0}) })
-		s.feed(orders(0, 1, "a", "b")...) // it came back
+		s.feed(orders(0, 2, "b", "a")...) // it came back
 		synctest.Wait()
-		if s.mark(0) != 3 {
+		if s.mark(0) != 4 {
 			t.Errorf("after it came back, the mark is %d", s.mark(0))
 		}
 		_ = run.stop()
 	})
+}
+
+func TestWhatStandsBelowWhatWasBegunIsHandledBeforeAPartitionIsGivenUpIfItDoesNotTakeLong(
+	t *testing.T,
+) {
+	for _, test := range []struct {
+		slow int // records that take a second each, below one that has begun
+		took time.Duration
+		mark int64
+	}{
+		{slow: 5, took: 5 * time.Second, mark: 6},
+		{slow: 30, took: 10 * time.Second, mark: 10},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			keys := append(slices.Repeat([]string{"slow"}, test.slow), "quick", "slow")
+			s := newFedSource(orders(0, 0, keys...))
+			run := startProcess(t, s, ConsumerConfig{Concurrency: 2}, one(
+				func(ctx context.Context, r *Record) error {
+					if string(r.Key) == "slow" {
+						letPass(time.Second + time.Millisecond)
+					}
+					return ctx.Err()
+				}))
+			synctest.Wait()
+			began := time.Now()
+			run.draining(t.Context(), []Partition{{"orders", 0}})
+			took := time.Since(began).Truncate(time.Second)
+			if took != test.took || s.mark(0) != test.mark {
+				t.Errorf("it took %v, mark %d, want %+v", took, s.mark(0), test)
+			}
+			if err := run.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestARecordThatWaitsForItsNextAttemptDoesNotHoldUpTheGroup(t *testing.T) {

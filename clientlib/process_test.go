@@ -318,7 +318,34 @@ func TestNoMoreThanConcurrencyHandlersRun(t *testing.T) {
 	})
 }
 
-func TestTheEndOfTheContextWaitsForHandlersAndCommitsWhatTheyDid(t *testing.T) {
+func TestTheEndOfTheContextLetsHandlersEndAndCommitsWhatTheyDid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFedSource(orders(0, 0, "slow", "quick", "slow", "quick", "quick"))
+		var seen calls
+		run := startProcess(t, s, ConsumerConfig{Concurrency: 2}, one(
+			func(ctx context.Context, r *Record) error {
+				seen.add(r)
+				if string(r.Key) == "slow" || r.Offset == 3 {
+					letPass(time.Second)
+				}
+				return ctx.Err()
+			}))
+		synctest.Wait()
+		began := time.Now()
+		if err := run.stop(); err != nil || time.Since(began) != 2*time.Second {
+			t.Errorf("it ended with %v after %v", err, time.Since(began))
+		}
+		// What stands below quick@0/3, which had begun, is handled, and nothing above it.
+		want := "[quick@0/1 quick@0/3 slow@0/0 slow@0/2]"
+		got := fmt.Sprint(slices.Sorted(slices.Values(seen.all())))
+		if got != want || s.mark(0) != 4 || s.commits != 1 ||
+			s.rewound[Partition{"orders", 0}] != 4 {
+			t.Errorf("handled %s, mark %d, rewound %v", got, s.mark(0), s.rewound)
+		}
+	})
+}
+
+func TestHandlersThatTakeTooLongAreInterruptedAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFedSource(orders(0, 0, "stubborn", "obedient", "stubborn"))
 		run := startProcess(t, s, ConsumerConfig{}, one(
@@ -332,7 +359,7 @@ func TestTheEndOfTheContextWaitsForHandlersAndCommitsWhatTheyDid(t *testing.T) {
 			}))
 		synctest.Wait()
 		began := time.Now()
-		if err := run.stop(); err != nil || time.Since(began) != time.Second {
+		if err := run.stop(); err != nil || time.Since(began) != fillTimeout+time.Second {
 			t.Errorf("it ended with %v after %v", err, time.Since(began))
 		}
 		if s.mark(0) != 1 || s.commits != 1 || s.rewound[Partition{"orders", 0}] != 1 {
@@ -346,12 +373,29 @@ func TestTheEndOfTheContextWaitsForHandlersAndCommitsWhatTheyDid(t *testing.T) {
 
 func TestProcessReturnsWhatEndedTheConsumer(t *testing.T) {
 	s := newFedSource(orders(0, 0, "a"))
-	s.err = ErrClosed
+	s.err = ErrFenced
 	run := startProcess(t, s, ConsumerConfig{}, one(
 		func(_ context.Context, r *Record) error { return nil }))
-	if err := <-run.result; !errors.Is(err, ErrClosed) {
+	if err := <-run.result; !errors.Is(err, ErrFenced) {
 		t.Errorf("it ended with %v", err)
 	}
+}
+
+func TestCloseLetsHandlersEndWhatTheyBegan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFedSource(orders(0, 0, "a", "b"), orders(1, 0, "a"))
+		s.err = ErrClosed
+		run := startProcess(t, s, ConsumerConfig{}, one(
+			func(ctx context.Context, r *Record) error {
+				letPass(time.Second)
+				return ctx.Err()
+			}))
+		synctest.Wait()
+		run.draining(t.Context(), []Partition{{"orders", 0}, {"orders", 1}})
+		if err := <-run.result; !errors.Is(err, ErrClosed) || s.mark(0) != 2 || s.mark(1) != 1 {
+			t.Errorf("it ended with %v, marks are %v", err, s.marks)
+		}
+	})
 }
 
 func TestAPartitionWithManyThatWaitIsPausedAndOthersGoOn(t *testing.T) {

@@ -105,7 +105,7 @@ func (p *processor) settle(o outcome) {
 		p.starved = false
 		p.quiet.Broadcast()
 	}
-	if from.Gone() && from.Running() == 0 {
+	if from.Gone() && !from.Busy() {
 		p.quiet.Broadcast()
 	}
 }

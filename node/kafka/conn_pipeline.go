@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -260,13 +261,12 @@ func (p *pipeline) sent(n int) {
 // the others when whoever holds them finishes them.
 func (p *pipeline) abandon() {
 	p.mu.Lock()
-	unsent := p.fifo
+	// Which ones stand is decided before others can see that the rest is theirs to drop.
+	unsent := slices.DeleteFunc(p.fifo, func(e *exchange) bool { return !e.ready })
 	p.fifo, p.closed, p.dead = nil, true, true
 	p.timer.Stop()
 	p.mu.Unlock()
 	for _, e := range unsent {
-		if e.ready {
-			p.drop(e)
-		}
+		p.drop(e)
 	}
 }

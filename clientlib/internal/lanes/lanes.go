@@ -124,12 +124,17 @@ func (l *Lanes[P, R]) Start() *Task[P, R] {
 		if t == nil {
 			return nil
 		}
-		if t.Partition.gone {
-			continue // it was dropped when the partition was given up
+		p := t.Partition
+		if p.gone && !p.wants(t) {
+			continue
+		}
+		if p.gone {
+			p.left--
 		}
 		t.state = running
 		t.Tries++
-		t.Partition.running++
+		p.running++
+		p.begun = max(p.begun, t.span.Last)
 		return t
 	}
 }
@@ -168,6 +173,9 @@ func (l *Lanes[P, R]) advance(t *Task[P, R]) {
 	case next == nil:
 		delete(p.tails, t.span.Lane)
 	case !p.gone:
+		l.enqueue(next)
+	case p.wants(next):
+		p.left++
 		l.enqueue(next)
 	}
 }

@@ -161,29 +161,68 @@ func wantChange(t *testing.T, l *testLanes, want string) {
 	}
 }
 
-func TestARevokedPartitionDropsWhatDidNotStart(t *testing.T) {
+func TestARevokedPartitionFillsTheGapsBelowWhatWasStartedAndDropsTheRest(t *testing.T) {
 	l, p := New[string, string](Limits{100, 100}), NewPartition[string, string]("p")
 	q := NewPartition[string, string]("q")
-	offer(l, p, 0, "a", "a", "b", "c", "-")
+	offer(l, p, 0, "a", "a", "b", "a", "c", "d")
 	offer(l, q, 50, "z")
 	a, b, c := l.Start(), l.Start(), l.Start()
-	l.Retry(c, noon)
+	l.Done(b)
 	l.Revoke(p)
-	if p.Running() != 2 || l.Bytes() != 10 {
-		t.Errorf("%d run and %d bytes are held, want 2 and 10", p.Running(), l.Bytes())
+	if l.Bytes() != 10 {
+		t.Errorf("%d bytes are held, want those of the other partition", l.Bytes())
 	}
 	l.Done(a)
-	wantMark(t, p, 1)
-	l.Done(b)
-	wantMark(t, p, 1) // a@1 was dropped
-	if p.Running() != 0 {
-		t.Errorf("%d run, want none", p.Running())
+	l.Done(c)
+	rest := start(l) // d@5 stands behind all that was started
+	if names(rest) != "[a@1 z@50]" || !p.Busy() {
+		t.Fatalf("started were %v", names(rest))
 	}
+	l.Done(rest["a@1"])
+	last := l.Start()
+	if last.Item != "a@3" || !p.Busy() {
+		t.Fatalf("started was %v", last.Item)
+	}
+	l.Done(last)
+	if p.Busy() || l.Start() != nil {
+		t.Error("something of it is left to do")
+	}
+	wantMark(t, p, 5)
+}
+
+func TestARevokedPartitionDoesNotWaitForWhatIsToBeTriedAgain(t *testing.T) {
+	l, p := New[string, string](Limits{100, 100}), NewPartition[string, string]("p")
+	offer(l, p, 0, "a", "b", "a", "c")
+	a, b, c := l.Start(), l.Start(), l.Start()
+	l.Retry(a, noon)
+	l.Revoke(p)
+	l.Done(c)
+	if !p.Busy() {
+		t.Error("nothing runs of it")
+	}
+	l.Retry(b, noon)
 	l.Wake(noon.Add(time.Hour))
-	wantStarted(t, l, "[z@50]")
-	if moved := changes(l); len(moved) != 1 || moved[0].Mark.Offset != 1 || !moved[0].Moved {
-		t.Errorf("changes are %+v, want the mark at 1", moved)
+	if p.Busy() || l.Start() != nil {
+		t.Error("it waits for another attempt")
 	}
+	wantMark(t, p, 0)
+}
+
+func TestWhatIsCutDoesNotStart(t *testing.T) {
+	l, p := New[string, string](Limits{100, 100}), NewPartition[string, string]("p")
+	offer(l, p, 0, "a", "a", "b")
+	a, b := l.Start(), l.Start()
+	l.Revoke(p)
+	l.Done(b)
+	l.Cut(p)
+	if !p.Busy() {
+		t.Error("nothing runs of it")
+	}
+	l.Done(a)
+	if p.Busy() || l.Start() != nil {
+		t.Error("something started after it was cut")
+	}
+	wantMark(t, p, 1)
 }
 
 func TestNothingOfALostPartitionCounts(t *testing.T) {
@@ -193,8 +232,8 @@ func TestNothingOfALostPartitionCounts(t *testing.T) {
 	l.Lose(p)
 	l.Done(started["a@0"])
 	l.Retry(started["b@1"], noon)
-	if p.Running() != 0 || len(changes(l)) != 0 || p.Mark().Offset != 0 {
-		t.Errorf("%d run, mark is %+v", p.Running(), p.Mark())
+	if p.Busy() || len(changes(l)) != 0 || p.Mark().Offset != 0 {
+		t.Errorf("busy: %v, mark is %+v", p.Busy(), p.Mark())
 	}
 	if _, ok := l.Wake(noon); ok || l.Start() != nil {
 		t.Error("something of it is to be done")
@@ -218,6 +257,7 @@ type twin struct {
 	base    int64
 	done    []bool
 	started []bool
+	ever    []bool // was started before
 }
 
 func (w *twin) mark() int64 {
@@ -264,7 +304,7 @@ func randomRun(t *testing.T, rng *rand.Rand) {
 			now = now.Add(time.Second)
 			l.Wake(now)
 			if i := rng.IntN(len(parts)); rng.IntN(20) == 0 {
-				running = giveUp(t, l, parts[i], running)
+				running = giveUp(t, l, parts, parts[i], running)
 				parts[i] = newTwin(i, rng)
 			}
 		}
@@ -292,6 +332,7 @@ func (w *twin) offer(l *testLanes, n int, rng *rand.Rand) {
 		offer(l, w.testPart, w.base+int64(len(w.keys)), key)
 		w.keys = append(w.keys, key)
 		w.done, w.started = append(w.done, false), append(w.started, false)
+		w.ever = append(w.ever, false)
 	}
 }
 
@@ -315,7 +356,7 @@ func wantInOrder(t *testing.T, parts []*twin, task *testTask) {
 	if w.started[at] || w.done[at] {
 		t.Fatalf("%s was started twice", task.Item)
 	}
-	w.started[at] = true
+	w.started[at], w.ever[at] = true, true
 	for i, key := range w.keys[:at] {
 		if key != "-" && key == w.keys[at] && !w.done[i] {
 			t.Fatalf("%s was started before %s@%d was done", task.Item, key, w.base+int64(i))
@@ -338,22 +379,44 @@ func end(
 	return slices.Delete(running, i, i+1)
 }
 
-// giveUp revokes a partition and lets what runs of it end.
-func giveUp(t *testing.T, l *testLanes, w *twin, running []*testTask) []*testTask {
+// giveUp revokes a partition and lets what is left of it end well. If nothing was to be
+// tried again, all is done then up to the last record that was ever started.
+func giveUp(
+	t *testing.T, l *testLanes, parts []*twin, w *twin, running []*testTask,
+) []*testTask {
 	t.Helper()
+	most, rests := int64(-1), false
+	for task := w.oldest; task != nil; task = task.newer {
+		rests = rests || task.state == resting
+	}
+	for i, ever := range w.ever {
+		if ever {
+			most = w.base + int64(i)
+		}
+	}
 	l.Revoke(w.testPart)
-	return slices.DeleteFunc(running, func(task *testTask) bool {
-		if task.Partition != w.testPart {
-			return false
+	for w.Busy() {
+		running = slices.DeleteFunc(running, func(task *testTask) bool {
+			if task.Partition != w.testPart {
+				return false
+			}
+			w.done[task.span.First-w.base] = true
+			l.Done(task)
+			return true
+		})
+		if task := l.Start(); task != nil {
+			wantInOrder(t, parts, task)
+			running = append(running, task)
 		}
-		at := task.span.First - w.base
-		w.done[at] = true
-		l.Done(task)
-		if w.Mark().Offset != w.mark() {
-			t.Fatalf("mark of a revoked partition is %d, want %d", w.Mark().Offset, w.mark())
-		}
-		return true
-	})
+	}
+	if len(w.keys) == 0 {
+		return running
+	}
+	if w.Mark().Offset != w.mark() || !rests && w.mark() <= most {
+		t.Fatalf("mark of a revoked partition is %d, want %d, above %d",
+			w.Mark().Offset, w.mark(), most)
+	}
+	return running
 }
 
 func (w *twin) check(t *testing.T, limits Limits, paused bool) {

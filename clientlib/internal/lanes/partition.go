@@ -10,8 +10,10 @@ type Partition[P, R any] struct {
 
 	oldest, newest *Task[P, R] // not done, in the order of their offsets
 	tails          map[uint64]*Task[P, R]
-	open, bytes    int // records that are not done
-	running        int // tasks
+	open, bytes    int   // records that are not done
+	running        int   // tasks
+	left           int   // tasks that are queued, once it is given up, and are to start still
+	begun          int64 // offset up to which something was started; -1: nothing is to be
 	end            int64
 	epoch          int32 // of the record before end; -1: not known
 	mark           Mark
@@ -42,28 +44,45 @@ type Change[P, R any] struct {
 // NewPartition returns a partition of which nothing was read.
 func NewPartition[P, R any](owner P) *Partition[P, R] {
 	return &Partition[P, R]{
-		Owner: owner, tails: map[uint64]*Task[P, R]{}, epoch: -1, mark: Mark{Epoch: -1},
+		Owner: owner, tails: map[uint64]*Task[P, R]{},
+		begun: -1, epoch: -1, mark: Mark{Epoch: -1},
 	}
 }
 
-// Revoke gives a partition up: what was not started, or is to be tried again, is dropped
-// and not done. What runs may end, and the mark moves with it. The owner waits until
-// Running is 0.
+// Revoke gives a partition up so that the next reader handles nothing twice, if all goes
+// well: what stands behind all that was started is dropped, and so is what is to be tried
+// again, with its lane. The rest may start still, and the mark moves with it. The owner
+// waits until the partition is not Busy.
 func (l *Lanes[P, R]) Revoke(p *Partition[P, R]) {
-	if !p.gone {
-		l.bytes -= p.bytes
+	if p.gone {
+		return
 	}
 	p.gone = true
+	l.bytes -= p.bytes
+	for t := p.oldest; t != nil && p.wants(t); t = t.newer {
+		if t.state == queued {
+			p.left++
+		}
+	}
+}
+
+// Cut drops what has not started of a partition that was given up.
+func (l *Lanes[P, R]) Cut(p *Partition[P, R]) {
+	l.Revoke(p)
+	p.left, p.begun = 0, -1
 }
 
 // Lose gives a partition up that is another's already: nothing of it counts any more.
 func (l *Lanes[P, R]) Lose(p *Partition[P, R]) {
-	l.Revoke(p)
+	l.Cut(p)
 	p.lost = true
 }
 
-// Running is how many of its tasks are started and did not end.
-func (p *Partition[P, R]) Running() int { return p.running }
+// wants says whether a task is to start though its partition is given up.
+func (p *Partition[P, R]) wants(t *Task[P, R]) bool { return t.span.First <= p.begun }
+
+// Busy says whether one of its tasks runs, or, if it was given up, is to start still.
+func (p *Partition[P, R]) Busy() bool { return p.running > 0 || p.left > 0 }
 
 // Open is how many of its records are not done.
 func (p *Partition[P, R]) Open() int { return p.open }
