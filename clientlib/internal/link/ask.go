@@ -51,12 +51,15 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Ask is Send for callers that wait. Without a deadline of ctx it waits a minute. It fails
-// with ctx, too: with ErrNoAnswer, for the request may be carried out.
+// with ctx, too: at a deadline with ErrNoAnswer. If ctx is cancelled the error is that
+// alone, for nobody is to blame; the request may be carried out all the same.
 func (l *Link) Ask(ctx context.Context, to messages.NodeID, req *wire.ClientRequest) (
 	*wire.ClientResponse, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return nil, err
+	} else if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	type outcome struct {
@@ -71,6 +74,9 @@ func (l *Link) Ask(ctx context.Context, to messages.NodeID, req *wire.ClientRequ
 	case a := <-answer:
 		return a.resp, a.err
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, fmt.Errorf("waiting for an answer: %w", ctx.Err())
+		}
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
 	}
 }
@@ -162,6 +168,9 @@ func (l *Link) persist(ctx context.Context,
 	ask func(ctx context.Context) (*wire.ClientResponse, error)) (*wire.ClientResponse, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err // nobody was tried
+	}
 	begun := time.Now()
 	var last error
 	for failures := 1; ; failures++ {
@@ -173,6 +182,9 @@ func (l *Link) persist(ctx context.Context,
 		}
 		if ctx.Err() == nil || last == nil {
 			last = err
+		}
+		if errors.Is(last, context.Canceled) {
+			return nil, last // before anybody has failed
 		}
 		pause := time.NewTimer(backoff(failures))
 		select {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -93,7 +94,7 @@ func (l *Link) Send(to messages.NodeID, req *wire.ClientRequest, wait time.Durat
 // submit hands a request on to a session, or has it wait for one.
 func (l *Link) submit(r *request) error {
 	if l.closed {
-		return fmt.Errorf("%w: %w", ErrClosed, ErrNotSent)
+		return closedError{}
 	}
 	if r.bytes+envelope > transport.MessageMax {
 		return fmt.Errorf("a batch of %d bytes does not fit in a message of %d: %w",
@@ -183,13 +184,25 @@ func (l *Link) endSent(sent []*request, cause error) {
 	slices.SortFunc(sent, func(a, b *request) int { return cmp.Compare(a.id, b.id) })
 	for _, r := range sent {
 		delete(l.pending, r.id)
-		l.end(r, nil, fmt.Errorf("%w: %w", cause, ErrNoAnswer))
+		l.end(r, nil, unanswered(cause, true))
+	}
+}
+
+// unanswered is how a request ends without an answer; sent: a node may have it.
+func unanswered(cause error, sent bool) error {
+	switch {
+	case errors.Is(cause, ErrClosed):
+		return closedError{sent}
+	case sent:
+		return fmt.Errorf("%w: %w", cause, ErrNoAnswer)
+	default:
+		return fmt.Errorf("%w: %w", cause, ErrNotSent)
 	}
 }
 
 func (l *Link) endQueued(queued []*request, cause error) {
 	for _, r := range queued {
-		l.end(r, nil, fmt.Errorf("%w: %w", cause, ErrNotSent))
+		l.end(r, nil, unanswered(cause, false))
 	}
 }
 

@@ -367,6 +367,44 @@ func TestWhoAsksUntilTheEndIsToldTheCause(t *testing.T) {
 	}
 }
 
+func TestWhoGivesUpAskingBlamesNobodyUnlessSomebodyFailed(t *testing.T) {
+	w := newWorld(t, 1)
+	w.node(1).silent = true
+	l := w.link(Config{})
+	for name, call := range map[string]func(ctx context.Context) error{
+		"a node":   func(ctx context.Context) error { _, err := l.Ask(ctx, 1, listGroups()); return err },
+		"any node": func(ctx context.Context) error { _, err := l.AskAny(ctx, listGroups()); return err },
+		"a route":  func(ctx context.Context) error { _, err := l.Route(ctx, "t", false); return err },
+	} {
+		for _, late := range []bool{false, true} {
+			ctx, cancel := context.WithCancel(t.Context())
+			if late {
+				time.AfterFunc(20*time.Millisecond, cancel)
+			} else {
+				cancel()
+			}
+			err := call(ctx)
+			if !errors.Is(err, context.Canceled) || errors.Is(err, messages.ErrUnavailable) {
+				t.Errorf("%s, late %v: %v", name, late, err)
+			}
+			cancel()
+		}
+	}
+	w.do(func() {
+		w.node(1).silent, w.node(1).answer = false,
+			func(req *wire.ClientRequest) []*wire.ClientResponse {
+				return []*wire.ClientResponse{{RequestId: req.RequestId,
+					Error: wire.FromError(messages.ErrCoordinatorLoading)}}
+			}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, cancel)
+	_, err := l.AskAny(ctx, listGroups())
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, messages.ErrCoordinatorLoading) {
+		t.Errorf("after a failure: %v", err)
+	}
+}
+
 func TestAnAnswerInPartsIsOneUnlessAPartWasLost(t *testing.T) {
 	w := newWorld(t, 1)
 	part := func(id uint64, number int32, records string, more bool) *wire.ClientResponse {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/messages"
+	"github.com/troupelog/troupe/messages/coord"
 	"github.com/troupelog/troupe/messages/wire"
 	"github.com/troupelog/troupe/testkit"
 )
@@ -300,7 +301,8 @@ func TestCloseEndsEverything(t *testing.T) {
 	if err := l.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if o := receive(t, sent); !errors.Is(o.err, ErrClosed) || !errors.Is(o.err, ErrNoAnswer) {
+	if o := receive(t, sent); !errors.Is(o.err, ErrClosed) || !errors.Is(o.err, ErrNoAnswer) ||
+		errors.Is(o.err, messages.ErrUnavailable) {
 		t.Errorf("what was sent ended with %v", o.err)
 	}
 	if o := receive(t, waiting); !errors.Is(o.err, ErrNotSent) {
@@ -312,8 +314,24 @@ func TestCloseEndsEverything(t *testing.T) {
 	if err := <-ask; !errors.Is(err, ErrClosed) {
 		t.Errorf("who asked got %v", err)
 	}
-	if o := receive(t, send(l, 1, listGroups(), 0)); !errors.Is(o.err, ErrClosed) {
-		t.Errorf("a request after Close ended with %v", o.err)
+	after := []error{receive(t, send(l, 1, listGroups(), 0)).err}
+	for _, call := range []func() error{
+		func() error { _, err := l.Ask(t.Context(), 1, listGroups()); return err },
+		func() error { _, err := l.AskAny(t.Context(), listGroups()); return err },
+		func() error { _, err := l.AskCoordinator(t.Context(), coord.Group, "g", listGroups()); return err },
+		func() error {
+			p := messages.TopicPartition{Topic: "t"}
+			_, err := l.AskLeader(t.Context(), p, listGroups())
+			return err
+		},
+		func() error { _, err := l.Route(t.Context(), "t", false); return err },
+	} {
+		after = append(after, call())
+	}
+	for i, err := range after {
+		if !errors.Is(err, ErrClosed) || errors.Is(err, messages.ErrUnavailable) {
+			t.Errorf("call %d after Close ended with %v", i, err)
+		}
 	}
 	w.do(func() {
 		if n := w.node(1); n.session != "" {

@@ -97,7 +97,7 @@ func (l *Link) Route(ctx context.Context, name string, create bool) (*Route, err
 	for refused := t.refused; ; {
 		switch {
 		case l.closed:
-			return nil, fmt.Errorf("route of topic %q: %w: %w", name, ErrClosed, ErrNotSent)
+			return nil, closedError{}
 		case t.known():
 			return t.route, nil
 		case t.refused > refused:
@@ -111,6 +111,9 @@ func (l *Link) Route(ctx context.Context, name string, create bool) (*Route, err
 		case <-ctx.Done():
 			l.mu.Lock()
 			cause := t.cause
+			if cause == nil && errors.Is(ctx.Err(), context.Canceled) {
+				return nil, fmt.Errorf("route of topic %q: %w", name, ctx.Err())
+			}
 			if cause == nil {
 				cause = messages.ErrUnavailable
 			}

@@ -14,10 +14,27 @@ import (
 	"github.com/troupelog/troupe/messages"
 )
 
-// ErrClosed is what requests end with, besides, when the link is closed.
+// ErrClosed is what requests end with when the link is closed.
 var ErrClosed = errors.New("closed")
 
-// Errors of requests without an answer. Both wrap messages.ErrUnavailable.
+// closedError is ErrClosed, and ErrNoAnswer or ErrNotSent for those who keep account of
+// what a node may have done. It is not messages.ErrUnavailable: who tries again while that
+// lasts would do so for ever.
+type closedError struct{ sent bool }
+
+func (e closedError) Error() string {
+	if e.sent {
+		return "closed before the node answered"
+	}
+	return ErrClosed.Error()
+}
+
+func (e closedError) Is(target error) bool {
+	return target == ErrClosed || target == ErrNoAnswer && e.sent || target == ErrNotSent && !e.sent
+}
+
+// Errors of requests without an answer. Both wrap messages.ErrUnavailable; those of a link
+// that is closed are one of them, too, but without that.
 var (
 	// ErrNotSent: no node has seen the request.
 	ErrNotSent = fmt.Errorf("the node cannot be reached: %w", messages.ErrUnavailable)
