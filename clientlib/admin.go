@@ -21,10 +21,11 @@ import (
 // is sent again, so that a topic may exist, or be gone, by the very call that says so.
 type Admin struct {
 	cluster cluster
+	over    func() error // of the client
 }
 
 // Admin returns what looks after topics, groups and offsets. It ends with the client.
-func (c *Client) Admin() *Admin { return &Admin{c.link} }
+func (c *Client) Admin() *Admin { return &Admin{c.link, c.over} }
 
 // TopicSpec describes a topic to make.
 type TopicSpec struct {
@@ -273,6 +274,9 @@ func (a *Admin) alterTopic(ctx context.Context, topic string, changes []*wire.Co
 
 // Nodes returns the live nodes, by number. ErrUnavailable: no node was heard of yet.
 func (a *Admin) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	if err := a.over(); err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func TestGroupsAsksEveryNodeAndReturnsWhatIsKnown(t *testing.T) {
 			return nil, link.ErrNoAnswer
 		}
 	}
-	groups, err := (&Admin{c}).Groups(t.Context())
+	groups, err := (&Admin{c, stays}).Groups(t.Context())
 	checkError(t, err, "node 2", messages.ErrCoordinatorLoading)
 	checkError(t, err, "node 3", ErrUnavailable)
 	var ids []string
@@ -67,7 +67,7 @@ func TestMoreQuestionsThanMayBeAskedAtOnceAreAllAsked(t *testing.T) {
 	c := &adminCluster{answer: func(to string, _ *wire.ClientRequest) (*wire.ClientResponse, error) {
 		return refusal(errors.Join(group.ErrNonEmptyGroup)), nil
 	}}
-	err := (&Admin{c}).DeleteGroups(t.Context(), ids...)
+	err := (&Admin{c, stays}).DeleteGroups(t.Context(), ids...)
 	for _, id := range ids {
 		checkError(t, err, id, ErrGroupNotEmpty)
 	}
@@ -220,7 +220,7 @@ func TestOffsetsFindsPlacesInALog(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			committed := map[string]int64{}
-			a := &Admin{logCluster(committed)}
+			a := &Admin{logCluster(committed), stays}
 			got, err := a.Offsets(t.Context(), "t", c.start)
 			want := map[Partition]int64{{"t", 0}: c.want, {"t", 1}: c.want}
 			if err != nil || !maps.Equal(got, want) {
@@ -236,7 +236,7 @@ func TestOffsetsFindsPlacesInALog(t *testing.T) {
 }
 
 func TestOffsetsOfATopicThatIsNotThereAreAnError(t *testing.T) {
-	a := &Admin{logCluster(nil)}
+	a := &Admin{logCluster(nil), stays}
 	for _, topic := range []string{"gone", "never"} {
 		_, err := a.Offsets(t.Context(), topic, Earliest)
 		checkError(t, err, topic, ErrUnknownTopic)

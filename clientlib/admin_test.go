@@ -23,7 +23,7 @@ func answering(resp *wire.ClientResponse) (*Admin, *adminCluster) {
 	c := &adminCluster{answer: func(string, *wire.ClientRequest) (*wire.ClientResponse, error) {
 		return resp, nil
 	}}
-	return &Admin{c}, c
+	return &Admin{c, stays}, c
 }
 
 // Answers.
@@ -300,7 +300,7 @@ func TestTopicConfigTellsWhatIsSetForTheTopic(t *testing.T) {
 
 func TestNodesAreListedByNumber(t *testing.T) {
 	a := &Admin{&adminCluster{nodes: []link.Node{
-		{ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}, {ID: 1, Address: "nonhost"}}}}
+		{ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}, {ID: 1, Address: "nonhost"}}}, stays}
 	got, err := a.Nodes(t.Context())
 	want := []NodeInfo{{ID: 1}, {ID: 2, Address: "b:1", Kafka: "b:2", Rack: "r"}}
 	if err != nil || !slices.Equal(got, want) {
@@ -322,7 +322,7 @@ func TestAPartitionThatMovesIsAskedAgainUntilTheContextEnds(t *testing.T) {
 		}
 		return offsetAnswer(7, nil), nil
 	}
-	a := &Admin{c}
+	a := &Admin{c, stays}
 	got, err := a.Offsets(t.Context(), "t", Earliest)
 	if err != nil || got[Partition{"t", 0}] != 7 {
 		t.Errorf("got %v, %v", got, err)

@@ -25,6 +25,9 @@ type Client struct {
 	link cluster
 	stop func(context.Context) error // of the link
 
+	life context.Context // ends when Close begins
+	end  context.CancelFunc
+
 	mu     sync.Mutex
 	closed bool
 	open   map[closer]struct{} // what was made of the client and is not closed
@@ -76,7 +79,27 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 
 // newClient returns a Client over a link that stop ends.
 func newClient(cfg Config, link cluster, stop func(context.Context) error) *Client {
-	return &Client{cfg: cfg, link: link, stop: stop, open: map[closer]struct{}{}}
+	c := &Client{cfg: cfg, link: link, stop: stop, open: map[closer]struct{}{}}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
+}
+
+// over is ErrClosed once Close has begun.
+func (c *Client) over() error {
+	if c.life.Err() != nil {
+		return fmt.Errorf("the client: %w", ErrClosed)
+	}
+	return nil
+}
+
+// during returns a context that ends with ctx, and with life.
+func during(life, ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // register has Close close x. Who makes something of the client that runs on calls it
@@ -84,8 +107,8 @@ func newClient(cfg Config, link cluster, stop func(context.Context) error) *Clie
 func (c *Client) register(x closer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return fmt.Errorf("the client: %w", ErrClosed)
+	if err := c.over(); err != nil {
+		return err
 	}
 	c.open[x] = struct{}{}
 	return nil
@@ -99,10 +122,10 @@ func (c *Client) forget(x closer) {
 	delete(c.open, x)
 }
 
-// Close closes the producers and consumers of the client, which may wait until ctx ends
-// for what they have under way, says goodbye to the nodes, and stops. Everything is given
-// back even if ctx ends before. Calls that wait end with ErrClosed. A second call does
-// nothing.
+// Close closes the producers and consumers of the client, which may wait until ctx ends,
+// and some seconds longer, for what they have under way, says goodbye to the nodes, and
+// stops. Everything is given back even if ctx ends before. Calls that wait end with
+// ErrClosed, and so does every later one. A second call does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	if c.closed {
@@ -110,6 +133,7 @@ func (c *Client) Close(ctx context.Context) error {
 		return nil
 	}
 	c.closed = true
+	c.end()
 	open := make([]closer, 0, len(c.open))
 	for x := range c.open {
 		open = append(open, x)

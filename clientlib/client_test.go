@@ -50,8 +50,19 @@ func TestCloseEndsWhatWasMadeOfAClientBeforeItsConnections(t *testing.T) {
 	if gone.closes != 0 {
 		t.Error("what was closed before was closed again")
 	}
-	if err := c.register(one); !errors.Is(err, ErrClosed) {
-		t.Errorf("something was made of a closed client: %v", err)
+	background := context.Background()
+	for what, make := range map[string]func() error{
+		"anything":   func() error { return c.register(one) },
+		"a producer": func() error { _, err := c.NewProducer(background, ProducerConfig{}); return err },
+		"a consumer": func() error {
+			_, err := c.NewConsumer(background, ConsumerConfig{Group: "g", Topics: []string{"t"}})
+			return err
+		},
+		"a list of nodes": func() error { _, err := c.Admin().Nodes(background); return err },
+	} {
+		if err := make(); !errors.Is(err, ErrClosed) || errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s of a closed client: %v", what, err)
+		}
 	}
 	if err := c.Close(t.Context()); err != nil || stops != 1 {
 		t.Errorf("the second Close returned %v and stopped %d times", err, stops)

@@ -87,12 +87,15 @@ func (c *Client) NewConsumer(ctx context.Context, cfg ConsumerConfig) (*Consumer
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if err := c.over(); err != nil {
+		return nil, err
+	}
 	routes := map[string]*link.Route{}
 	for _, p := range cfg.Partitions {
 		if routes[p.Topic] == nil {
 			route, err := c.link.Route(ctx, p.Topic, false)
 			if err != nil {
-				return nil, fmt.Errorf("topic %q: %w", p.Topic, err)
+				return nil, about("topic", p.Topic, err)
 			}
 			routes[p.Topic] = route
 		}

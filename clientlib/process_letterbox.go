@@ -52,6 +52,7 @@ func (b *clientBox) ready(ctx context.Context, topic string) (*Producer, error) 
 		if err != nil {
 			return nil, err
 		}
+		p.grace = 0 // who closes it has waited for the letters
 		b.producer = p
 	}
 	return b.producer, nil

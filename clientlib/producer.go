@@ -15,6 +15,9 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 )
 
+// flushGrace is what Close takes for what it has to send if its context ends before.
+const flushGrace = 5 * time.Second
+
 var errProducerClosed = fmt.Errorf("the producer: %w", ErrClosed)
 
 // Producer sends records. It gathers them in batches, one being filled for each
@@ -36,9 +39,11 @@ type Producer struct {
 	mu     sync.RWMutex
 	topics map[string]*sendTopic // nil once the producer is closed
 
-	ended   atomic.Pointer[endOfProducer] // set: nothing is sent any more
-	closing chan struct{}                 // closed by Close
-	begun   atomic.Bool                   // Close was called
+	ended atomic.Pointer[endOfProducer] // set: nothing is sent any more
+	begun atomic.Bool                   // Close was called
+	open  context.Context               // ends when Close begins
+	shut  context.CancelFunc
+	grace time.Duration // that Close has after the end of its context
 
 	inbox  inbox  // of the loop
 	outbox outbox // of the goroutine that calls back
@@ -64,9 +69,12 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	if err != nil {
 		return nil, err
 	}
+	if err := c.over(); err != nil {
+		return nil, err
+	}
 	cfg.Headers, cfg.Interceptors = slices.Clone(cfg.Headers), slices.Clone(cfg.Interceptors)
 	p := &Producer{client: c, link: c.link, cfg: cfg, topics: map[string]*sendTopic{},
-		closing: make(chan struct{}), payloads: make(chan *payload, keeps(&cfg))}
+		grace: flushGrace, payloads: make(chan *payload, keeps(&cfg))}
 	switch {
 	case cfg.TransactionalID != "":
 		p.mode = outgoing.Transactional
@@ -80,10 +88,17 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	p.inbox.signal = make(chan struct{}, 1)
 	p.outbox.signal = make(chan struct{}, 1)
 	p.background, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	p.open, p.shut = context.WithCancel(context.Background())
 	if p.mode != outgoing.Plain {
-		who, err := p.initialize(ctx, noIdentity)
+		waits, cancel := during(c.life, ctx)
+		who, err := p.initialize(waits, noIdentity)
+		cancel()
 		if err != nil {
 			p.cancel()
+			p.shut()
+			if closed := c.over(); closed != nil {
+				return nil, closed
+			}
 			return nil, fmt.Errorf("producer id: %w", err)
 		}
 		p.loop.who, p.loop.generation = who, 1
@@ -230,18 +245,22 @@ func (p *Producer) flush(ctx context.Context) error {
 }
 
 // Close ends a transaction that is open by aborting it, flushes, and stops the producer.
-// When ctx ends before that is done, records that are not acknowledged fail with
-// ErrClosed; they may be in their topic all the same. Sends fail with ErrClosed from the
+// If ctx ends meanwhile, or has ended, it goes on with that for 5 seconds more, so that
+// what was sent is not lost with a context that a signal ended. Records that are not
+// acknowledged then fail with ErrClosed, which is Close's error, too, with or without
+// callbacks; they may be in their topic all the same. Sends fail with ErrClosed from the
 // beginning. A second call does nothing. It must not be called by a callback, and returns
 // only after the last callback did.
 func (p *Producer) Close(ctx context.Context) error {
 	if p.begun.Swap(true) {
 		return nil
 	}
-	p.txn.abandon(ctx)
-	p.ended.CompareAndSwap(nil, &endOfProducer{errProducerClosed})
-	close(p.closing)
-	err := p.flush(ctx)
+	p.end(errProducerClosed)
+	p.shut()
+	graced, cancel := outlasting(ctx, p.grace)
+	defer cancel()
+	p.txn.abandon(graced)
+	_ = p.flush(graced) // what is not done is counted below
 	p.inbox.post(p.loop.end)
 	<-p.loop.stopped
 	p.cancel()
@@ -255,7 +274,21 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.outbox.put(delivery{last: true})
 	p.work.Wait()
 	p.client.forget(p)
-	return errors.Join(err, p.outbox.takeLost())
+	return p.closeErr(ctx.Err())
+}
+
+// closeErr says what Close left undone, because of the end of its context.
+func (p *Producer) closeErr(cause error) error {
+	lost := p.outbox.takeLost()
+	if p.loop.dropped == 0 || errors.Is(lost, ErrClosed) {
+		return lost
+	}
+	err := fmt.Errorf("%d records were not acknowledged, they may be written: %w",
+		p.loop.dropped, ErrClosed)
+	if cause != nil {
+		err = fmt.Errorf("%w (%w)", err, cause)
+	}
+	return errors.Join(err, lost)
 }
 
 // end has everything that is sent from now on fail with err.

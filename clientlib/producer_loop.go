@@ -55,6 +55,7 @@ type sendLoop struct {
 	p       *Producer
 	stopped chan struct{} // closed when it ended
 	over    bool
+	dropped int // records without an answer at the end; to be read once stopped is closed
 
 	who        identity // of partitions that have none yet
 	generation int      // of who; 0: there is none
@@ -391,6 +392,9 @@ func (l *sendLoop) end() {
 	for part := range l.active {
 		part.line.Drop(err)
 		for _, b := range part.line.Finished() {
+			if b.Err != nil {
+				l.dropped += len(b.Of.waits)
+			}
 			l.finished(b.Of, now)
 		}
 	}

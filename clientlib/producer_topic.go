@@ -59,9 +59,10 @@ func (p *Producer) topic(ctx context.Context, name string) (*sendTopic, error) {
 	if err := messages.CheckTopicName(name); err != nil {
 		return nil, fmt.Errorf("topic: %w", err)
 	}
-	waits, cancel := context.WithTimeout(ctx, p.cfg.DeliveryTimeout)
+	open, end := during(p.open, ctx)
+	defer end()
+	waits, cancel := context.WithTimeout(open, p.cfg.DeliveryTimeout)
 	defer cancel()
-	defer context.AfterFunc(p.background, cancel)()
 	route, err := p.link.Route(waits, name, p.cfg.CreateTopics)
 	switch {
 	case err == nil:

@@ -65,7 +65,12 @@ func (p *Producer) Begin(ctx context.Context) (*Transaction, error) {
 		return nil, fmt.Errorf("a transaction is open, end it before the next: %w", ErrInvalidRequest)
 	}
 	if x.renew {
-		who, err := p.initialize(ctx, x.who)
+		waits, cancel := during(p.open, ctx)
+		who, err := p.initialize(waits, x.who)
+		cancel()
+		if ended := p.endErr(); err != nil && ended != nil {
+			return nil, ended
+		}
 		if err != nil {
 			return nil, p.txnError(err)
 		}
@@ -362,6 +367,8 @@ func (t *Transaction) commitOffsets(ctx context.Context, group string, member gr
 	who := p.txn.who
 	p.txn.mu.Unlock()
 	t.used.Store(true)
+	ctx, cancel := during(p.open, ctx)
+	defer cancel()
 	err := patiently(ctx, func() error {
 		resp, err := p.link.AskCoordinator(ctx, coord.Group, group,
 			&wire.ClientRequest{Command: &wire.ClientRequest_TxnCommitOffsets{
@@ -378,6 +385,9 @@ func (t *Transaction) commitOffsets(ctx context.Context, group string, member gr
 	})
 	if err == nil {
 		return nil
+	}
+	if ended := p.endErr(); ended != nil {
+		err = ended
 	}
 	err = p.txnError(fmt.Errorf("positions of group %q: %w", group, err))
 	t.fail(err)

@@ -329,6 +329,27 @@ func TestCloseAbortsATransaction(t *testing.T) {
 	}
 }
 
+func TestWhoWaitsToBeginEndsWithTheProducer(t *testing.T) {
+	w, p := txnWorld(t)
+	p.txn.renew = true // as after an answer that was lost
+	asked := make(chan struct{}, 100)
+	w.mu.Lock()
+	w.ask = func(*wire.ClientRequest) (bool, *wire.ClientResponse, error) {
+		asked <- struct{}{}
+		return true, nil, messages.ErrUnavailable
+	}
+	w.mu.Unlock()
+	ends := make(chan error, 1)
+	go func() { _, err := p.Begin(context.Background()); ends <- err }()
+	<-asked
+	if err := p.Close(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ends; !errors.Is(err, ErrClosed) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("beginning: %v", err)
+	}
+}
+
 func TestACommitEndsWithItsContext(t *testing.T) {
 	w, p := txnWorld(t)
 	w.lead("orders", 0, messages.NoNode)
