@@ -43,7 +43,7 @@ type Consumer struct {
 
 	wakeFetcher, wakeLocator, wakeHeart, wakeRebalancer signal
 
-	processing atomic.Bool // somebody does, with hooks
+	processing atomic.Bool // somebody does, with hooks, and says what is handled
 
 	mu sync.Mutex
 	// draining and lost are set by hooks.
@@ -67,15 +67,17 @@ type Consumer struct {
 
 // ConsumerStats are what a consumer has done so far, and how it is.
 type ConsumerStats struct {
-	// Records and Bytes of keys and values were taken; Fetches were answered with records.
+	// Records and Bytes of keys and values were given to the program: returned by Poll, or
+	// taken by Process, which takes some before it hands them to the handler. Fetches were
+	// answered with records.
 	Records, Bytes, Fetches int64
 	// Commits were made of the positions of one or more partitions; Rebalances gave the
 	// consumer partitions or took them away.
 	Commits, Rebalances int64
 	// Buffered are bytes that were fetched and not taken, as they came.
 	Buffered int64
-	// Lag is how many records lie behind those that were taken, in all partitions, as far
-	// as was heard of with the last fetches.
+	// Lag is how many records lie behind those that were given to the program, in all
+	// partitions, as far as was heard of with the last fetches.
 	Lag int64
 }
 

@@ -18,9 +18,10 @@ const (
 	stalePace     = 100 * time.Millisecond
 )
 
-// Commit has the group keep the positions after these records, or after everything that
-// was taken so far if there are none, and returns once it has. Earlier records of their
-// partitions count as handled, too; of two commits the later position stays. Errors:
+// Commit has the group keep the positions after these records, and returns once it has.
+// Earlier records of their partitions count as handled, too; of two commits the later
+// position stays. Without records it commits what is handled: all that Poll has returned
+// so far, or, while Process runs, what its handlers have handled. Errors:
 // ErrNotAssigned for records of partitions that are not the consumer's any more (the
 // others are committed), ErrConfig without a group, ErrClosed, that of ctx.
 func (c *Consumer) Commit(ctx context.Context, records ...*Record) error {
@@ -32,7 +33,9 @@ func (c *Consumer) Commit(ctx context.Context, records ...*Record) error {
 	parts := map[*part]bool{}
 	if len(records) == 0 {
 		for _, p := range c.parts {
-			p.cur.HandledAll()
+			if !c.processing.Load() { // else it says what is handled
+				p.cur.HandledAll()
+			}
 			parts[p] = true
 		}
 	}

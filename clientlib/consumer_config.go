@@ -29,7 +29,9 @@ type ConsumerConfig struct {
 	BufferBytes int
 
 	// CommitInterval is how often positions are committed, of records that were handled
-	// (Process) or given back with the next Poll; 0: 5 s, less than 0: only by Commit.
+	// (Process) or given back with the next Poll; 0: 5 s. Less than 0: nothing is committed
+	// but by Commit, neither by Process nor by Close, nor when a partition is given up;
+	// transactions of ProcessTransactions commit theirs all the same.
 	CommitInterval time.Duration
 
 	// Concurrency bounds the calls of a handler at the same time; 0: 16, 1: one after

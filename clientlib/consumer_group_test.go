@@ -95,6 +95,47 @@ func TestCommitIsOfTheRecordsOrOfAllThatWasTaken(t *testing.T) {
 	}
 }
 
+func TestACommitWhileProcessRunsIsOfWhatIsHandled(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"orders": 1})
+	w.write("orders", 0, "a", "b", "c", "d")
+	c := w.consumer(ConsumerConfig{
+		Group: "g", Topics: []string{"orders"}, CommitInterval: -1, Order: ByPartition,
+	})
+	ctx, stop := context.WithCancel(within(t))
+	at, goOn, ends := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ends <- c.Process(ctx, func(_ context.Context, r *Record) error {
+			if r.Offset == 2 {
+				close(at)
+				<-goOn
+			}
+			return nil
+		})
+	}()
+	<-at // everything was read, and two records are handled
+	committed := func() int64 { return w.committed("g", "orders", 0) }
+	testkit.Eventually(t, "a commit of what is handled", func() bool {
+		if err := c.Commit(within(t)); err != nil {
+			t.Error(err)
+		}
+		return committed() >= 2
+	})
+	if n := committed(); n != 2 {
+		t.Errorf("%d is committed with two records handled", n)
+	}
+	stop()
+	close(goOn)
+	if err := <-ends; err != nil {
+		t.Error(err)
+	}
+	if n := committed(); n != 2 {
+		t.Errorf("%d is committed at the end, though only Commit commits", n)
+	}
+	if err := c.Commit(within(t)); err != nil || committed() < 3 {
+		t.Errorf("after Process: %v, and %d is committed", err, committed())
+	}
+}
+
 func TestPartitionsThatAreReadDirectlyAreCommittedToTheirGroup(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 1})
 	w.write("t", 0, numbered("v", 0, 10)...)

@@ -8,7 +8,8 @@ import (
 )
 
 // Process calls handler for the records that the consumer gets, until ctx ends: then it
-// lets handlers end what was begun, commits it, and returns nil. It returns an error if the
+// lets handlers end what was begun, commits it (unless CommitInterval is less than 0: then
+// nothing is committed but by Commit, without records), and returns nil. It returns an error if the
 // consumer ends or is closed, if a record keeps failing and cannot go to a dead-letter
 // topic, and if the last commit fails.
 //
