@@ -82,9 +82,14 @@ type ConsumerStats struct {
 }
 
 // NewConsumer makes a consumer, which begins to read at once: before anybody calls Poll or
-// Process it is on its way into its group. ctx bounds the check that the topics of
-// cfg.Partitions exist. Errors: ErrConfig, ErrClosed, and for cfg.Partitions
-// ErrUnknownTopic and the error of ctx.
+// Process it is on its way into its group. Of cfg.Topics those that do not exist are told
+// to Config.Logger and waited for: they are read once somebody makes them. ctx bounds the
+// check that the topics of cfg.Partitions exist. Errors: ErrConfig, ErrClosed, and for
+// cfg.Partitions ErrUnknownTopic and the error of ctx.
+//
+// Close the consumer: one that crashed, or was forgotten, stays in its group until its
+// session times out (group.consumer.session.timeout.ms of the nodes, 45 seconds), and its
+// partitions are read by nobody until then.
 func (c *Client) NewConsumer(ctx context.Context, cfg ConsumerConfig) (*Consumer, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -145,6 +150,7 @@ func (c *Consumer) start(routes map[string]*link.Route) {
 	if c.cfg.membership() {
 		c.background.Go(c.heartLoop)
 		c.background.Go(c.locateLoop)
+		c.background.Go(c.lookForTopics)
 		c.rebalances.start(c)
 		return
 	}

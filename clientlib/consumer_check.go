@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/clientlib/internal/cursor"
+	"github.com/troupelog/troupe/messages"
 )
 
 const (
@@ -49,8 +50,8 @@ func (cfg *ConsumerConfig) check() error {
 		return err
 	}
 	for _, topic := range cfg.Topics {
-		if topic == "" {
-			return fmt.Errorf("consumer: a topic of Topics has no name: %w", ErrConfig)
+		if err := messages.CheckTopicName(topic); err != nil {
+			return fmt.Errorf("consumer: Topics: %w: %w", ErrConfig, err)
 		}
 	}
 	seen := map[Partition]bool{}

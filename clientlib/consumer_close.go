@@ -16,7 +16,8 @@ const closeGrace = 2 * time.Second
 // Close ends the consumer: with Process under way it waits until what was handed out is
 // handled, commits what is handled unless ConsumerConfig.CommitInterval is less than 0,
 // calls OnRevoked, and leaves the group, so that others get the partitions at once. A
-// static member (InstanceID) keeps them for its session timeout. Records of a Poll after
+// static member (InstanceID) keeps them for its session timeout, and so does one that is
+// never closed: group.consumer.session.timeout.ms of the nodes, 45 seconds. Records of a Poll after
 // which there was no other Poll and no Commit are not handled.
 //
 // If ctx ends meanwhile, or has ended, nothing is waited for but two seconds for the

@@ -12,13 +12,17 @@ type ConsumerConfig struct {
 	// that are Kafka clients may be in it (group.protocol=consumer).
 	Group string
 	// Topics, or all topics that the regular expression Pattern (RE2) matches as a whole.
+	// Topics need not exist yet. A Pattern leaves out the topics of dead letters: that of
+	// DeadLetter, or those that end in ".dlq", unless there is "dlq" in the Pattern itself;
+	// the member may be given their partitions, but does not read them.
 	Topics  []string
 	Pattern string
 	// Partitions are read directly, from where each says; there is no group then, and
 	// nothing is committed unless Group is set too.
 	Partitions []Position
-	// InstanceID makes the member static: it may be gone for the session timeout without
-	// its partitions going to others. Unique in the group.
+	// InstanceID makes the member static: it may be gone for the session timeout
+	// (group.consumer.session.timeout.ms of the nodes, 45 s) without its partitions going
+	// to others, also after Close. Unique in the group.
 	InstanceID string
 
 	// Start is where to begin where the group has no position; the zero value is Earliest.

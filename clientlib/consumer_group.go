@@ -118,6 +118,17 @@ func (c *Consumer) askGroup(ctx context.Context, req *wire.ClientRequest) (
 	return c.link.AskCoordinator(ctx, coord.Group, c.cfg.Group, req)
 }
 
+// lookForTopics tells an operator of topics that the member waits for in vain.
+func (c *Consumer) lookForTopics() {
+	for _, topic := range c.cfg.Topics {
+		_, err := c.link.Route(c.ctx, topic, false)
+		if errors.Is(err, ErrUnknownTopic) {
+			c.log.Warn("a topic does not exist (yet); the consumer waits, and reads it once it is made",
+				"group", c.cfg.Group, "topic", topic)
+		}
+	}
+}
+
 // locateLoop looks up where the group stopped in partitions that were assigned.
 func (c *Consumer) locateLoop() {
 	timer := time.NewTimer(time.Hour)

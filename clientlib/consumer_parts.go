@@ -59,9 +59,13 @@ type topicWatch struct {
 	cancel func()      // nil: not watched yet; of who adds and removes partitions
 }
 
-// add takes partitions in that are not given out yet. mu is held.
+// add takes partitions in that are not given out yet, without those that the consumer
+// leaves out: the group knows no pattern that has exceptions. mu is held.
 func (c *Consumer) add(ps []member.Partition) {
 	for _, m := range ps {
+		if c.cfg.leavesOut(m.Topic) {
+			continue
+		}
 		at := Partition{Topic: m.Topic, Index: m.Index}
 		p := &part{Partition: at, id: m.ID, topic: c.topics[m.Topic]}
 		p.cur = *cursor.New(c.cfg.Start.place())

@@ -75,9 +75,8 @@ func (c *Consumer) rebalanceLoop() {
 func (c *Consumer) assign(ctx context.Context, ps []member.Partition) {
 	c.wakeHeart.set() // the group learns of it now
 	c.watch(ps)
-	if c.cfg.OnAssigned != nil {
-		c.cfg.OnAssigned(ctx, namesOf(ps))
-	}
+	c.tellLeftOut(ps)
+	notify(ctx, c.cfg.OnAssigned, c.namesOf(ps))
 	c.mu.Lock()
 	c.activate(ps)
 	c.mu.Unlock()
@@ -85,7 +84,7 @@ func (c *Consumer) assign(ctx context.Context, ps []member.Partition) {
 
 // lose forgets partitions that may be others' already.
 func (c *Consumer) lose(ctx context.Context, ps []member.Partition) {
-	names := namesOf(ps)
+	names := c.namesOf(ps)
 	c.mu.Lock()
 	cancels := c.remove(names)
 	lost := c.lost
@@ -95,9 +94,7 @@ func (c *Consumer) lose(ctx context.Context, ps []member.Partition) {
 	if lost != nil {
 		lost(names)
 	}
-	if c.cfg.OnLost != nil {
-		c.cfg.OnLost(ctx, names)
-	}
+	notify(ctx, c.cfg.OnLost, names)
 	c.mu.Lock()
 	c.machine.Forgot()
 	c.mu.Unlock()
@@ -106,7 +103,7 @@ func (c *Consumer) lose(ctx context.Context, ps []member.Partition) {
 // revoke gives partitions up: once what was handed out of them is handled and committed,
 // or it has taken too long. If the member is fenced or closed meanwhile nothing is said.
 func (c *Consumer) revoke(ctx context.Context, ps []member.Partition) {
-	names := namesOf(ps)
+	names := c.namesOf(ps)
 	limited, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	c.mu.Lock()
@@ -161,20 +158,38 @@ func (c *Consumer) anyOut(names []Partition) bool {
 
 // handOver tells the user of partitions that are given up, and forgets them.
 func (c *Consumer) handOver(ctx context.Context, ps []member.Partition) {
-	names := namesOf(ps)
-	if c.cfg.OnRevoked != nil {
-		c.cfg.OnRevoked(ctx, names)
-	}
+	names := c.namesOf(ps)
+	notify(ctx, c.cfg.OnRevoked, names)
 	c.mu.Lock()
 	cancels := c.remove(names)
 	c.mu.Unlock()
 	run(cancels)
 }
 
-func namesOf(ps []member.Partition) []Partition {
-	names := make([]Partition, len(ps))
+// notify calls one of the user's callbacks, if there is something to tell.
+func notify(ctx context.Context, f func(context.Context, []Partition), names []Partition) {
+	if f != nil && len(names) > 0 {
+		f(ctx, names)
+	}
+}
+
+// tellLeftOut tells an operator of topics that the consumer was given and does not read.
+func (c *Consumer) tellLeftOut(ps []member.Partition) {
 	for i, p := range ps {
-		names[i] = Partition{Topic: p.Topic, Index: p.Index}
+		if c.cfg.leavesOut(p.Topic) && (i == 0 || ps[i-1].Topic != p.Topic) {
+			c.log.Info("the topic holds dead letters, which the consumer's Pattern leaves out",
+				"group", c.cfg.Group, "topic", p.Topic)
+		}
+	}
+}
+
+// namesOf are the names of partitions, without those that the consumer leaves out.
+func (c *Consumer) namesOf(ps []member.Partition) []Partition {
+	names := make([]Partition, 0, len(ps))
+	for _, p := range ps {
+		if !c.cfg.leavesOut(p.Topic) {
+			names = append(names, Partition{Topic: p.Topic, Index: p.Index})
+		}
 	}
 	return names
 }

@@ -128,6 +128,7 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		"both":             {Group: "g", Topics: []string{"t"}, Pattern: "t.*"},
 		"pattern":          {Group: "g", Pattern: "("},
 		"unnamed":          {Group: "g", Topics: []string{""}},
+		"impossible":       {Group: "g", Topics: []string{"a b"}},
 		"topics and parts": {Group: "g", Topics: []string{"t"}, Partitions: at},
 		"twice":            {Partitions: append(at, at...)},
 		"instance":         {InstanceID: "i", Partitions: at},

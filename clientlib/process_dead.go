@@ -75,6 +75,15 @@ func isDeadLetter(topic, setting string) bool {
 	return topic == setting
 }
 
+// leavesOut says whether a topic is not read although Pattern matches it: a program that
+// reads everything should not get the records back that it could not handle.
+func (cfg *ConsumerConfig) leavesOut(topic string) bool {
+	if cfg.Pattern == "" || !isDeadLetter(topic, cfg.DeadLetter) {
+		return false
+	}
+	return cfg.DeadLetter != "" || !strings.Contains(cfg.Pattern, deadLetterSuffix[1:])
+}
+
 // answered says what became of a task's letter. Once all are written the task is done;
 // those that are not are written again later.
 func (p *processor) answered(t *task, i int, err error) {
