@@ -45,6 +45,8 @@ type Consumer struct {
 
 	processing atomic.Bool // somebody does, with hooks, and says what is handled
 
+	mishaps mishaps // of Process
+
 	mu sync.Mutex
 	// draining and lost are set by hooks.
 	draining func(ctx context.Context, ps []Partition)
@@ -74,6 +76,10 @@ type ConsumerStats struct {
 	// Commits were made of the positions of one or more partitions; Rebalances gave the
 	// consumer partitions or took them away.
 	Commits, Rebalances int64
+	// Failures are calls of the handler of Process that failed, Retries how often records,
+	// or batches of them, were put back to be handled again, DeadLetters the records that
+	// were written to a dead-letter topic.
+	Failures, Retries, DeadLetters int64
 	// Buffered are bytes that were fetched and not taken, as they came.
 	Buffered int64
 	// Lag is how many records lie behind those that were given to the program, in all
@@ -247,6 +253,8 @@ func (c *Consumer) Stats() ConsumerStats {
 	defer c.mu.Unlock()
 	s := c.stats
 	s.Buffered = int64(c.buffered)
+	s.Failures, s.Retries = c.mishaps.failures.Load(), c.mishaps.retries.Load()
+	s.DeadLetters = c.mishaps.deadLetters.Load()
 	for _, p := range c.parts {
 		s.Lag += p.cur.Lag()
 	}

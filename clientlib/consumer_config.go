@@ -46,8 +46,14 @@ type ConsumerConfig struct {
 	// Retry says what happens to a record whose handler fails.
 	Retry Retry
 	// DeadLetter is the topic for records that keep failing; "": the record's topic with
-	// ".dlq". It is made if it does not exist. NoDeadLetter has Process return the
-	// error instead, with the record not committed.
+	// ".dlq", which all groups that read that topic share. It is made, if it does not exist,
+	// with the cluster's number of partitions (num.partitions) and replicas. NoDeadLetter
+	// has Process return the error instead, with the record not committed.
+	//
+	// A dead letter has the key, value and headers of its record, and the headers
+	// troupe.dlq.topic, troupe.dlq.partition, troupe.dlq.offset, troupe.dlq.timestamp,
+	// troupe.dlq.group, troupe.dlq.attempts, troupe.dlq.error and troupe.dlq.failed-at, as
+	// text.
 	DeadLetter string
 
 	// OnAssigned is told of partitions that are read from now on, before their first

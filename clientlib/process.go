@@ -16,10 +16,10 @@ import (
 // A handler that returns nil has handled the record; what it does may have happened twice
 // after a crash, so it is best if that does no harm. One that returns an error, or panics,
 // is called again as Retry says, and meanwhile those of the record's Order wait, and no
-// others. After the last attempt the record goes to the dead-letter topic, with its key,
-// value and headers, and headers troupe.dlq.topic, .partition, .offset, .timestamp,
-// .group, .attempts, .error and .failed-at that say where it is from and why. It counts as
-// handled once it is there: until then it is tried again. Errors that wrap ErrDecode or
+// others. After the last attempt the record goes to the dead-letter topic, with headers that
+// say where it is from and why (ConsumerConfig.DeadLetter), and Config.Logger and
+// ConsumerStats tell of it. It counts as handled once it is there: until then it is tried
+// again. Errors that wrap ErrDecode or
 // are Permanent are not tried again. A record that is in a dead-letter topic already does
 // not go to another one: Process returns the error.
 //

@@ -41,8 +41,10 @@ func (p *txnProcessor) handleBatch(ctx context.Context) error {
 		case !alone:
 			tries++
 		}
+		p.mishaps.failures.Add(1)
 		switch last := p.last(tries, failed); {
 		case !alone && !last:
+			p.mishaps.retries.Add(1)
 			pause(ctx, backoff(p.cfg.Retry, tries))
 		case !alone && len(records) > 1 && p.cfg.DeadLetter != NoDeadLetter:
 			which, alone = firstOfBatch, true
@@ -87,10 +89,13 @@ func (p *txnProcessor) bury(ctx context.Context, l letter) error {
 		return nil
 	}
 	for n := 1; ctx.Err() == nil; n++ {
-		_, failed, err := p.persist(ctx, this,
+		records, failed, err := p.persist(ctx, this,
 			func(ctx context.Context, tx *Transaction, _ []*Record) error {
 				return p.txns.bury(ctx, tx, deadLetter(l, p.cfg))
 			})
+		if failed == nil && err == nil && len(records) > 0 {
+			p.mishaps.buried(p.logger, l, &p.cfg)
+		}
 		if failed == nil {
 			return err
 		}

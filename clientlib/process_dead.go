@@ -63,8 +63,12 @@ func undeliverable(l letter, cfg ConsumerConfig) error {
 	if cfg.DeadLetter != NoDeadLetter && !isDeadLetter(r.Topic, cfg.DeadLetter) {
 		return nil
 	}
-	return fmt.Errorf("topic %q, partition %d, offset %d, after %d attempts: %w",
-		r.Topic, r.Partition, r.Offset, l.attempts, l.reason)
+	why := "there is no dead-letter topic (NoDeadLetter)"
+	if cfg.DeadLetter != NoDeadLetter {
+		why = "it is in a dead-letter topic already"
+	}
+	return fmt.Errorf("topic %q, partition %d, offset %d, after %d attempts, and %s: %w",
+		r.Topic, r.Partition, r.Offset, l.attempts, why, l.reason)
 }
 
 // isDeadLetter says whether dead letters are written to a topic.
@@ -93,6 +97,7 @@ func (p *processor) answered(t *task, i int, err error) {
 	dead.sent--
 	p.report(dead.open[i].reason, err)
 	if err == nil {
+		p.mishaps.buried(p.logger, dead.open[i], &p.cfg)
 		dead.open[i].record = nil
 	}
 	if dead.sent > 0 {
@@ -134,13 +139,18 @@ func (p *processor) awaitLetters(ctx context.Context) {
 	}
 }
 
+// deadLetterTopic is where dead letters of a topic go.
+func deadLetterTopic(topic, setting string) string {
+	if setting == "" {
+		return topic + deadLetterSuffix
+	}
+	return setting
+}
+
 // deadLetter is what is written about a record.
 func deadLetter(l letter, cfg ConsumerConfig) *Record {
 	r := l.record
-	topic := cfg.DeadLetter
-	if topic == "" {
-		topic = r.Topic + deadLetterSuffix
-	}
+	topic := deadLetterTopic(r.Topic, cfg.DeadLetter)
 	reason := l.reason.Error()
 	if len(reason) > reasonBytes {
 		reason = strings.ToValidUTF8(reason[:reasonBytes], "")

@@ -395,6 +395,7 @@ func TestSettingsThatProcessCannotWorkWithAreRefused(t *testing.T) {
 		"Backoff":     func(cfg *clientlib.ConsumerConfig) { cfg.Retry.Backoff = -1 },
 		"MaxBackoff":  func(cfg *clientlib.ConsumerConfig) { cfg.Retry.MaxBackoff = -1 },
 		"DeadLetter":  func(cfg *clientlib.ConsumerConfig) { cfg.DeadLetter = "a b" },
+		"its own":     func(cfg *clientlib.ConsumerConfig) { cfg.DeadLetter = "orders" },
 	} {
 		cfg := clientlib.ConsumerConfig{Group: "g", Topics: []string{"orders"}}
 		change(&cfg)

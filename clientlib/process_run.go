@@ -72,6 +72,7 @@ type processor struct {
 	box     letterbox
 	seed    maphash.Seed
 	logger  *slog.Logger
+	mishaps *mishaps
 
 	handlers context.Context    // of all handlers; it outlives that of run
 	cancel   context.CancelFunc // has run wind down
@@ -97,7 +98,7 @@ type processor struct {
 // processor returns one over the consumer's own source, letterbox and logger.
 func (c *Consumer) processor(o processOptions) *processor {
 	p := newProcessor(c, c.cfg, o)
-	p.logger = c.log
+	p.logger, p.mishaps = c.log, &c.mishaps
 	p.box = &clientBox{client: c.client}
 	return p
 }
@@ -108,10 +109,10 @@ func newProcessor(s source, cfg ConsumerConfig, o processOptions) *processor {
 	open := max(openLeast, openPerWorker*cfg.Concurrency)
 	p := &processor{
 		source: s, cfg: cfg, options: o, seed: maphash.MakeSeed(),
-		logger: slog.New(slog.DiscardHandler),
-		rearm:  make(chan struct{}, 1),
-		lanes:  lanes.New[*share, job](lanes.Limits{Open: open, Window: windowOffsets}),
-		parts:  map[Partition]*holding{}, going: map[Partition]bool{},
+		logger: slog.New(slog.DiscardHandler), mishaps: &mishaps{},
+		rearm: make(chan struct{}, 1),
+		lanes: lanes.New[*share, job](lanes.Limits{Open: open, Window: windowOffsets}),
+		parts: map[Partition]*holding{}, going: map[Partition]bool{},
 	}
 	p.work, p.quiet = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	return p

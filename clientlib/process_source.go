@@ -3,6 +3,7 @@ package clientlib
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/troupelog/troupe/messages"
 )
@@ -26,6 +27,12 @@ func (cfg *ConsumerConfig) checkProcessing() error {
 	}
 	if err := messages.CheckTopicName(cfg.DeadLetter); err != nil {
 		return fmt.Errorf("consumer: DeadLetter: %w: %w", ErrConfig, err)
+	}
+	read := slices.Contains(cfg.Topics, cfg.DeadLetter) ||
+		slices.ContainsFunc(cfg.Partitions, func(p Position) bool { return p.Topic == cfg.DeadLetter })
+	if read {
+		return fmt.Errorf("consumer: DeadLetter %q is one of the topics that it reads: name another "+
+			"one, or NoDeadLetter: %w", cfg.DeadLetter, ErrConfig)
 	}
 	return nil
 }

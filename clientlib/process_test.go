@@ -144,6 +144,11 @@ func TestARecordThatKeepsFailingGoesToTheDeadLetterTopic(t *testing.T) {
 		if got := fmt.Sprint(seen.all()); got != "[k@3/40 k@3/40 k@3/40 k@3/41]" {
 			t.Errorf("handled were %s", got)
 		}
+		m := run.mishaps
+		if m.failures.Load() != 3 || m.retries.Load() != 2 || m.deadLetters.Load() != 1 {
+			t.Errorf("%d failures, %d retries, %d dead letters", m.failures.Load(), m.retries.Load(),
+				m.deadLetters.Load())
+		}
 		letters := run.box.all()
 		if len(letters) != 1 || !run.box.closed {
 			t.Fatalf("%d dead letters, box closed: %v", len(letters), run.box.closed)
@@ -246,10 +251,10 @@ func TestADeadLetterThatCannotBeWrittenIsHeldAndTriedAgain(t *testing.T) {
 }
 
 func TestWithoutADeadLetterTopicProcessReturnsTheErrorAndReadsTheRecordAgain(t *testing.T) {
-	for _, test := range []struct{ name, topic, deadLetter string }{
-		{"none", "orders", NoDeadLetter},
-		{"the topic is one itself", "orders.dlq", ""},
-		{"the topic is the one", "morgue", "morgue"},
+	for _, test := range []struct{ name, topic, deadLetter, why string }{
+		{"none", "orders", NoDeadLetter, "NoDeadLetter"},
+		{"the topic is one itself", "orders.dlq", "", "in a dead-letter topic already"},
+		{"the topic is the one", "morgue", "morgue", "in a dead-letter topic already"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			batch := orders(0, 5, "a", "b")
@@ -265,7 +270,8 @@ func TestWithoutADeadLetterTopicProcessReturnsTheErrorAndReadsTheRecordAgain(t *
 				return nil
 			}))
 			err := <-run.result
-			if !errors.Is(err, errDown) || !strings.Contains(err.Error(), "offset 5") {
+			if !errors.Is(err, errDown) || !strings.Contains(err.Error(), "offset 5") ||
+				!strings.Contains(err.Error(), test.why) {
 				t.Errorf("it ended with %v", err)
 			}
 			at := Partition{test.topic, 0}
@@ -274,6 +280,35 @@ func TestWithoutADeadLetterTopicProcessReturnsTheErrorAndReadsTheRecordAgain(t *
 			}
 		})
 	}
+}
+
+func TestTheLogTellsOfTheFirstDeadLetterOfAPartitionAndThenHowManyThereWere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		var m mishaps
+		bury := func(partition int32, n int) {
+			for range n {
+				r := &Record{Topic: "orders", Partition: partition, Offset: 7}
+				m.buried(logger, letter{r, 5, errDown, time.Now()}, &ConsumerConfig{Group: "g"})
+			}
+		}
+		bury(0, 3)
+		bury(1, 1)
+		letPass(letterPause)
+		bury(0, 4)
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		want := []string{"partition=0 offset=7 to=orders.dlq letters=1 ", "partition=1 ",
+			"partition=0 offset=7 to=orders.dlq letters=3 "}
+		if len(lines) != len(want) || m.deadLetters.Load() != 8 {
+			t.Fatalf("%d letters, and the log has %q", m.deadLetters.Load(), lines)
+		}
+		for i, line := range lines {
+			if !strings.Contains(line, want[i]) || !strings.Contains(line, "level=WARN") {
+				t.Errorf("%q is not %q", line, want[i])
+			}
+		}
+	})
 }
 
 func TestAHandlerThatPanicsHasFailed(t *testing.T) {

@@ -45,7 +45,9 @@ func (c *Consumer) ProcessTransactions(
 		return fmt.Errorf("consumer has no Group to commit to: %w", ErrConfig)
 	}
 	txns := &groupTxns{Consumer: c, producer: p, box: clientBox{client: c.client}}
-	return c.exclusively(ctx, newTxnProcessor(c, c.cfg, txns, handler, c.log).run)
+	x := newTxnProcessor(c, c.cfg, txns, handler, c.log)
+	x.mishaps = &c.mishaps
+	return c.exclusively(ctx, x.run)
 }
 
 // txns is what exactly-once processing needs of a producer and of the group.
@@ -73,6 +75,7 @@ type txnProcessor struct {
 	txns    txns
 	handler func(ctx context.Context, tx *Transaction, records []*Record) error
 	logger  *slog.Logger
+	mishaps *mishaps
 
 	intake                     // its mu guards what follows
 	batch   []*Record          // not handled yet
@@ -87,7 +90,8 @@ func newTxnProcessor(
 ) *txnProcessor {
 	p := &txnProcessor{
 		source: s, cfg: processDefaults(cfg), txns: t, handler: handler, logger: logger,
-		going: map[Partition]bool{},
+		mishaps: &mishaps{},
+		going:   map[Partition]bool{},
 	}
 	p.quiet = sync.NewCond(&p.mu)
 	return p

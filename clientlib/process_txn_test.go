@@ -199,6 +199,9 @@ func TestWhatKeepsFailingIsADeadLetterInATransactionOfItsOwn(t *testing.T) {
 					})
 				letPass(time.Minute)
 				synctest.Wait()
+				if n := x.mishaps.deadLetters.Load(); n != 1 || x.mishaps.failures.Load() == 0 {
+					t.Errorf("%d dead letters, %d failures", n, x.mishaps.failures.Load())
+				}
 				if err := x.stop(); err != nil || m.all() != test.did || fmt.Sprint(got) != test.calls {
 					t.Errorf("it ended with %v, transactions: %s; calls %v", err, m.all(), got)
 				}

@@ -120,6 +120,9 @@ func (p *processor) attempt(t *task) outcome {
 		return outcome{task: t, fate: abandonedFate}
 	}
 	err := p.handle(ctx, j)
+	if err != nil && ctx.Err() == nil {
+		p.mishaps.failures.Add(1)
+	}
 	switch {
 	case err == nil:
 		return outcome{task: t, fate: handledFate}
@@ -127,6 +130,7 @@ func (p *processor) attempt(t *task) outcome {
 		return outcome{task: t, fate: abandonedFate}
 	case !permanent(err) && (p.cfg.Retry.Attempts < 0 || t.Tries < p.cfg.Retry.Attempts):
 		due := time.Now().Add(backoff(p.cfg.Retry, t.Tries))
+		p.mishaps.retries.Add(1)
 		return outcome{task: t, fate: retriedFate, due: due}
 	case j.record != nil:
 		j.dead = &letters{open: []letter{{j.record, t.Tries, err, time.Now()}}}
@@ -162,6 +166,7 @@ func (p *processor) handleAlone(ctx context.Context, t *task, err error) bool {
 			return false
 		}
 		if err != nil {
+			p.mishaps.failures.Add(1)
 			failed = append(failed, letter{r, t.Tries + 1, err, time.Now()})
 		}
 	}
