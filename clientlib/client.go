@@ -40,8 +40,9 @@ type closer interface {
 
 // Dial connects to a cluster and returns once one of its nodes has answered. It tries
 // again until ctx ends or Config.DialTimeout is over, and then fails with ErrUnavailable
-// and what was tried; it fails at once with ErrConfig for settings that cannot be, and for
-// addresses where no node can be. Close the Client when it is not needed any more.
+// and what was tried. It fails at once with ErrConfig for settings that cannot be, and with
+// ErrUnavailable if none of Config.Nodes has a host name that is known, or none of them can
+// be a node. Close the Client when it is not needed any more.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.DialTimeout < 0 {
 		return nil, fmt.Errorf("DialTimeout %v is less than nothing: %w", cfg.DialTimeout, ErrConfig)
@@ -52,7 +53,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 			timeout = dialTimeout
 		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("within %v", timeout))
 		defer cancel()
 	}
 	settings := link.Config{Nodes: cfg.Nodes, Consul: cfg.Consul, Cluster: cfg.Cluster,

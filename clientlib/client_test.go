@@ -3,8 +3,10 @@ package clientlib
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/troupelog/troupe/messages"
 )
@@ -85,6 +87,20 @@ func TestDialRefusesSettingsThatCannotBe(t *testing.T) {
 	} {
 		if _, err := Dial(t.Context(), cfg); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDialSaysHowLongItTriedAndWhatANodeNeeds(t *testing.T) {
+	_, err := Dial(t.Context(), Config{Nodes: []string{"127.0.0.1:1"},
+		DialTimeout: 100 * time.Millisecond})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	for part, want := range map[string]bool{"within 100ms": true, "--actor-addr": true,
+		"127.0.0.1:1": true, "deadline": false} {
+		if strings.Contains(err.Error(), part) != want {
+			t.Errorf("%q in %q: %v", part, err, !want)
 		}
 	}
 }

@@ -111,6 +111,7 @@ func (c *Consumer) leave(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
+	epoch, joined := c.machine.Epoch()
 	farewell, ok := c.machine.Farewell()
 	c.mu.Unlock()
 	if !ok {
@@ -119,7 +120,9 @@ func (c *Consumer) leave(ctx context.Context) {
 	_, err := c.askGroup(ctx, &wire.ClientRequest{
 		Command: &wire.ClientRequest_GroupHeartbeat{GroupHeartbeat: farewell},
 	})
-	if err != nil && !errors.Is(err, group.ErrUnknownMember) {
+	waits := joined && epoch > 0 && c.cfg.InstanceID == "" // for a static one in any case
+	if err != nil && waits && !errors.Is(err, group.ErrUnknownMember) &&
+		!errors.Is(err, group.ErrGroupNotFound) && !errors.Is(err, group.ErrFencedMemberEpoch) {
 		c.log.Warn("the group did not hear that the member leaves, and waits for it to time out",
 			"group", c.cfg.Group, "error", err)
 	}

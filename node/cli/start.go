@@ -130,7 +130,8 @@ func (o *StartOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.HTTPAddr, "http-addr", "",
 		"HOST:PORT for health checks and metrics, \"\" for none (default \"127.0.0.1:8080\")")
 	f.StringVar(&o.ActorAddr, "actor-addr", "",
-		"HOST:PORT for the actors of other nodes (default: none; in a cluster any free port)")
+		"HOST:PORT for the actors of other nodes, and for programs with the Go SDK "+
+			"(default: none; in a cluster any free port)")
 	f.StringVar(&o.BulkAddr, "bulk-addr", "",
 		"HOST:PORT for the followers on other nodes (in a cluster; default any free port)")
 	f.StringVar(&o.Consul, "consul", "",

@@ -123,7 +123,7 @@ func (l *Link) connect(ctx context.Context) error {
 // Consul, which is beside them, while nobody knows of one.
 func (c *Config) localHost(ctx context.Context) (string, error) {
 	if len(c.Nodes) > 0 {
-		return localAddress(ctx, c.Nodes[0])
+		return localAddressFor(ctx, c.Nodes)
 	}
 	addresses, err := c.fromConsul(ctx)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -107,7 +108,7 @@ func (l *Link) start(ctx context.Context) error {
 		case <-l.up:
 			return nil
 		case <-ctx.Done():
-			return l.nobody(ctx.Err())
+			return l.nobody(context.Cause(ctx))
 		case <-time.After(sweepEvery):
 			if l.hopeless() {
 				return l.nobody(nil)
@@ -123,17 +124,25 @@ func (l *Link) hopeless() bool {
 	return len(l.tried) > 0 && !l.hopes
 }
 
-// nobody says that there is no session, and what was tried.
+// nobody says that there is no session, and what was tried. Who gave up before anything
+// was tried learns nothing of the cluster.
 func (l *Link) nobody(cause error) error {
 	l.mu.Lock()
 	tried := slices.Clone(l.tried)
 	l.mu.Unlock()
+	if len(tried) == 0 && errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	err := fmt.Errorf("no node of the cluster answers: %w", messages.ErrUnavailable)
+	if cause != nil {
+		err = fmt.Errorf("no node of the cluster answers (%w): %w", cause, messages.ErrUnavailable)
+	}
 	for _, t := range tried {
 		err = fmt.Errorf("%w; %w", err, t)
 	}
-	if cause != nil {
-		err = fmt.Errorf("%w (%w)", err, cause)
+	if len(l.cfg.Nodes) > 0 {
+		err = fmt.Errorf("%w; a node listens for programs if it is started with --actor-addr "+
+			"(actor.listener), and in a cluster always", err)
 	}
 	return err
 }

@@ -61,7 +61,9 @@ type actors struct {
 // listen starts an actor system that listens at e.
 func listen(e transport.Endpoint, logger *slog.Logger, to listener) (*actors, error) {
 	system := actor.NewActorSystem(
-		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger }),
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+			return slog.New(quiet{logger.Handler()})
+		}),
 		actor.WithDeadLetterThrottleCount(0),
 		// The throttle has a goroutine for this long that nobody can stop.
 		actor.WithDeadLetterThrottleInterval(time.Millisecond))

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,58 @@ func TestTheWrongPortIsRefusedAtOnce(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("that took %v", took)
+	}
+}
+
+func TestAHostThatNobodyKnowsIsNamed(t *testing.T) {
+	unknown := "no-such-host.invalid:7946"
+	_, err := Open(t.Context(), Config{Nodes: []string{unknown}})
+	if !errors.Is(err, messages.ErrUnavailable) || !strings.Contains(err.Error(), unknown) ||
+		strings.Contains(err.Error(), "Listen") {
+		t.Errorf("it failed with %v", err)
+	}
+	node := startGateway(t, gatewayConfig{Node: 1})
+	ask(t, dialed(t, Config{Nodes: []string{unknown, node.address}}), 1, 100)
+}
+
+func TestWhoGivesUpDiallingIsToldOfNothingElse(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, host := range []string{"127.0.0.1:1", "localhost:1"} {
+		_, err := Open(ctx, Config{Nodes: []string{host}})
+		if !errors.Is(err, context.Canceled) || errors.Is(err, messages.ErrUnavailable) ||
+			strings.Contains(err.Error(), "Listen") {
+			t.Errorf("%s: it failed with %v", host, err)
+		}
+	}
+}
+
+// lines is where several goroutines write.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func TestTheLogOfAProgramHasSessionsAndNoActorsNorAnOrdinaryEnd(t *testing.T) {
+	node := startGateway(t, gatewayConfig{Node: 1})
+	var log lines
+	l := dialed(t, Config{Nodes: []string{node.address},
+		Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	ask(t, l, 1, 100)
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	text := strings.TrimSpace(log.text.String())
+	if !strings.Contains(text, "session with a node") || strings.Contains(text, "\n") {
+		t.Errorf("the log has %q", text)
 	}
 }
 

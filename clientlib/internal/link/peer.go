@@ -178,7 +178,10 @@ func (l *Link) lose(p *peer, cause error) {
 	// Actors of topics may have lived at the node.
 	l.resubscribe()
 	l.lookOut()
-	l.log.Info("session with a node ended", "node", int(p.node), "address", p.address, "cause", cause)
+	if !l.closed { // else it is what Close does
+		l.log.Info("session with a node ended", "node", int(p.node), "address", p.address,
+			"cause", cause)
+	}
 }
 
 // failed notes an attempt that led to nothing, or to little.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/troupelog/troupe/cluster/transport"
+	"github.com/troupelog/troupe/messages"
 )
 
 // probeTimeout bounds the look at an address.
@@ -95,13 +96,36 @@ func dial(ctx context.Context, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
+// localAddressFor returns the address of this machine that reaches the first of some
+// others whose name is known.
+func localAddressFor(ctx context.Context, others []string) (string, error) {
+	var failed []error
+	for _, other := range others {
+		host, err := localAddress(ctx, other)
+		if err == nil {
+			return host, nil
+		}
+		if ctx.Err() != nil {
+			return "", err
+		}
+		failed = append(failed, err)
+	}
+	return "", errors.Join(failed...)
+}
+
 // localAddress returns the address of this machine that reaches another one. Nothing is
 // sent.
 func localAddress(ctx context.Context, other string) (string, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "udp4", other)
-	if err != nil {
-		return "", fmt.Errorf("which address of this machine reaches %s: set Listen: %w", other, err)
+	var unknown *net.DNSError
+	switch {
+	case err == nil:
+		defer conn.Close()
+		return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("%s: %w", other, context.Cause(ctx))
+	case errors.As(err, &unknown):
+		return "", fmt.Errorf("%s: its host is not known: %w: %w", other, messages.ErrUnavailable, err)
 	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).IP.String(), nil
+	return "", fmt.Errorf("which address of this machine reaches %s: set Listen: %w", other, err)
 }
