@@ -40,6 +40,10 @@ func (c *Consumer) Commit(ctx context.Context, records ...*Record) error {
 		}
 	}
 	for _, r := range records {
+		if r == nil {
+			strange = errNoRecord
+			continue
+		}
 		at := Partition{Topic: r.Topic, Index: r.Partition}
 		p := c.parts[at]
 		if p == nil {

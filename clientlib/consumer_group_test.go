@@ -92,6 +92,9 @@ func TestCommitIsOfTheRecordsOrOfAllThatWasTaken(t *testing.T) {
 	if err := c.Commit(within(t), strange); !errors.Is(err, ErrNotAssigned) {
 		t.Errorf("of another partition: %v", err)
 	}
+	if err := c.Commit(within(t), nil, nil); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("of no record: %v", err)
+	}
 	lone := w.consumer(direct("t", 0, Earliest))
 	if err := lone.Commit(within(t)); !errors.Is(err, ErrConfig) {
 		t.Errorf("without a group: %v", err)

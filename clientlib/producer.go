@@ -122,10 +122,13 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 // must not block, but it may send. The record may be used again from then on. If done is
 // nil, Flush returns that the record was not written.
 //
+// The record waits in the buffer until its batch goes. A program that ends calls Flush, or
+// Close, and looks at the error: what is in the buffer is lost with the program.
+//
 // If Send itself returns an error, the record was not taken, and done is not called:
 // ErrBufferFull, ErrTooLarge, ErrUnknownTopic, ErrInvalidTopic, ErrClosed, ErrFenced,
-// ErrInvalidRequest for a transactional producer, which sends with its Transaction, or
-// that of ctx. A Partitioner or Interceptor that panics does so here, before anything of
+// ErrInvalidRequest for a nil record and for a transactional producer, which sends with its
+// Transaction, or that of ctx. A Partitioner or Interceptor that panics does so here, before anything of
 // the record was taken.
 func (p *Producer) Send(ctx context.Context, r *Record, done func(*Record, error)) error {
 	return p.send(ctx, nil, r, done)
@@ -145,7 +148,7 @@ func (p *Producer) produce(ctx context.Context, t *Transaction, records []*Recor
 	for _, r := range records {
 		w.left.Add(1)
 		if err := p.send(ctx, t, r, done); err != nil {
-			w.one(r, fmt.Errorf("topic %q: %w", r.Topic, err))
+			w.one(r, err)
 			if ctx.Err() != nil {
 				break
 			}

@@ -137,7 +137,11 @@ func TestANodeIsToldWhatCannotBeWritten(t *testing.T) {
 			clientlib.ErrTooLarge)
 		is(t, p.Produce(ctx, &clientlib.Record{Key: []byte("k"), Value: make([]byte, 1900)}), nil)
 	}
-	is(t, p.Produce(ctx, &clientlib.Record{Topic: "nothing"}), clientlib.ErrUnknownTopic)
+	err = p.Produce(ctx, &clientlib.Record{Topic: "nothing"})
+	is(t, err, clientlib.ErrUnknownTopic)
+	if n := strings.Count(err.Error(), `"nothing"`); n != 1 {
+		t.Errorf("the topic is named %d times: %v", n, err)
+	}
 	is(t, client.Admin().DeleteTopics(ctx, "latest"), nil)
 	for {
 		err := p.Produce(ctx, &clientlib.Record{Key: []byte("k")})

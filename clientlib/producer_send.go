@@ -133,11 +133,16 @@ func (p *Producer) sizeOf(r *Record) int {
 	return record.SizeOf(r.Key, r.Value, len(p.cfg.Headers)+len(r.Headers), headers)
 }
 
+var errNoRecord = fmt.Errorf("the record is nil: %w", ErrInvalidRequest)
+
 // send puts a record into the batch of its partition.
 func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	done func(*Record, error)) error {
 	if err := p.refusal(t); err != nil {
 		return err
+	}
+	if r == nil {
+		return errNoRecord
 	}
 	for _, intercept := range p.cfg.Interceptors {
 		intercept(r)
@@ -161,7 +166,7 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	}
 	takes := size + record.SizeSlack
 	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.open.Done(), p.hurry); err != nil {
-		return err
+		return about("topic", r.Topic, err)
 	}
 	e := entry{r, done, takes}
 	err = p.append(part, t, &e, anywhere)
@@ -171,7 +176,7 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	if err != nil {
 		p.room.answered(takes)
 		p.room.give(takes)
-		return err
+		return about("topic", r.Topic, err)
 	}
 	return nil
 }

@@ -287,6 +287,37 @@ func TestBadRecordsFailAlone(t *testing.T) {
 	}
 }
 
+func TestAnErrorNamesTheTopicOnceAndTheRemedy(t *testing.T) {
+	w := newProducerWorld(t)
+	w.create("orders", 1)
+	var nobody *Record
+	for name, test := range map[string]struct {
+		cfg    ProducerConfig
+		r      *Record
+		is     error
+		remedy string
+	}{
+		"unknown":  {ProducerConfig{}, text("nope", "x"), ErrUnknownTopic, "ProducerConfig.CreateTopics"},
+		"not made": {ProducerConfig{CreateTopics: true}, text("nope", "x"), ErrUnknownTopic, "create it"},
+		"no topic": {ProducerConfig{}, text("", "x"), ErrInvalidTopic, "ProducerConfig.Topic"},
+		"nil":      {ProducerConfig{Topic: "orders"}, nobody, ErrInvalidRequest, "nil"},
+	} {
+		p := w.producer(test.cfg)
+		for i, err := range []error{
+			p.Produce(soon(t), test.r), p.Send(soon(t), test.r, nil),
+			p.Go(soon(t), test.r).Wait(soon(t)),
+		} {
+			if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.remedy) ||
+				strings.Count(err.Error(), `"nope"`) > 1 {
+				t.Errorf("%s, call %d: %v", name, i, err)
+			}
+		}
+	}
+	if err := (Typed[string]{Value: String()}).Encode(nil, "x"); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("encoding: %v", err)
+	}
+}
+
 func TestABatchThatIsRefusedHoldsUpNothing(t *testing.T) {
 	w := newProducerWorld(t)
 	w.create("orders", 1)

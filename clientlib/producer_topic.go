@@ -56,6 +56,10 @@ func (p *Producer) topic(ctx context.Context, name string) (*sendTopic, error) {
 	if t != nil {
 		return t, nil
 	}
+	if name == "" {
+		return nil, fmt.Errorf("the record has no topic, set Record.Topic or ProducerConfig.Topic: %w",
+			ErrInvalidTopic)
+	}
 	if err := messages.CheckTopicName(name); err != nil {
 		return nil, fmt.Errorf("topic: %w", err)
 	}
@@ -71,8 +75,12 @@ func (p *Producer) topic(ctx context.Context, name string) (*sendTopic, error) {
 		return nil, p.endErr()
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: %w", ErrTimedOut, err)
+	case errors.Is(err, ErrUnknownTopic) && p.cfg.CreateTopics:
+		err = fmt.Errorf("%w; the cluster does not make it (auto.create.topics.enable): create it", err)
+	case errors.Is(err, ErrUnknownTopic):
+		err = fmt.Errorf("%w; create it, or set ProducerConfig.CreateTopics", err)
 	}
-	return nil, fmt.Errorf("topic %q: %w", name, err)
+	return nil, about("topic", name, err)
 }
 
 // watch begins to follow where a topic is led.

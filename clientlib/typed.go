@@ -55,6 +55,9 @@ func (t Typed[T]) Send(
 
 // Encode sets the record's Value to the payload of value.
 func (t Typed[T]) Encode(r *Record, value T) error {
+	if r == nil {
+		return errNoRecord
+	}
 	payload, err := t.Value.Encode(value)
 	if err != nil {
 		return fmt.Errorf("encoding a value for topic %q: %w", r.Topic, err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -101,6 +103,9 @@ func (l *Link) Route(ctx context.Context, name string, create bool) (*Route, err
 		case t.known():
 			return t.route, nil
 		case t.refused > refused:
+			if strings.Contains(t.cause.Error(), strconv.Quote(name)) { // as the node said it
+				return nil, t.cause
+			}
 			return nil, fmt.Errorf("topic %q: %w", name, t.cause)
 		}
 		changed := t.changed
