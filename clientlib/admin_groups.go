@@ -50,6 +50,9 @@ func (a *Admin) Groups(ctx context.Context) ([]GroupInfo, error) {
 		}
 		return nil
 	})
+	if errors.Is(ctx.Err(), context.Canceled) {
+		err = fmt.Errorf("groups: %w", ctx.Err()) // the nodes are not to blame
+	}
 	var groups []GroupInfo
 	for _, g := range slices.Concat(answers...) {
 		groups = append(groups, GroupInfo{ID: g.GetGroup(), Type: g.GetType(), State: g.GetState()})

@@ -1,11 +1,13 @@
 package clientlib
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +58,19 @@ func TestGroupsAsksEveryNodeAndReturnsWhatIsKnown(t *testing.T) {
 	}
 	if want := []string{"node 1", "node 2", "node 3"}; !slices.Equal(c.whom(), want) {
 		t.Errorf("asked %v", c.whom())
+	}
+}
+
+func TestWhoGivesUpListingGroupsBlamesNoNode(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &adminCluster{nodes: []link.Node{{ID: 1}, {ID: 2}}}
+	c.answer = func(string, *wire.ClientRequest) (*wire.ClientResponse, error) {
+		cancel()
+		return nil, context.Canceled
+	}
+	_, err := (&Admin{c, stays}).Groups(ctx)
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "node") {
+		t.Errorf("it failed with %v", err)
 	}
 }
 

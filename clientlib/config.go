@@ -22,7 +22,7 @@ type Config struct {
 	// ClientID is how logs and metrics of the nodes call this program; "": its name.
 	ClientID string
 	// Listen is HOST:PORT where the nodes reach this program with their answers; "": the
-	// address of this machine that reaches the nodes, and any port. Advertise is what
+	// IPv4 address of this machine that reaches the nodes, and any port. Advertise is what
 	// they are told instead, HOST or HOST:PORT.
 	Listen, Advertise string
 	// TLS secures the connections to the nodes and from them, which need the same: it
@@ -32,7 +32,8 @@ type Config struct {
 	// DialTimeout bounds the search for the first node if the context of Dial has no
 	// deadline; 0: 10 s.
 	DialTimeout time.Duration
-	// Logger is told what an operator should know; nil: nobody is.
+	// Logger is told what an operator should know: sessions with nodes, topics that are
+	// missing, dead letters, what does not work and is tried again. Nil: nobody is.
 	Logger *slog.Logger
 }
 

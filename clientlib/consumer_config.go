@@ -72,7 +72,8 @@ type Order int8
 const (
 	// ByKey: records of a partition with the same key. Those without one wait for nothing.
 	ByKey Order = iota
-	// ByPartition: all records of a partition.
+	// ByPartition: all records of a partition. It is for programs that keep a position of
+	// their own, such as the last offset in a database.
 	ByPartition
 )
 

@@ -29,7 +29,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	defer producer.Close(ctx)
+//	defer producer.Close(ctx) // also sends what Send left in the buffer
 //	err = producer.Produce(ctx, &clientlib.Record{
 //		Topic: "orders", Key: []byte("customer-7"), Value: []byte("two espressi"),
 //	})
@@ -50,14 +50,20 @@
 //		return nil
 //	})
 //
-// It returns when ctx ends. Consumer.Poll is for programs that want the loop themselves,
-// Typed for values instead of bytes, and Producer.Send for those that do not wait for
-// each record.
+// It returns when ctx ends, as signal.NotifyContext has it with Ctrl-C. Each record is
+// handled at least once, and again after a crash: its topic, partition and offset tell it
+// from all others. Consumer.ProcessTransactions writes what comes of records exactly once.
+//
+// Consumer.Poll is for programs that want the loop themselves, Typed for values instead of
+// bytes, and Producer.Send for those that do not wait for each record: call Flush or Close
+// before the program ends, and look at the error. Close may be called with a context that
+// has ended, and then takes some seconds at most for what is under way.
 //
 // Records are Kafka's: what is written here can be read by any Kafka client, and the
 // other way round, and members of both kinds can share a group (group.protocol=consumer).
 //
 // A Client, and what is made of it, may be used by any number of goroutines. Calls that
 // may wait take a context and end with it. Errors are told apart with errors.Is and the
-// Err values of this package. Close gives everything back: no goroutine stays behind.
+// Err values of this package. Close of a Client closes what was made of it and gives
+// everything back: when it has returned, no goroutine of this package is left.
 package clientlib

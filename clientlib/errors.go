@@ -12,7 +12,7 @@ import (
 // Errors, for errors.Is. Those of the cluster keep its text, which names the thing and
 // the remedy.
 var (
-	// ErrClosed: the client, producer or consumer was closed.
+	// ErrClosed: the client, producer or consumer was closed. It is never ErrUnavailable.
 	ErrClosed = link.ErrClosed
 	// ErrConfig: a setting that cannot be.
 	ErrConfig = errors.New("invalid settings")

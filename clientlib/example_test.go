@@ -91,7 +91,7 @@ func ExampleProducer_Send() {
 				return err
 			}
 		}
-		if err := producer.Flush(ctx); err != nil {
+		if err := producer.Flush(ctx); err != nil { // or Close: they wait in the buffer
 			return err // some are not there
 		}
 		fmt.Println("all are there")

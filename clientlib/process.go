@@ -13,8 +13,9 @@ import (
 // consumer ends or is closed, if a record keeps failing and cannot go to a dead-letter
 // topic, and if the last commit fails.
 //
-// A handler that returns nil has handled the record; what it does may have happened twice
-// after a crash, so it is best if that does no harm. One that returns an error, or panics,
+// A handler that returns nil has handled the record. Each is handled at least once: again
+// after a crash, so it is best if that does no harm. Topic, Partition and Offset tell a
+// record from all others, and whether it was handled before. One that returns an error, or panics,
 // is called again as Retry says, and meanwhile those of the record's Order wait, and no
 // others. After the last attempt the record goes to the dead-letter topic, with headers that
 // say where it is from and why (ConsumerConfig.DeadLetter), and Config.Logger and

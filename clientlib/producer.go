@@ -128,8 +128,8 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 // If Send itself returns an error, the record was not taken, and done is not called:
 // ErrBufferFull, ErrTooLarge, ErrUnknownTopic, ErrInvalidTopic, ErrClosed, ErrFenced,
 // ErrInvalidRequest for a nil record and for a transactional producer, which sends with its
-// Transaction, or that of ctx. A Partitioner or Interceptor that panics does so here, before anything of
-// the record was taken.
+// Transaction, or that of ctx. A Partitioner or Interceptor that panics does so here, before
+// anything of the record was taken.
 func (p *Producer) Send(ctx context.Context, r *Record, done func(*Record, error)) error {
 	return p.send(ctx, nil, r, done)
 }

@@ -318,7 +318,10 @@ func TestCloseEndsEverything(t *testing.T) {
 	for _, call := range []func() error{
 		func() error { _, err := l.Ask(t.Context(), 1, listGroups()); return err },
 		func() error { _, err := l.AskAny(t.Context(), listGroups()); return err },
-		func() error { _, err := l.AskCoordinator(t.Context(), coord.Group, "g", listGroups()); return err },
+		func() error {
+			_, err := l.AskCoordinator(t.Context(), coord.Group, "g", listGroups())
+			return err
+		},
 		func() error {
 			p := messages.TopicPartition{Topic: "t"}
 			_, err := l.AskLeader(t.Context(), p, listGroups())
