@@ -202,6 +202,9 @@ func (t *Transaction) Abort(ctx context.Context) error {
 func (t *Transaction) begin() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if ended := t.p.endErr(); (t.over || t.ending) && errors.Is(ended, ErrClosed) {
+		return ended
+	}
 	if t.over || t.ending {
 		return fmt.Errorf("the transaction has ended, or is being ended: %w", ErrInvalidRequest)
 	}

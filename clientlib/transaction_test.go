@@ -327,6 +327,9 @@ func TestCloseAbortsATransaction(t *testing.T) {
 	if _, err := p.Begin(soon(t)); !errors.Is(err, ErrClosed) {
 		t.Errorf("beginning: %v", err)
 	}
+	if err := x.Commit(soon(t)); !errors.Is(err, ErrClosed) {
+		t.Errorf("committing: %v", err)
+	}
 }
 
 func TestWhoWaitsToBeginEndsWithTheProducer(t *testing.T) {
