@@ -29,6 +29,7 @@ type appending struct {
 	index   int32
 	txnID   string
 	bytes   int64
+	memory  []byte // of the batch, if it came from another process
 	data    data.Append
 
 	// Guarded by the session's mu.
@@ -112,7 +113,9 @@ func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, e
 		return nil, fmt.Errorf("%s-%d: %w", a.topic.Name, a.index, messages.ErrNotLeader)
 	}
 	records := q.GetRecords()
-	if a.session.local {
+	if !a.session.local {
+		a.memory = records
+	} else {
 		// The leader stamps the batch, and the client may have to send it again.
 		records = slices.Clone(records)
 	}
@@ -187,6 +190,9 @@ func (a *appending) finish(r data.AppendResult) {
 	if waits {
 		a.answer(r)
 		s.g.open.Done()
+	}
+	if r.Err == nil { // else somebody may look at it yet
+		s.g.cfg.Free(a.memory)
 	}
 }
 

@@ -98,7 +98,9 @@ func (p *fakePartition) appendLocked(a *data.Append) {
 	if p.err == nil {
 		a.Batch.Stamp(p.end(), 3)
 		res.BaseOffset, res.LogStart = a.Batch.BaseOffset, p.start
-		p.batches = append(p.batches, a.Batch)
+		kept := a.Batch
+		kept.Bytes = slices.Clone(kept.Bytes) // they are not the leader's after Done
+		p.batches = append(p.batches, kept)
 		for w := range p.waiters {
 			woken = append(woken, w)
 		}
