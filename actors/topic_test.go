@@ -324,3 +324,31 @@ func TestTheNumberOfSubscribersIsBounded(t *testing.T) {
 		t.Errorf("one too many was answered %v", err)
 	}
 }
+
+func TestTheEndOfATopicsActorEndsTheCreationThatItWaitsFor(t *testing.T) {
+	w := start(t, plan{})
+	for range maxOpening { // no replica can be opened, so that the topic is never ready
+		w.env.opening <- struct{}{}
+	}
+	created := make(chan error, 1)
+	w.env.Root.Send(w.env.IDs.Resolve(KindTopic, "t"),
+		&ensureTopic{func(err error) { created <- err }})
+	w.eventually("the topic is made", func() bool { return w.client.Image().Topic("t") != nil })
+	w.lookup.Retire(KindTopic, []string{"t"})
+	if err := receive(t, "an answer", created); !errors.Is(err, messages.ErrUnavailable) {
+		t.Errorf("answered %v", err)
+	}
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		w.env.asking.Wait()
+		ended <- nil
+	}()
+	_ = receive(t, "the end of the creation", ended)
+	if took := time.Since(began); took > 5*time.Second { // it would be 10 s at least
+		t.Errorf("it took %v", took)
+	}
+	for range maxOpening {
+		<-w.env.opening
+	}
+}
