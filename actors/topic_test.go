@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -133,10 +134,31 @@ func TestASubscriberIsToldTheRouteAndWhatChangesInIt(t *testing.T) {
 	}
 }
 
+func TestASubscriberIsToldWhatATopicInheritsFromTheNodes(t *testing.T) {
+	w := start(t, plan{})
+	w.create("t", 1)
+	l := w.listen()
+	if err := l.subscribe(&wire.ClientSubscribe{Topic: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	before := l.next()
+	w.configure(messages.ConfigBroker, strconv.Itoa(int(self)), "log.retention.ms", "1000")
+	w.configure(messages.ConfigBroker, strconv.Itoa(int(self)), "message.max.bytes", "5000")
+	if r := l.next(); r.GetMaxMessageBytes() != 5000 || r.GetVersion() <= before.GetVersion() {
+		t.Errorf("told %v after %v", r, before)
+	}
+	l.quiet()
+}
+
 func (w *world) alter(topic, name, value string) {
 	w.t.Helper()
+	w.configure(messages.ConfigTopic, topic, name, value)
+}
+
+func (w *world) configure(of messages.ConfigResourceType, resource, name, value string) {
+	w.t.Helper()
 	errs, err := w.client.AlterConfigs(w.t.Context(), []messages.AlterConfigs{{
-		Resource: messages.ConfigResource{Type: messages.ConfigTopic, Name: topic},
+		Resource: messages.ConfigResource{Type: of, Name: resource},
 		Changes:  []messages.ConfigChange{{Key: name, Op: messages.ConfigSet, Value: value}}}}, false)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		w.t.Fatal(err)
