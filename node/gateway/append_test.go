@@ -99,6 +99,10 @@ func TestAppendsThatCannotBeAreRefused(t *testing.T) {
 		"leader refuses": {&wire.ClientAppend{Topic: "t", Partition: 1},
 			messages.ErrNotEnoughReplicas},
 		"acks": {&wire.ClientAppend{Topic: "t", Acks: 2}, messages.ErrInvalidRequiredAcks},
+		// They are -1, 0 and 1 in their last 16 bits.
+		"acks cut to all":    {&wire.ClientAppend{Topic: "t", Acks: 1<<16 - 1}, messages.ErrInvalidRequiredAcks},
+		"acks cut to none":   {&wire.ClientAppend{Topic: "t", Acks: 1 << 16}, messages.ErrInvalidRequiredAcks},
+		"acks cut to leader": {&wire.ClientAppend{Topic: "t", Acks: 1<<16 + 1}, messages.ErrInvalidRequiredAcks},
 		"damaged": {&wire.ClientAppend{Topic: "t", Records: []byte("no batch")},
 			messages.ErrInvalidRecord},
 		"no transactional id": {&wire.ClientAppend{Topic: "t", Records: transactional.Bytes},
