@@ -239,6 +239,25 @@ func TestReadingGoesOnAtAnotherLeader(t *testing.T) {
 	same(t, poll(t, c, 1), []string{"last"})
 }
 
+func TestANodeThatIsNotTheLeaderAnyMoreHasTheConsumerAskWhoIs(t *testing.T) {
+	for name, change := range map[string]func(l *readLog){
+		"another node leads":       func(l *readLog) { l.leader, l.epoch = 2, l.epoch+1 },
+		"the same one leads, anew": func(l *readLog) { l.epoch++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newReadWorld(t, map[string]int{"t": 1})
+			c := w.consumer(direct("t", 0, Earliest))
+			w.write("t", 0, "a")
+			same(t, poll(t, c, 1), []string{"a"})
+			w.mu.Lock()
+			change(w.topics["t"].parts[0]) // nobody is told
+			w.mu.Unlock()
+			w.write("t", 0, "b")
+			same(t, poll(t, c, 1), []string{"b"})
+		})
+	}
+}
+
 func TestADamagedBatchIsAnErrorAndNotLeftOut(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, numbered("v", 0, 3)...)

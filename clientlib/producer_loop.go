@@ -310,8 +310,8 @@ func (l *sendLoop) answered(part *partition, b *outgoing.Batch[*payload], node m
 	}
 	part.line.Answered(b, outgoing.Answer{Err: err, Unsent: errors.Is(err, link.ErrNotSent),
 		At: time.Now(), Chance: rand.Float64()})
-	if hint := appended.GetLeader(); hint != nil && err != nil {
-		l.p.link.Learn(part.topic.name, part.index, hint)
+	if outdated(err) {
+		l.p.link.Learn(part.topic.name, part.index, appended.GetLeader())
 	}
 	if err != nil && part.leader.Node != node {
 		part.line.Wake() // another node leads meanwhile
