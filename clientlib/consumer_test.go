@@ -301,6 +301,37 @@ func TestADamagedBatchIsAnErrorAndNotLeftOut(t *testing.T) {
 	}
 }
 
+func TestOffsetsThatAreDamagedAreAnErrorAndNotAPanic(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, numbered("v", 0, 3)...)
+	w.write("t", 0, numbered("v", 3, 6)...)
+	w.mu.Lock()
+	w.damage = func(b []byte) []byte {
+		b = slices.Clone(b)
+		b[4] ^= 1 // of the first batch's offset, which its checksum does not cover
+		return b
+	}
+	w.mu.Unlock()
+	c := w.consumer(direct("t", 0, Earliest))
+	if rs, err := c.Poll(within(t)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%d records, %v", len(rs), err)
+	}
+	w.mu.Lock()
+	w.damage = nil
+	w.mu.Unlock()
+	var got []string
+	for len(got) < 6 {
+		rs, err := c.Poll(within(t))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		for _, r := range rs {
+			got = append(got, string(r.Value))
+		}
+	}
+	same(t, got, numbered("v", 0, 6))
+}
+
 func TestSeekGoesBackAndForth(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, numbered("v", 0, 10)...)
