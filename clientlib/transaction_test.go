@@ -383,3 +383,32 @@ func TestATransactionWhoseTopicIsGoneCannotCommit(t *testing.T) {
 		t.Errorf("the next one: %v, %+v", err, got)
 	}
 }
+
+func TestPositionsThatAreNotTakenFailTheTransactionBeforeItTimesOut(t *testing.T) {
+	w := newProducerWorld(t)
+	p := w.producer(ProducerConfig{TransactionalID: "bank", TransactionTimeout: time.Second})
+	w.mu.Lock()
+	w.ask = func(req *wire.ClientRequest) (bool, *wire.ClientResponse, error) {
+		if req.GetTxnCommitOffsets() == nil {
+			return false, nil, nil
+		}
+		return true, &wire.ClientResponse{Result: &wire.ClientResponse_Errors{
+			Errors: wire.FromErrors([]error{messages.ErrUnknownTopicID})}}, nil
+	}
+	w.mu.Unlock()
+	x, err := p.Begin(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err = x.commitOffsets(soon(t), "g", groupMember{}, []*wire.ClientPosition{{Topic: "deleted"}})
+	if took := time.Since(began); !errors.Is(err, messages.ErrUnknownTopicID) || took > time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+	if err := x.Commit(soon(t)); !errors.Is(err, ErrAborted) {
+		t.Errorf("the commit: %v", err)
+	}
+	if err := x.Abort(soon(t)); err != nil {
+		t.Error(err)
+	}
+}
