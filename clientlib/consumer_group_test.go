@@ -245,6 +245,33 @@ func TestACommitWithAnOldEpochIsMadeAgainWithTheNewOne(t *testing.T) {
 	}
 }
 
+func TestACommitThatComesTooLateSaysSo(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, "v")
+	var e events
+	c := w.consumer(e.told(ConsumerConfig{
+		Group: "g", Topics: []string{"t"}, CommitInterval: -1}, "amy"))
+	poll(t, c, 1)
+	var tried atomic.Bool
+	var fence sync.Once
+	w.refusing(func(req *wire.ClientRequest) (err error) {
+		switch {
+		case req.GetCommitOffsets() != nil && !e.has("amy lost 0"):
+			tried.Store(true)
+			err = group.ErrStaleMemberEpoch
+		case req.GetGroupHeartbeat() != nil && tried.Load():
+			fence.Do(func() { err = group.ErrFencedMemberEpoch })
+		}
+		return err
+	})
+	if err := c.Commit(within(t)); !errors.Is(err, ErrNotAssigned) {
+		t.Errorf("nothing was committed: %v", err)
+	}
+	if at := w.committed("g", "t", 0); at != -1 {
+		t.Errorf("%d is committed", at)
+	}
+}
+
 func TestAnOpenTransactionHoldsUpOnlyThePartitionsWhoseOffsetsItHas(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, "zero")

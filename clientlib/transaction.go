@@ -362,8 +362,12 @@ func (t *Transaction) commitOffsets(ctx context.Context, group string, member gr
 	who := p.txn.who
 	p.txn.mu.Unlock()
 	t.used.Store(true)
-	err := patiently(ctx, func() error {
-		resp, err := p.link.AskCoordinator(ctx, coord.Group, group,
+	// Of a topic that was deleted they are never taken. If that went on until the transaction
+	// times out, the producer would be fenced for it.
+	limited, cancel := context.WithTimeout(ctx, p.cfg.TransactionTimeout/2)
+	defer cancel()
+	err := patiently(limited, func() error {
+		resp, err := p.link.AskCoordinator(limited, coord.Group, group,
 			&wire.ClientRequest{Command: &wire.ClientRequest_TxnCommitOffsets{
 				TxnCommitOffsets: &wire.ClientTxnCommitOffsets{
 					TransactionalId: p.cfg.TransactionalID,
