@@ -204,6 +204,9 @@ func TestTheCoordinatorIsAskedAboutATransactionalBatch(t *testing.T) {
 	added := s.added
 	s.addErr = txn.ErrAbortable
 	s.mu.Unlock()
+	if !s.partition("t", 0).fresh {
+		t.Error("the leader does not know that each transaction has an epoch of its own")
+	}
 	if !slices.Equal(added, []string{"mine t-0"}) {
 		t.Errorf("asked about %v", added)
 	}
