@@ -24,8 +24,8 @@ type hostile struct {
 func pick[T any](h *hostile, of ...T) T { return of[h.IntN(len(of))] }
 
 func (h *hostile) number() int64 {
-	return pick[int64](h, 0, 1, -1, -2, -3, 2, 5, 100, 1<<15, 1<<16, 1<<16+1, math.MaxInt32, math.MinInt32,
-		math.MaxInt64, math.MinInt64)
+	return pick[int64](h, 0, 1, -1, -2, -3, 2, 5, 100, 1<<15, 1<<16, 1<<16+1,
+		math.MaxInt32, math.MinInt32, math.MaxInt64, math.MinInt64)
 }
 
 func (h *hostile) text() string {

@@ -179,7 +179,8 @@ func (p *fakePartition) Read(q data.Read) data.ReadResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reading--
-	r := data.ReadResult{HighWatermark: p.end(), LastStable: p.visible(data.ReadCommitted), LogStart: p.start, Err: p.err,
+	r := data.ReadResult{HighWatermark: p.end(),
+		LastStable: p.visible(data.ReadCommitted), LogStart: p.start, Err: p.err,
 		Leader: data.LeaderHint{Leader: messages.NoNode}, Aborted: p.aborted}
 	if p.err == errPanic {
 		panic("the partition has a bug")
