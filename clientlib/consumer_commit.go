@@ -91,8 +91,11 @@ func (c *Consumer) handled(at Partition, next int64, epoch int32) {
 	}
 }
 
-// commitNow commits what is handled and was not committed.
+// commitNow commits what is handled and was not committed, if there is a group.
 func (c *Consumer) commitNow(ctx context.Context) error {
+	if c.cfg.Group == "" {
+		return nil
+	}
 	return c.commit(ctx, func(*part) bool { return true })
 }
 

@@ -138,6 +138,22 @@ func (e *events) told(cfg ConsumerConfig, name string) ConsumerConfig {
 	return cfg
 }
 
+func TestPartitionsWithoutAGroupCanBeProcessed(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, "v")
+	c := w.consumer(direct("t", 0, Earliest))
+	ctx, cancel := context.WithCancel(within(t))
+	if err := c.Process(ctx, func(context.Context, *Record) error {
+		cancel()
+		return nil
+	}); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if n := w.count(&wire.ClientRequest_CommitOffsets{}); n != 0 {
+		t.Errorf("%d commits to no group", n)
+	}
+}
+
 func TestPartitionsMoveToANewMemberOnceTheirRecordsAreHandled(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, numbered("v", 0, 5)...)

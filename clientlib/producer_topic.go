@@ -105,11 +105,11 @@ func (t *sendTopic) learn(route *link.Route) {
 		v.most = batchBytesMost
 	}
 	if old != nil {
-		if route.Version < old.route.Version {
-			return
-		}
 		if route.ID != old.route.ID { // it was deleted, and another one has its name
 			t.p.inbox.post(func() { t.p.loop.gone(t, old) })
+			return
+		}
+		if route.Version < old.route.Version && !route.Gone {
 			return
 		}
 		v.parts = old.parts

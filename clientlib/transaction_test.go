@@ -412,3 +412,37 @@ func TestPositionsThatAreNotTakenFailTheTransactionBeforeItTimesOut(t *testing.T
 		t.Error(err)
 	}
 }
+
+func TestCloseEndsABeginThatWaits(t *testing.T) {
+	w, p := txnWorld(t)
+	asked := make(chan struct{}, 100)
+	w.mu.Lock()
+	w.ask = func(req *wire.ClientRequest) (bool, *wire.ClientResponse, error) {
+		if req.GetInitProducer() == nil {
+			return false, nil, nil
+		}
+		asked <- struct{}{}
+		return true, nil, messages.ErrUnavailable
+	}
+	w.mu.Unlock()
+	p.txn.renew = true // as after an answer that was lost
+	began := make(chan error, 1)
+	go func() {
+		_, err := p.Begin(context.Background())
+		began <- err
+	}()
+	<-asked
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close(soon(t)) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Close waits for a Begin that nobody ends")
+	}
+	if err := <-began; !errors.Is(err, ErrClosed) {
+		t.Errorf("Begin: %v", err)
+	}
+}
