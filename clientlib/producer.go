@@ -36,9 +36,10 @@ type Producer struct {
 	mu     sync.RWMutex
 	topics map[string]*sendTopic // nil once the producer is closed
 
-	ended   atomic.Pointer[endOfProducer] // set: nothing is sent any more
-	closing chan struct{}                 // closed by Close
-	begun   atomic.Bool                   // Close was called
+	ended atomic.Pointer[endOfProducer] // set: nothing is sent any more
+	open  context.Context               // until Close begins
+	shut  context.CancelFunc            // ends it
+	begun atomic.Bool                   // Close was called
 
 	inbox  inbox  // of the loop
 	outbox outbox // of the goroutine that calls back
@@ -66,7 +67,7 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	}
 	cfg.Headers, cfg.Interceptors = slices.Clone(cfg.Headers), slices.Clone(cfg.Interceptors)
 	p := &Producer{client: c, link: c.link, cfg: cfg, topics: map[string]*sendTopic{},
-		closing: make(chan struct{}), payloads: make(chan *payload, keeps(&cfg))}
+		payloads: make(chan *payload, keeps(&cfg))}
 	switch {
 	case cfg.TransactionalID != "":
 		p.mode = outgoing.Transactional
@@ -80,6 +81,7 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	p.inbox.signal = make(chan struct{}, 1)
 	p.outbox.signal = make(chan struct{}, 1)
 	p.background, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	p.open, p.shut = context.WithCancel(p.background)
 	if p.mode != outgoing.Plain {
 		who, err := p.initialize(ctx, noIdentity)
 		if err != nil {
@@ -238,9 +240,9 @@ func (p *Producer) Close(ctx context.Context) error {
 	if p.begun.Swap(true) {
 		return nil
 	}
-	p.txn.abandon(ctx)
 	p.ended.CompareAndSwap(nil, &endOfProducer{errProducerClosed})
-	close(p.closing)
+	p.shut() // nobody begins a transaction any more, nor waits for room
+	p.txn.abandon(ctx)
 	err := p.flush(ctx)
 	p.inbox.post(p.loop.end)
 	<-p.loop.stopped

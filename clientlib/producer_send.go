@@ -160,7 +160,7 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 		return err
 	}
 	takes := size + record.SizeSlack
-	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.closing, p.hurry); err != nil {
+	if err := p.room.take(ctx, takes, p.cfg.Refuse, p.open.Done(), p.hurry); err != nil {
 		return err
 	}
 	e := entry{r, done, takes}

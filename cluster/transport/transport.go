@@ -8,6 +8,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -85,7 +86,8 @@ func (e Endpoint) configure() (*remote.Config, error) {
 				Time: 2 * time.Second, Timeout: 2 * time.Second}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 				MinTime: 5 * time.Second, PermitWithoutStream: true}),
-			grpc.ChainStreamInterceptor(recoverStream)),
+			grpc.ChainStreamInterceptor(recoverStream),
+			grpc.ChainUnaryInterceptor(refuseCall)),
 		remote.WithDialOptions(
 			grpc.WithTransportCredentials(secured(e.Client)),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -195,4 +197,13 @@ func recoverStream(
 		}
 	}()
 	return next(srv, stream)
+}
+
+// refuseCall answers the calls that Proto.Actor declares and does not have, for tools
+// that look into an actor system: its own answer to them is a panic, which would end the
+// process.
+func refuseCall(
+	_ context.Context, _ any, call *grpc.UnaryServerInfo, _ grpc.UnaryHandler,
+) (any, error) {
+	return nil, status.Errorf(codes.Unimplemented, "%s is not supported", call.FullMethod)
 }

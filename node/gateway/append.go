@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -75,7 +76,8 @@ func (s *session) append(m *wire.ClientRequest, q *wire.ClientAppend) {
 	now := time.Now()
 	a := &appending{session: s, id: m.GetRequestId(), index: q.GetPartition(),
 		txnID: q.GetTransactionalId()}
-	a.data.Acks = data.Acks(q.GetAcks())
+	// What is no number of acks must not become one by being cut short.
+	a.data.Acks = data.Acks(min(max(q.GetAcks(), math.MinInt16), math.MaxInt16))
 	to, err := a.plan(q, now)
 	if err == nil {
 		err = s.admit(a, now, m.GetTimeoutMs())
@@ -92,7 +94,7 @@ func (s *session) append(m *wire.ClientRequest, q *wire.ClientAppend) {
 // plan finds the leader and checks the batch.
 func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, error) {
 	g := a.session.g
-	switch data.Acks(q.GetAcks()) {
+	switch a.data.Acks {
 	case data.AcksAll, data.AcksNone, data.AcksLeader:
 	default:
 		return nil, messages.ErrInvalidRequiredAcks

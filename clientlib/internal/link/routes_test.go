@@ -284,6 +284,24 @@ func TestRoutesNeverGoBack(t *testing.T) {
 	}
 }
 
+func TestRoutesOfAClusterThatBeganAnewCount(t *testing.T) {
+	w := newWorld(t, 1)
+	version, id := int64(50), byte(1)
+	w.serveTopic(func(*wire.ClientSubscribe) (*wire.ClientRoute, error) {
+		return routeOf(id, version, 1, 9), nil
+	})
+	l := w.link(Config{})
+	var s seen
+	defer l.Watch("t", s.notify)()
+	testkit.Eventually(t, "the first route", func() bool { return s.last().Version == 50 })
+	w.kill(1, l)
+	w.do(func() { w.cluster, version, id = "another", 2, 2 })
+	w.revive(1)
+	testkit.Eventually(t, "the route in the new one", func() bool {
+		return s.last().Version == 2 && s.last().ID[15] == 2
+	})
+}
+
 func TestACoordinatorIsFoundAgainAfterItMoved(t *testing.T) {
 	w := newWorld(t, 2)
 	home := int32(1)
