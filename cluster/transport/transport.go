@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -196,7 +197,34 @@ func recoverStream(
 			err = status.Errorf(codes.Internal, "panic: %v\n%s", cause, debug.Stack())
 		}
 	}()
-	return next(srv, stream)
+	return next(srv, strict{stream})
+}
+
+// strict is a stream on which nobody is told to end. Actors are stopped by those who own
+// them, which are on their side; but Proto.Actor does what anybody's message says, were it
+// to the one that starts the others.
+type strict struct{ grpc.ServerStream }
+
+func (s strict) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if msg, ok := m.(*remote.RemoteMessage); ok && err == nil {
+		withoutStops(msg.GetMessageBatch())
+	}
+	return err
+}
+
+// withoutStops takes the messages out of a batch that end an actor.
+func withoutStops(b *remote.MessageBatch) {
+	if !slices.ContainsFunc(b.GetTypeNames(), stops) {
+		return
+	}
+	b.Envelopes = slices.DeleteFunc(b.Envelopes, func(e *remote.MessageEnvelope) bool {
+		return !outside(e.TypeId, b.TypeNames) && stops(b.TypeNames[e.TypeId])
+	})
+}
+
+func stops(typeName string) bool {
+	return typeName == "actor.Stop" || typeName == "actor.PoisonPill"
 }
 
 // refuseCall answers the calls that Proto.Actor declares and does not have, for tools
