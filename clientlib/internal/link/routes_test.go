@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -333,6 +334,34 @@ func TestACoordinatorIsFoundAgainAfterItMoved(t *testing.T) {
 	w.do(func() {
 		if finds != 2 {
 			t.Errorf("it was looked for %d times", finds)
+		}
+	})
+}
+
+// A member that waits for a frozen coordinator outlives its session.
+func TestACoordinatorThatHangsDoesNotHoldUpItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		home := int32(1)
+		for id := 1; id <= 2; id++ {
+			w.node(id).answer = func(req *wire.ClientRequest) []*wire.ClientResponse {
+				resp := &wire.ClientResponse{RequestId: req.RequestId}
+				if req.GetFindCoordinator() != nil {
+					resp.Result = &wire.ClientResponse_Coordinator{
+						Coordinator: &wire.ClientCoordinator{NodeId: home}}
+				}
+				return []*wire.ClientResponse{resp}
+			}
+		}
+		l := w.link(Config{})
+		if _, err := l.AskCoordinator(t.Context(), coord.Group, "g", listGroups()); err != nil {
+			t.Fatal(err)
+		}
+		w.do(func() { w.node(1).silent, home = true, 2 })
+		ctx, cancel := context.WithTimeout(t.Context(), coordinatorMax+lookupMax+time.Second)
+		defer cancel()
+		if _, err := l.AskCoordinator(ctx, coord.Group, "g", listGroups()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

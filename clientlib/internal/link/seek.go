@@ -99,7 +99,7 @@ func (l *Link) round() bool {
 	return false
 }
 
-// ready reports whether there is a session that is going to stay.
+// ready reports whether there is a session that serves.
 func (l *Link) ready() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
