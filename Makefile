@@ -87,7 +87,7 @@ eos: consul ## copy RECORDS (1,000,000) exactly once while KILLS (60) processes 
 
 sdk: consul ## programs with the SDK while KILLS (20) leaders are killed, nodes restart, Consul is away
 	SDK_KILLS=$(KILLS) CHAOS_CONSUL_AWAY=60s go test -count=1 -timeout 60m -v \
-		-run 'SDK' ./e2e/cluster | grep -v '^=== '
+		-run 'SDK' ./e2e/cluster | grep -av '^=== '
 
 groups: ## members join, leave and die in a group of MEMBERS (100) over PARTS (1,000) partitions
 	GROUP_MEMBERS=$(MEMBERS) GROUP_PARTITIONS=$(PARTS) go test -count=1 -timeout 20m -v \

@@ -114,7 +114,8 @@ type Env struct {
 	NodesChanged atomic.Pointer[func()]
 
 	subscribed  subscribed
-	replicas    sync.Map // messages.PartitionID -> *Replica
+	asking      sync.WaitGroup // goroutines in which actors ask others; Close waits for them
+	replicas    sync.Map       // messages.PartitionID -> *Replica
 	pauses      pauses
 	leaderQuota sharedQuota
 	lost        sync.Map      // of messages.PartitionID
@@ -190,8 +191,12 @@ func (e *Env) closeLog(log *commitlog.Log) error {
 	return log.Close()
 }
 
-// Close ends what Init started, after the last actor stopped.
-func (e *Env) Close() { e.dispatcher.close() }
+// Close ends what Init started and waits for what actors began to ask, after the last
+// actor stopped.
+func (e *Env) Close() {
+	e.asking.Wait()
+	e.dispatcher.close()
+}
 
 // lose notes that a replica lacks records that were durable. In a cluster the
 // node registers again to say so.

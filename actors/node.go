@@ -124,8 +124,10 @@ func (n *node) Receive(ctx actor.Context) {
 // has a deadline.
 func (n *node) Ask(id uint64, c control.Command) {
 	root, self, life, client := n.env.Root, n.self, n.life, n.env.Client
-	go client.askOnce(c, agentWait, func(a *control.Answer) {
-		root.Send(self, answered{id, a, life})
+	n.env.asking.Go(func() {
+		client.askOnce(c, agentWait, func(a *control.Answer) {
+			root.Send(self, answered{id, a, life})
+		})
 	})
 }
 

@@ -37,6 +37,7 @@ type topic struct {
 	env     *Env
 	name    string
 	waiting []func(error) // for the creation in flight; bounded by the connections
+	giveUp  func()        // of the creation in flight; nil: there was none yet
 	seen    int           // messages so far, to tell idleness
 	subs    subscribers
 	alarm   alarm.Alarm
@@ -76,6 +77,9 @@ func (t *topic) Receive(ctx actor.Context) {
 		t.expire(ctx)
 	case *actor.Restarting, *actor.Stopping:
 		t.alarm.Stop()
+		if t.giveUp != nil {
+			t.giveUp()
+		}
 		t.subs.close()
 		t.answer(messages.ErrUnavailable)
 	}
@@ -92,13 +96,14 @@ func (t *topic) ensure(ctx actor.Context, m *ensureTopic) {
 		return
 	}
 	self, root, client, name := ctx.Self(), t.env.Root, t.env.Client, t.name
+	deadline, cancel := context.WithTimeout(context.Background(), adminTimeout)
+	t.giveUp = cancel
 	// The call waits for the controller and for replicas to open, so it has a
-	// goroutine of its own, which its deadline ends.
-	go func() {
-		deadline, cancel := context.WithTimeout(context.Background(), adminTimeout)
+	// goroutine of its own, which its deadline ends, or the end of this actor.
+	t.env.asking.Go(func() {
 		defer cancel()
 		root.Send(self, topicEnsured{client.createDefault(deadline, name)})
-	}()
+	})
 }
 
 func (t *topic) ensured(ctx actor.Context, err error) {

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -176,10 +177,10 @@ func (s *subscribers) refresh() {
 		s.route, s.seen = nil, nil
 		return
 	}
-	if t == s.seen {
+	settings := configs.ForTopic(s.env.Settings, t.Configs) // they may be those of the nodes
+	if t == s.seen && s.route.MaxMessageBytes == int32(settings.MaxMessageBytes) {
 		return
 	}
-	settings := configs.ForTopic(s.env.Settings, t.Configs)
 	route := &wire.ClientRoute{
 		Topic: t.Name, TopicId: t.ID[:], Version: int64(image.Version),
 		MaxMessageBytes: int32(settings.MaxMessageBytes),
@@ -230,10 +231,12 @@ func (s *subscribed) remove(topic string, pid *actor.PID) {
 	s.actors.CompareAndDelete(topic, pid)
 }
 
-// imageChanged tells the actors of the topics that differ between two images.
+// imageChanged tells the actors of the topics that differ between two images, or of all
+// if the settings of nodes do, which topics inherit.
 func (s *subscribed) imageChanged(root *actor.RootContext, before, now *messages.Image) {
+	all := !maps.EqualFunc(before.NodeConfigs, now.NodeConfigs, maps.Equal[messages.Config])
 	s.actors.Range(func(topic, pid any) bool {
-		if before.Topic(topic.(string)) != now.Topic(topic.(string)) {
+		if all || before.Topic(topic.(string)) != now.Topic(topic.(string)) {
 			root.Send(pid.(*actor.PID), topicChanged{})
 		}
 		return true

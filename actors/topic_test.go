@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -133,10 +134,31 @@ func TestASubscriberIsToldTheRouteAndWhatChangesInIt(t *testing.T) {
 	}
 }
 
+func TestASubscriberIsToldWhatATopicInheritsFromTheNodes(t *testing.T) {
+	w := start(t, plan{})
+	w.create("t", 1)
+	l := w.listen()
+	if err := l.subscribe(&wire.ClientSubscribe{Topic: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	before := l.next()
+	w.configure(messages.ConfigBroker, strconv.Itoa(int(self)), "log.retention.ms", "1000")
+	w.configure(messages.ConfigBroker, strconv.Itoa(int(self)), "message.max.bytes", "5000")
+	if r := l.next(); r.GetMaxMessageBytes() != 5000 || r.GetVersion() <= before.GetVersion() {
+		t.Errorf("told %v after %v", r, before)
+	}
+	l.quiet()
+}
+
 func (w *world) alter(topic, name, value string) {
 	w.t.Helper()
+	w.configure(messages.ConfigTopic, topic, name, value)
+}
+
+func (w *world) configure(of messages.ConfigResourceType, resource, name, value string) {
+	w.t.Helper()
 	errs, err := w.client.AlterConfigs(w.t.Context(), []messages.AlterConfigs{{
-		Resource: messages.ConfigResource{Type: messages.ConfigTopic, Name: topic},
+		Resource: messages.ConfigResource{Type: of, Name: resource},
 		Changes:  []messages.ConfigChange{{Key: name, Op: messages.ConfigSet, Value: value}}}}, false)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		w.t.Fatal(err)
@@ -322,5 +344,33 @@ func TestTheNumberOfSubscribersIsBounded(t *testing.T) {
 	}
 	if !errors.Is(err, messages.ErrOverloaded) {
 		t.Errorf("one too many was answered %v", err)
+	}
+}
+
+func TestTheEndOfATopicsActorEndsTheCreationThatItWaitsFor(t *testing.T) {
+	w := start(t, plan{})
+	for range maxOpening { // no replica can be opened, so that the topic is never ready
+		w.env.opening <- struct{}{}
+	}
+	created := make(chan error, 1)
+	w.env.Root.Send(w.env.IDs.Resolve(KindTopic, "t"),
+		&ensureTopic{func(err error) { created <- err }})
+	w.eventually("the topic is made", func() bool { return w.client.Image().Topic("t") != nil })
+	w.lookup.Retire(KindTopic, []string{"t"})
+	if err := receive(t, "an answer", created); !errors.Is(err, messages.ErrUnavailable) {
+		t.Errorf("answered %v", err)
+	}
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		w.env.asking.Wait()
+		ended <- nil
+	}()
+	_ = receive(t, "the end of the creation", ended)
+	if took := time.Since(began); took > 5*time.Second { // it would be 10 s at least
+		t.Errorf("it took %v", took)
+	}
+	for range maxOpening {
+		<-w.env.opening
 	}
 }

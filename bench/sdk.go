@@ -84,7 +84,8 @@ func franzProduce(ctx context.Context, b *broker, topic string, l *sdkLoad) (tim
 	var failed atomic.Pointer[error]
 	done := func(_ *kgo.Record, err error) {
 		if err != nil {
-			failed.CompareAndSwap(nil, &err)
+			first := err // else err of each call would be in memory of its own
+			failed.CompareAndSwap(nil, &first)
 		}
 	}
 	for i := range l.records {
@@ -117,7 +118,8 @@ func sdkProduce(
 	var failed atomic.Pointer[error]
 	done := func(_ *clientlib.Record, err error) {
 		if err != nil {
-			failed.CompareAndSwap(nil, &err)
+			first := err // else err of each call would be in memory of its own
+			failed.CompareAndSwap(nil, &first)
 		}
 	}
 	for i := range l.records {

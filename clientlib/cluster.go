@@ -2,6 +2,7 @@ package clientlib
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/troupelog/troupe/clientlib/internal/link"
@@ -44,4 +45,10 @@ type cluster interface {
 		*wire.ClientResponse, error)
 	// Nodes are the live nodes as last told.
 	Nodes() []link.Node
+}
+
+// outdated reports whether an error of a partition's leader says that it is another one, or
+// leads anew, as the route should have said.
+func outdated(err error) bool {
+	return errors.Is(err, messages.ErrNotLeader) || errors.Is(err, messages.ErrFencedLeaderEpoch)
 }

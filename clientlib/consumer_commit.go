@@ -59,7 +59,22 @@ func (c *Consumer) Commit(ctx context.Context, records ...*Record) error {
 		return fmt.Errorf("consumer: %w", ErrClosed)
 	}
 	err := c.commit(ctx, func(p *part) bool { return parts[p] })
+	if err == nil && strange == nil {
+		strange = c.tooLate(parts)
+	}
 	return errors.Join(err, strange)
+}
+
+// tooLate names a partition that was taken away before it was committed.
+func (c *Consumer) tooLate(parts map[*part]bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range parts {
+		if _, _, open := p.cur.ToCommit(); p.gone && open {
+			return notAssigned(p.Partition)
+		}
+	}
+	return nil
 }
 
 // isClosed reports whether Close has returned.
@@ -83,8 +98,11 @@ func (c *Consumer) handled(at Partition, next int64, epoch int32) {
 	}
 }
 
-// commitNow commits what is handled and was not committed.
+// commitNow commits what is handled and was not committed, if there is a group.
 func (c *Consumer) commitNow(ctx context.Context) error {
+	if c.cfg.Group == "" {
+		return nil
+	}
 	return c.commit(ctx, func(*part) bool { return true })
 }
 
@@ -99,9 +117,8 @@ func (c *Consumer) committedAs(ps []*wire.ClientPosition) {
 	}
 }
 
-// toCommit returns what is handled and not committed of some parts. mu is held.
-func (c *Consumer) toCommit(which func(*part) bool) []*wire.ClientPosition {
-	var ps []*wire.ClientPosition
+// toCommit returns what is handled and not committed of some parts, and these. mu is held.
+func (c *Consumer) toCommit(which func(*part) bool) (ps []*wire.ClientPosition, of []*part) {
 	for at, p := range c.parts {
 		offset, epoch, ok := p.cur.ToCommit()
 		if ok && which(p) {
@@ -109,9 +126,10 @@ func (c *Consumer) toCommit(which func(*part) bool) []*wire.ClientPosition {
 				Topic: at.Topic, Partition: at.Index, TopicId: p.id[:],
 				Offset: offset, LeaderEpoch: epoch,
 			})
+			of = append(of, p)
 		}
 	}
-	return ps
+	return ps, of
 }
 
 // commitLoop commits what is handled from time to time.
@@ -164,13 +182,13 @@ func (c *Consumer) commit(ctx context.Context, which func(*part) bool) error {
 	defer func() { <-c.committing }()
 	for {
 		c.mu.Lock()
-		ps := c.toCommit(which)
+		ps, of := c.toCommit(which)
 		who := c.memberNow()
 		c.mu.Unlock()
 		if len(ps) == 0 {
 			return nil
 		}
-		err := c.sendCommit(ctx, who, ps)
+		err := c.sendCommit(ctx, who, ps, of)
 		if err == nil || !errors.Is(err, group.ErrStaleMemberEpoch) || ctx.Err() != nil {
 			return err
 		}
@@ -180,10 +198,10 @@ func (c *Consumer) commit(ctx context.Context, which func(*part) bool) error {
 	}
 }
 
-// sendCommit commits positions. Errors are those of the request, or the first of a
-// position.
+// sendCommit commits positions of parts, which may be gone when it is done. Errors are
+// those of the request, or the first of a position.
 func (c *Consumer) sendCommit(
-	ctx context.Context, who groupMember, ps []*wire.ClientPosition,
+	ctx context.Context, who groupMember, ps []*wire.ClientPosition, of []*part,
 ) error {
 	resp, err := c.askGroup(ctx, &wire.ClientRequest{
 		Command: &wire.ClientRequest_CommitOffsets{CommitOffsets: &wire.ClientCommitOffsets{
@@ -195,16 +213,13 @@ func (c *Consumer) sendCommit(
 	if err == nil && len(errs) != len(ps) && len(errs) > 0 {
 		err = fmt.Errorf("%d answers for %d offsets: %w", len(errs), len(ps), messages.ErrUnavailable)
 	}
-	var done []*wire.ClientPosition
+	c.mu.Lock()
 	for i, at := range ps {
-		if err != nil {
-			break
-		}
-		if len(errs) == 0 || errs[i] == nil {
-			done = append(done, at)
+		if err == nil && (len(errs) == 0 || errs[i] == nil) {
+			of[i].cur.CommittedAs(at.GetOffset())
 		}
 	}
-	c.committedAs(done)
+	c.mu.Unlock()
 	for i := 0; err == nil && i < len(errs); i++ {
 		err = errs[i]
 	}

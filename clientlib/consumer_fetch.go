@@ -1,7 +1,6 @@
 package clientlib
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -125,8 +124,8 @@ func (c *Consumer) answered(q question, resp *wire.ClientResponse, err error) {
 		return
 	}
 	fetched := resp.GetFetched()
-	if l := fetched.GetLeader(); l != nil && errors.Is(err, messages.ErrNotLeader) {
-		c.link.Learn(q.p.Topic, q.p.Index, l)
+	if outdated(err) {
+		c.link.Learn(q.p.Topic, q.p.Index, fetched.GetLeader())
 	}
 	f := cursor.Fetched{
 		High: fetched.GetHighWatermark(),
@@ -235,6 +234,9 @@ func (c *Consumer) found(q question, resp *wire.ClientResponse, err error, now t
 	}
 	if err == nil {
 		err = wire.ToError(answers[0].GetError())
+	}
+	if outdated(err) {
+		c.link.Learn(q.p.Topic, q.p.Index, nil)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

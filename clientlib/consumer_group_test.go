@@ -185,6 +185,22 @@ func (e *events) told(cfg ConsumerConfig, name string) ConsumerConfig {
 	return cfg
 }
 
+func TestPartitionsWithoutAGroupCanBeProcessed(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, "v")
+	c := w.consumer(direct("t", 0, Earliest))
+	ctx, cancel := context.WithCancel(within(t))
+	if err := c.Process(ctx, func(context.Context, *Record) error {
+		cancel()
+		return nil
+	}); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if n := w.count(&wire.ClientRequest_CommitOffsets{}); n != 0 {
+		t.Errorf("%d commits to no group", n)
+	}
+}
+
 func TestPartitionsMoveToANewMemberOnceTheirRecordsAreHandled(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, numbered("v", 0, 5)...)
@@ -289,6 +305,33 @@ func TestACommitWithAnOldEpochIsMadeAgainWithTheNewOne(t *testing.T) {
 	poll(t, c, 1)
 	if err := c.Commit(within(t)); !errors.Is(err, ErrNotAssigned) {
 		t.Errorf("of a member that is none: %v", err)
+	}
+}
+
+func TestACommitThatComesTooLateSaysSo(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, "v")
+	var e events
+	c := w.consumer(e.told(ConsumerConfig{
+		Group: "g", Topics: []string{"t"}, CommitInterval: -1}, "amy"))
+	poll(t, c, 1)
+	var tried atomic.Bool
+	var fence sync.Once
+	w.refusing(func(req *wire.ClientRequest) (err error) {
+		switch {
+		case req.GetCommitOffsets() != nil && !e.has("amy lost 0"):
+			tried.Store(true)
+			err = group.ErrStaleMemberEpoch
+		case req.GetGroupHeartbeat() != nil && tried.Load():
+			fence.Do(func() { err = group.ErrFencedMemberEpoch })
+		}
+		return err
+	})
+	if err := c.Commit(within(t)); !errors.Is(err, ErrNotAssigned) {
+		t.Errorf("nothing was committed: %v", err)
+	}
+	if at := w.committed("g", "t", 0); at != -1 {
+		t.Errorf("%d is committed", at)
 	}
 }
 

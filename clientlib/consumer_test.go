@@ -240,6 +240,25 @@ func TestReadingGoesOnAtAnotherLeader(t *testing.T) {
 	same(t, poll(t, c, 1), []string{"last"})
 }
 
+func TestANodeThatIsNotTheLeaderAnyMoreHasTheConsumerAskWhoIs(t *testing.T) {
+	for name, change := range map[string]func(l *readLog){
+		"another node leads":       func(l *readLog) { l.leader, l.epoch = 2, l.epoch+1 },
+		"the same one leads, anew": func(l *readLog) { l.epoch++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newReadWorld(t, map[string]int{"t": 1})
+			c := w.consumer(direct("t", 0, Earliest))
+			w.write("t", 0, "a")
+			same(t, poll(t, c, 1), []string{"a"})
+			w.mu.Lock()
+			change(w.topics["t"].parts[0]) // nobody is told
+			w.mu.Unlock()
+			w.write("t", 0, "b")
+			same(t, poll(t, c, 1), []string{"b"})
+		})
+	}
+}
+
 func TestADamagedBatchIsAnErrorAndNotLeftOut(t *testing.T) {
 	w := newReadWorld(t, map[string]int{"t": 2})
 	w.write("t", 0, numbered("v", 0, 3)...)
@@ -281,6 +300,37 @@ func TestADamagedBatchIsAnErrorAndNotLeftOut(t *testing.T) {
 		}
 		same(t, got, numbered("v", 0, 6))
 	}
+}
+
+func TestOffsetsThatAreDamagedAreAnErrorAndNotAPanic(t *testing.T) {
+	w := newReadWorld(t, map[string]int{"t": 1})
+	w.write("t", 0, numbered("v", 0, 3)...)
+	w.write("t", 0, numbered("v", 3, 6)...)
+	w.mu.Lock()
+	w.damage = func(b []byte) []byte {
+		b = slices.Clone(b)
+		b[4] ^= 1 // of the first batch's offset, which its checksum does not cover
+		return b
+	}
+	w.mu.Unlock()
+	c := w.consumer(direct("t", 0, Earliest))
+	if rs, err := c.Poll(within(t)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%d records, %v", len(rs), err)
+	}
+	w.mu.Lock()
+	w.damage = nil
+	w.mu.Unlock()
+	var got []string
+	for len(got) < 6 {
+		rs, err := c.Poll(within(t))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		for _, r := range rs {
+			got = append(got, string(r.Value))
+		}
+	}
+	same(t, got, numbered("v", 0, 6))
 }
 
 func TestSeekGoesBackAndForth(t *testing.T) {

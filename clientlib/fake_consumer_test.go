@@ -3,6 +3,8 @@ package clientlib
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -212,8 +214,17 @@ func (w *readWorld) watching(topic string) int {
 	return len(w.topics[topic].watchers)
 }
 
-// Learn implements cluster.
-func (w *readWorld) Learn(string, int32, *wire.ClientLeader) {}
+// Learn implements cluster: the topic's actor is asked at once.
+func (w *readWorld) Learn(topic string, _ int32, _ *wire.ClientLeader) {
+	w.mu.Lock()
+	t := w.topics[topic]
+	t.version++
+	route, notify := t.route(topic), slices.Collect(maps.Values(t.watchers))
+	w.mu.Unlock()
+	for _, f := range notify {
+		f(route)
+	}
+}
 
 // Nodes implements cluster.
 func (w *readWorld) Nodes() []link.Node { return nil }

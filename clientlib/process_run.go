@@ -3,7 +3,6 @@ package clientlib
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
@@ -85,14 +84,15 @@ type processor struct {
 	work     *sync.Cond // something is ready, or it stops
 	lanes    *lanes.Lanes[*share, job]
 	parts    map[Partition]*holding
-	going    map[Partition]bool // are being given up
-	winding  bool               // nothing is taken in any more
-	stopping bool               // nothing is begun any more
-	idle     int                // workers that wait
-	starved  bool               // the feeder waits for room
-	posted   int                // tasks whose letters are under way
-	failure  error              // what run returns
-	mute     bool               // letters cannot be written, which was said
+	going    map[Partition]bool  // are being given up
+	winding  bool                // nothing is taken in any more
+	unread   map[Partition]int64 // what came all the same begins there
+	stopping bool                // nothing is begun any more
+	idle     int                 // workers that wait
+	starved  bool                // the feeder waits for room
+	posted   int                 // tasks whose letters are under way
+	failure  error               // what run returns
+	mute     bool                // letters cannot be written, which was said
 }
 
 // processor returns one over the consumer's own source, letterbox and logger.
@@ -113,6 +113,7 @@ func newProcessor(s source, cfg ConsumerConfig, o processOptions) *processor {
 		rearm: make(chan struct{}, 1),
 		lanes: lanes.New[*share, job](lanes.Limits{Open: open, Window: windowOffsets}),
 		parts: map[Partition]*holding{}, going: map[Partition]bool{},
+		unread: map[Partition]int64{},
 	}
 	p.work, p.quiet = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	return p
@@ -153,67 +154,6 @@ func (p *processor) run(ctx context.Context) error {
 	p.windDown(over)
 	running.Wait()
 	return p.end(ctx)
-}
-
-// windDown has the workers stop once what they began is done, with what stands below it,
-// or too much time has passed: over ends the contexts of the handlers then.
-func (p *processor) windDown(over context.CancelFunc) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, held := range p.parts {
-		p.lanes.Revoke(held)
-	}
-	p.winding = true
-	p.quiet.Broadcast()
-	late, cancel := context.WithTimeout(context.Background(), fillTimeout)
-	defer cancel()
-	defer p.wakeAfter(late)()
-	for p.feeding != nil || busy(p.parts) && late.Err() == nil {
-		p.quiet.Wait()
-	}
-	if late.Err() != nil {
-		over()
-	}
-	p.stopping = true
-	p.work.Broadcast()
-	p.quiet.Broadcast()
-}
-
-// end commits what is handled and gives back what is not.
-func (p *processor) end(ctx context.Context) error {
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	p.awaitLetters(last)
-	p.box.close(last)
-	p.tell()
-	var err error
-	if p.cfg.CommitInterval >= 0 {
-		err = p.source.commitNow(last)
-	}
-	p.giveBack()
-	switch {
-	case p.failure != nil:
-		return p.failure
-	case err != nil:
-		return fmt.Errorf("committing what was handled: %w", err)
-	default:
-		return nil
-	}
-}
-
-// giveBack has what is not handled read again.
-func (p *processor) giveBack() {
-	p.mu.Lock()
-	parts := p.parts
-	p.parts = map[Partition]*holding{}
-	p.mu.Unlock()
-	for at, held := range parts {
-		held.Owner.cancel()
-		if held.Open() > 0 && !p.going[at] {
-			p.source.rewind(at, held.Mark().Offset)
-		}
-		p.source.resume(at)
-	}
 }
 
 // warn tells an operator.
@@ -315,8 +255,12 @@ func (p *processor) offer(records []*Record) {
 		for n < len(records) && records[n].Partition == at.Index && records[n].Topic == at.Topic {
 			n++
 		}
-		if !p.going[at] {
+		switch _, unread := p.unread[at]; {
+		case p.going[at]:
+		case !p.winding:
 			p.offerTo(p.part(at, records[0].Offset), records[:n])
+		case !unread:
+			p.unread[at] = records[0].Offset
 		}
 		records = records[n:]
 	}

@@ -187,6 +187,10 @@ func (w *producerWorld) Watch(topic string, notify func(*link.Route)) (cancel fu
 }
 
 func (w *producerWorld) Learn(topic string, partition int32, leader *wire.ClientLeader) {
+	if leader == nil {
+		w.change(topic, func(*link.Route) {}) // its actor is asked
+		return
+	}
 	w.lead(topic, int(partition), messages.NodeID(leader.NodeId))
 }
 

@@ -84,11 +84,11 @@ func (l *sendLoop) identify(part *partition) {
 	}
 	switch {
 	case !line.Nameless():
-	case part.generation < l.generation:
+	case part.generation < l.generation && !l.known:
 		part.generation = l.generation
 		line.Identify(l.who.id, l.who.epoch)
 	default:
-		l.ask() // it has used up what it had
+		l.ask() // it has used up what there is
 	}
 }
 
@@ -110,7 +110,7 @@ func (l *sendLoop) renamed(who identity, err error) {
 		l.p.end(fmt.Errorf("the producer has no producer id any more: %w", err))
 		l.everyPartition(l.closeOpen)
 	} else {
-		l.who = who
+		l.who, l.known = who, false
 		l.generation++
 	}
 	for part := range l.active {

@@ -59,6 +59,7 @@ type sendLoop struct {
 
 	who        identity // of partitions that have none yet
 	generation int      // of who; 0: there is none
+	known      bool     // who may be known where a line begins
 	asking     bool     // for another producer id
 	txn        *Transaction
 	abandoned  error // txn is, until the next one
@@ -310,8 +311,8 @@ func (l *sendLoop) answered(part *partition, b *outgoing.Batch[*payload], node m
 	}
 	part.line.Answered(b, outgoing.Answer{Err: err, Unsent: errors.Is(err, link.ErrNotSent),
 		At: time.Now(), Chance: rand.Float64()})
-	if hint := appended.GetLeader(); hint != nil && err != nil {
-		l.p.link.Learn(part.topic.name, part.index, hint)
+	if outdated(err) {
+		l.p.link.Learn(part.topic.name, part.index, appended.GetLeader())
 	}
 	if err != nil && part.leader.Node != node {
 		part.line.Wake() // another node leads meanwhile
@@ -338,20 +339,6 @@ func (l *sendLoop) routed(t *sendTopic, v *topicView) {
 		if part.line.Busy() || part.due != nil {
 			l.touch(part)
 		}
-	}
-}
-
-// gone fails all that is on its way to a topic that does not exist any more.
-func (l *sendLoop) gone(t *sendTopic, v *topicView) {
-	err := fmt.Errorf("the topic was deleted: %w", ErrUnknownTopic)
-	l.p.forget(t)
-	for _, part := range v.parts {
-		part.mu.Lock()
-		part.gone = fmt.Errorf("topic %q: %w", t.name, err)
-		part.mu.Unlock()
-		l.closeOpen(part)
-		part.line.Abandon(err)
-		l.touch(part)
 	}
 }
 

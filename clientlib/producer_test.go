@@ -480,25 +480,6 @@ func TestWhoWaitsForAProducerIDEndsWithTheClient(t *testing.T) {
 	}
 }
 
-func TestATopicThatIsDeletedFailsItsRecords(t *testing.T) {
-	w := newProducerWorld(t)
-	w.create("orders", 1)
-	w.lead("orders", 0, messages.NoNode)
-	p := w.producer(ProducerConfig{Topic: "orders"})
-	f := p.Go(soon(t), text("", "x"))
-	w.change("orders", func(r *link.Route) { r.Gone, r.Partitions = true, nil })
-	if err := f.Wait(soon(t)); !errors.Is(err, ErrUnknownTopic) {
-		t.Errorf("on its way: %v", err)
-	}
-	w.create("orders", 1)
-	testkit.Eventually(t, "the new topic is found", func() bool {
-		return p.Produce(soon(t), text("", "y")) == nil
-	})
-	if got := w.stored("orders", 0); len(got) != 1 || got[0].value != "y" {
-		t.Errorf("%+v", got)
-	}
-}
-
 func TestAPartitionThatIsAddedIsUsed(t *testing.T) {
 	w := newProducerWorld(t)
 	topic := w.create("orders", 1)

@@ -114,7 +114,11 @@ func (t *sendTopic) learn(route *link.Route) {
 		v.most = batchBytesMost
 	}
 	if old != nil {
-		if route.Version < old.route.Version {
+		if route.ID != old.route.ID { // it was deleted, and another one has its name
+			t.p.inbox.post(func() { t.p.loop.gone(t, old) })
+			return
+		}
+		if route.Version < old.route.Version && !route.Gone {
 			return
 		}
 		v.parts = old.parts
@@ -191,4 +195,27 @@ func (p *Producer) forget(t *sendTopic) {
 // remaining is how long a batch may take, of at most that.
 func remaining(expires, now time.Time, most time.Duration) time.Duration {
 	return max(min(expires.Sub(now), most), time.Millisecond)
+}
+
+// gone fails all that is on its way to a topic that does not exist any more, as it seems:
+// nodes that know less than others say so of topics that do. If it is found again its lines
+// begin anew, and what they sent under the numbers of earlier batches would be taken for
+// these and dropped. So they do not get an identity that the partitions may know, and what
+// a transaction has sent there does not go on in other lines.
+func (l *sendLoop) gone(t *sendTopic, v *topicView) {
+	err := fmt.Errorf("the topic was deleted: %w", ErrUnknownTopic)
+	l.known = true
+	l.p.forget(t)
+	for _, part := range v.parts {
+		part.mu.Lock()
+		part.gone = fmt.Errorf("topic %q: %w", t.name, err)
+		part.mu.Unlock()
+		l.closeOpen(part)
+		used := l.txn != nil && part.generation == l.generation
+		if used && l.txn.open.Load() && l.txn.fail(part.gone) {
+			l.p.inbox.post(func() { l.abandon(errTxnFailed) })
+		}
+		part.line.Abandon(err)
+		l.touch(part)
+	}
 }

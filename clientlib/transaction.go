@@ -64,17 +64,11 @@ func (p *Producer) Begin(ctx context.Context) (*Transaction, error) {
 	if x.latest != nil && !x.latest.isOver() {
 		return nil, fmt.Errorf("a transaction is open, end it before the next: %w", ErrInvalidRequest)
 	}
-	if x.renew {
-		waits, cancel := during(p.open, ctx)
-		who, err := p.initialize(waits, x.who)
-		cancel()
-		if ended := p.endErr(); err != nil && ended != nil {
-			return nil, ended
-		}
-		if err != nil {
-			return nil, p.txnError(err)
-		}
-		x.who, x.renew = who, false
+	if err := x.renewed(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := p.endErr(); err != nil { // Close looks for an open one after this
+		return nil, err
 	}
 	t := &Transaction{p: p}
 	t.open.Store(true)
@@ -82,6 +76,25 @@ func (p *Producer) Begin(ctx context.Context) (*Transaction, error) {
 	who := x.who
 	p.inbox.post(func() { p.loop.begin(t, who) })
 	return t, nil
+}
+
+// renewed asks for the identity of the next transaction, if it is not known. The caller has
+// the lock, for which Close waits.
+func (x *producerTxn) renewed(ctx context.Context, p *Producer) error {
+	if !x.renew {
+		return nil
+	}
+	ctx, cancel := during(p.open, ctx)
+	defer cancel()
+	who, err := p.initialize(ctx, x.who)
+	if ended := p.endErr(); ended != nil {
+		return ended
+	}
+	if err != nil {
+		return p.txnError(err)
+	}
+	x.who, x.renew = who, false
+	return nil
 }
 
 // Transact calls f in a transaction and commits it if f returns nil. If f returns an
@@ -355,57 +368,6 @@ func (x *producerTxn) abandon(ctx context.Context) {
 		defer cancel()
 		_ = t.Abort(ctx) // else the cluster does it, when it has taken too long
 	}
-}
-
-// commitOffsets has positions of a group count once the transaction is committed. member
-// is who read up to there: if it is no longer in the group, the transaction has to be
-// aborted, and the error is the group's, such as group.ErrFencedMemberEpoch.
-func (t *Transaction) commitOffsets(ctx context.Context, group string, member groupMember,
-	positions []*wire.ClientPosition) error {
-	if err := t.refusal(); err != nil {
-		return err
-	}
-	p := t.p
-	p.txn.mu.Lock()
-	who := p.txn.who
-	p.txn.mu.Unlock()
-	t.used.Store(true)
-	ctx, cancel := during(p.open, ctx)
-	defer cancel()
-	err := patiently(ctx, func() error {
-		resp, err := p.link.AskCoordinator(ctx, coord.Group, group,
-			&wire.ClientRequest{Command: &wire.ClientRequest_TxnCommitOffsets{
-				TxnCommitOffsets: &wire.ClientTxnCommitOffsets{
-					TransactionalId: p.cfg.TransactionalID,
-					ProducerId:      int64(who.id), ProducerEpoch: int32(who.epoch),
-					Group: group, MemberId: member.id, MemberEpoch: member.epoch,
-					InstanceId: member.instance, Positions: positions,
-				}}})
-		if err != nil {
-			return err
-		}
-		return positionsError(positions, resp.GetErrors())
-	})
-	if err == nil {
-		return nil
-	}
-	if ended := p.endErr(); ended != nil {
-		err = ended
-	}
-	err = p.txnError(fmt.Errorf("positions of group %q: %w", group, err))
-	t.fail(err)
-	return err
-}
-
-// positionsError is the first error of an answer about positions.
-func positionsError(positions []*wire.ClientPosition, errs *wire.ErrorList) error {
-	for i, e := range errs.GetErrors() {
-		if err := wire.ToError(e); err != nil && i < len(positions) {
-			return fmt.Errorf("topic %q, partition %d: %w", positions[i].GetTopic(),
-				positions[i].GetPartition(), err)
-		}
-	}
-	return nil
 }
 
 // begin has the lines send for a transaction.

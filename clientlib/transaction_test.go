@@ -14,6 +14,7 @@ import (
 	"github.com/troupelog/troupe/messages/group"
 	"github.com/troupelog/troupe/messages/txn"
 	"github.com/troupelog/troupe/messages/wire"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // txnWorld is a world with a topic and a transactional producer.
@@ -373,5 +374,99 @@ func TestACommitEndsWithItsContext(t *testing.T) {
 	w.lead("orders", 1, 1)
 	if err := x.Commit(soon(t)); err != nil || !slices.Equal(w.outcomes("bank"), []bool{true}) {
 		t.Errorf("%v, outcomes %v", err, w.outcomes("bank"))
+	}
+}
+
+func TestATransactionWhoseTopicIsGoneCannotCommit(t *testing.T) {
+	w := newProducerWorld(t)
+	w.create("orders", 1)
+	p := w.producer(ProducerConfig{Topic: "orders", TransactionalID: "tx"})
+	tx, err := p.Begin(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Produce(soon(t), text("", "x")); err != nil {
+		t.Fatal(err)
+	}
+	leaders := w.topics["orders"].route.Partitions
+	w.change("orders", func(r *link.Route) { r.Gone, r.Partitions = true, nil })
+	w.change("orders", func(r *link.Route) { r.Gone, r.Partitions = false, leaders })
+	testkit.Eventually(t, "no record is taken any more", func() bool {
+		return errors.Is(tx.Send(soon(t), text("", "y"), nil), ErrAborted)
+	})
+	if err := tx.Commit(soon(t)); !errors.Is(err, ErrAborted) || !errors.Is(err, ErrUnknownTopic) {
+		t.Errorf("the commit: %v", err)
+	}
+	if err := tx.Abort(soon(t)); err != nil {
+		t.Error(err)
+	}
+	err = p.Transact(soon(t), func(tx *Transaction) error {
+		return tx.Produce(soon(t), text("", "z"))
+	})
+	if got := w.stored("orders", 0); err != nil || got[len(got)-1].value != "z" {
+		t.Errorf("the next one: %v, %+v", err, got)
+	}
+}
+
+func TestPositionsThatAreNotTakenFailTheTransactionBeforeItTimesOut(t *testing.T) {
+	w := newProducerWorld(t)
+	p := w.producer(ProducerConfig{TransactionalID: "bank", TransactionTimeout: time.Second})
+	w.mu.Lock()
+	w.ask = func(req *wire.ClientRequest) (bool, *wire.ClientResponse, error) {
+		if req.GetTxnCommitOffsets() == nil {
+			return false, nil, nil
+		}
+		return true, &wire.ClientResponse{Result: &wire.ClientResponse_Errors{
+			Errors: wire.FromErrors([]error{messages.ErrUnknownTopicID})}}, nil
+	}
+	w.mu.Unlock()
+	x, err := p.Begin(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err = x.commitOffsets(soon(t), "g", groupMember{}, []*wire.ClientPosition{{Topic: "deleted"}})
+	if took := time.Since(began); !errors.Is(err, messages.ErrUnknownTopicID) || took > time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+	if err := x.Commit(soon(t)); !errors.Is(err, ErrAborted) {
+		t.Errorf("the commit: %v", err)
+	}
+	if err := x.Abort(soon(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsABeginThatWaits(t *testing.T) {
+	w, p := txnWorld(t)
+	asked := make(chan struct{}, 100)
+	w.mu.Lock()
+	w.ask = func(req *wire.ClientRequest) (bool, *wire.ClientResponse, error) {
+		if req.GetInitProducer() == nil {
+			return false, nil, nil
+		}
+		asked <- struct{}{}
+		return true, nil, messages.ErrUnavailable
+	}
+	w.mu.Unlock()
+	p.txn.renew = true // as after an answer that was lost
+	began := make(chan error, 1)
+	go func() {
+		_, err := p.Begin(context.Background())
+		began <- err
+	}()
+	<-asked
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close(soon(t)) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Close waits for a Begin that nobody ends")
+	}
+	if err := <-began; !errors.Is(err, ErrClosed) {
+		t.Errorf("Begin: %v", err)
 	}
 }

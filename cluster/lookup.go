@@ -149,7 +149,8 @@ func (l *Lookup) Get(ci *pcluster.ClusterIdentity) *actor.PID {
 	over := time.Now().Add(activationTimeout)
 	// Its home may have died, and be another one as soon as that is known.
 	for patience := activationPatience; ; patience *= 2 {
-		pid, answered := l.activate(ci, min(patience, time.Until(over)))
+		// Less than 0 would be to wait without end.
+		pid, answered := l.activate(ci, max(min(patience, time.Until(over)), 0))
 		if answered || !time.Now().Before(over) {
 			return pid
 		}

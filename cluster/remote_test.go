@@ -58,6 +58,27 @@ func TestAMessageThatCannotBeDecodedEndsItsConnectionOnly(t *testing.T) {
 	all[0].expectCall("pinned", "x", "1")
 }
 
+func TestACallThatTheLibraryLacksIsRefusedAndEndsNoNode(t *testing.T) {
+	all := ensemble(t, testkit.SharedConsul(t), longTTL, 1)
+	address := all[0].do(command{Name: "view"}).Members[0].Address
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := remote.NewRemotingClient(conn)
+	_, err = client.ListProcesses(t.Context(), &remote.ListProcessesRequest{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("ListProcesses ended with %v", err)
+	}
+	_, err = client.GetProcessDiagnostics(t.Context(), &remote.GetProcessDiagnosticsRequest{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("GetProcessDiagnostics ended with %v", err)
+	}
+	all[0].do(command{Name: "pin", Key: "x", Node: 1})
+	all[0].expectCall("pinned", "x", "1")
+}
+
 // certificate makes one for 127.0.0.1 that is its own authority.
 func certificate(t *testing.T) (cert, key []byte) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -39,7 +39,7 @@ func (n *Node) startGateway() (err error) {
 		ForgetTopic: func(name string) { n.env.IDs.Forget(actors.KindTopic, name) },
 		Address:     n.address,
 		MaxSessions: sessions, QueuedMaxBytes: queued, FetchMaxBytes: fetch,
-		MessageBytes: transport.MessageMax, Buffer: transport.Buffer,
+		MessageBytes: transport.MessageMax, Buffer: transport.Buffer, Free: transport.Free,
 		Metrics: gatewayMetrics{n.metrics}, Log: logging.Slog(n.log, slog.LevelWarn),
 		Failed: n.metrics.ActorRestarted,
 	})

@@ -3,6 +3,7 @@ package transport
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/protobuf/proto"
@@ -33,6 +34,19 @@ func classSize(class int) int { return 1<<class + spare }
 // Buffer returns n bytes of memory with anything in it. What is sent from it belongs to
 // the transport from then on, which uses it for other messages.
 func Buffer(n int) []byte { return *buffers.Get(n) }
+
+// freed is set once somebody gives memory back: then what comes in is put into memory from
+// the pool too. Else it would only take from there what is needed to send.
+var freed atomic.Bool
+
+// Free gives back memory in which a payload of aliasMin bytes or more has come in: all of
+// it, or its end. Nobody may have it any more.
+func Free(payload []byte) {
+	if len(payload) >= aliasMin {
+		freed.Store(true)
+		buffers.Put(&payload)
+	}
+}
 
 // Get implements mem.BufferPool.
 func (p *pool) Get(n int) *[]byte {

@@ -17,14 +17,14 @@ import (
 const aliasMin = 2 << 10
 
 // codec reads and writes the batches of messages of Proto.Actor's remote. What crosses
-// are the same bytes as with gRPC's own codec, so peers may have either; but the own one
-// copies each payload twice on its way out and twice on its way in, which is most of what
-// bulk data costs.
+// are the same bytes as with gRPC's own codec, so peers may have either; but that one
+// copies each payload once more on its way out and once more on its way in.
 //
 // Payloads of aliasMin bytes and more are not copied on their way out, and when they are
 // written their memory is used for others (Buffer): nobody else may have it. That holds
-// for what the remote hands over, which it has just marshalled itself. What comes in is the receiver's own, each large payload in memory of
-// its own, so that one that is kept does not keep those that came with it.
+// for what the remote hands over, which it has just marshalled itself. What comes in is
+// the receiver's own, each large payload in memory of its own, so that one that is kept
+// does not keep those that came with it.
 //
 // All that is not a batch, or not as Proto.Actor writes it, is left to gRPC's own codec.
 // A codec has no state: any number of goroutines may use it.

@@ -187,7 +187,14 @@ func (r *reader) take(n int) []byte {
 		r.piece, r.left = r.piece[len(part):], r.left-len(part)
 		need -= len(part)
 	}
-	if n >= aliasMin {
+	switch {
+	case n >= aliasMin && freed.Load():
+		own := Buffer(n)[:0]
+		for _, part := range r.parts {
+			own = append(own, part...)
+		}
+		return own
+	case n >= aliasMin:
 		return bytes.Join(r.parts, nil) // which does not clear the memory first
 	}
 	if len(r.small)+n > cap(r.small) {

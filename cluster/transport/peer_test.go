@@ -138,6 +138,26 @@ func TestNobodyElseCanStopAnActorOfAProgram(t *testing.T) {
 	}
 }
 
+func TestNobodyElseCanStopAnActorOfANode(t *testing.T) {
+	node, a := end(t, true), startProgram(t)
+	defer a.stop()
+	if _, err := node.Root.SpawnNamed(actor.PropsFromFunc(func(ctx actor.Context) {
+		if m, ok := ctx.Message().(*wire.ClientRequest); ok && ctx.Sender() != nil {
+			ctx.Respond(&wire.ClientResponse{RequestId: m.RequestId})
+		}
+	}), "gateway"); err != nil {
+		t.Fatal(err)
+	}
+	gateway := actor.NewPID(node.Address(), "gateway")
+	to, _ := a.system.ProcessRegistry.Get(gateway)
+	to.SendSystemMessage(gateway, &actor.Stop{})
+	a.system.Root.Send(gateway, &actor.PoisonPill{})
+	a.system.Root.RequestWithCustomSender(gateway, &wire.ClientRequest{RequestId: 7}, a.inbox)
+	if m, ok := receive(t, a.got).(*wire.ClientResponse); !ok || m.RequestId != 7 {
+		t.Errorf("the actor answered %v", m)
+	}
+}
+
 func TestADamagedBatchEndsItsConnectionOnly(t *testing.T) {
 	a := startProgram(t)
 	defer a.stop()

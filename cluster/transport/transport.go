@@ -8,10 +8,12 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -85,7 +87,8 @@ func (e Endpoint) configure() (*remote.Config, error) {
 				Time: 2 * time.Second, Timeout: 2 * time.Second}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 				MinTime: 5 * time.Second, PermitWithoutStream: true}),
-			grpc.ChainStreamInterceptor(recoverStream)),
+			grpc.ChainStreamInterceptor(recoverStream),
+			grpc.ChainUnaryInterceptor(refuseCall)),
 		remote.WithDialOptions(
 			grpc.WithTransportCredentials(secured(e.Client)),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -194,5 +197,41 @@ func recoverStream(
 			err = status.Errorf(codes.Internal, "panic: %v\n%s", cause, debug.Stack())
 		}
 	}()
-	return next(srv, stream)
+	return next(srv, strict{stream})
+}
+
+// strict is a stream on which nobody is told to end. Actors are stopped by those who own
+// them, which are on their side; but Proto.Actor does what anybody's message says, were it
+// to the one that starts the others.
+type strict struct{ grpc.ServerStream }
+
+func (s strict) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if msg, ok := m.(*remote.RemoteMessage); ok && err == nil {
+		withoutStops(msg.GetMessageBatch())
+	}
+	return err
+}
+
+// withoutStops takes the messages out of a batch that end an actor.
+func withoutStops(b *remote.MessageBatch) {
+	if !slices.ContainsFunc(b.GetTypeNames(), stops) {
+		return
+	}
+	b.Envelopes = slices.DeleteFunc(b.Envelopes, func(e *remote.MessageEnvelope) bool {
+		return !outside(e.TypeId, b.TypeNames) && stops(b.TypeNames[e.TypeId])
+	})
+}
+
+func stops(typeName string) bool {
+	return typeName == "actor.Stop" || typeName == "actor.PoisonPill"
+}
+
+// refuseCall answers the calls that Proto.Actor declares and does not have, for tools
+// that look into an actor system: its own answer to them is a panic, which would end the
+// process.
+func refuseCall(
+	_ context.Context, _ any, call *grpc.UnaryServerInfo, _ grpc.UnaryHandler,
+) (any, error) {
+	return nil, status.Errorf(codes.Unimplemented, "%s is not supported", call.FullMethod)
 }

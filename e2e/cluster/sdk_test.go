@@ -29,7 +29,9 @@ func startService(t *testing.T, opts ...testkit.Option) *service {
 	c := testkit.StartCluster(t, 3,
 		append([]testkit.Option{testkit.FastGroups(), testkit.KeepActorAddr()}, opts...)...)
 	c.Create("orders", sdkPartitions, 3, "min.insync.replicas", "2")
-	sender := sdk.NewSender(t, sdk.Dial(t, sdk.ByConsul(c)), clientlib.ProducerConfig{})
+	// So little under way that a long run does not write more than the history can hold.
+	sender := sdk.NewSender(t, sdk.Dial(t, sdk.ByConsul(c)),
+		clientlib.ProducerConfig{BatchBytes: 64 << 10, BufferBytes: 256 << 10})
 	s := &service{t: t, c: c, Load: testkit.StartLoadWith(t, c, "orders", sender),
 		readers: sdk.NewReaders(t, "orders", "billing")}
 	s.readers.Join("amy", sdk.Dial(t, sdk.ByConsul(c)))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -29,6 +30,7 @@ type appending struct {
 	index   int32
 	txnID   string
 	bytes   int64
+	memory  []byte // of the batch, if it came from another process
 	data    data.Append
 
 	// Guarded by the session's mu.
@@ -74,7 +76,8 @@ func (s *session) append(m *wire.ClientRequest, q *wire.ClientAppend) {
 	now := time.Now()
 	a := &appending{session: s, id: m.GetRequestId(), index: q.GetPartition(),
 		txnID: q.GetTransactionalId()}
-	a.data.Acks = data.Acks(q.GetAcks())
+	// What is no number of acks must not become one by being cut short.
+	a.data.Acks = data.Acks(min(max(q.GetAcks(), math.MinInt16), math.MaxInt16))
 	to, err := a.plan(q, now)
 	if err == nil {
 		err = s.admit(a, now, m.GetTimeoutMs())
@@ -91,7 +94,7 @@ func (s *session) append(m *wire.ClientRequest, q *wire.ClientAppend) {
 // plan finds the leader and checks the batch.
 func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, error) {
 	g := a.session.g
-	switch data.Acks(q.GetAcks()) {
+	switch a.data.Acks {
 	case data.AcksAll, data.AcksNone, data.AcksLeader:
 	default:
 		return nil, messages.ErrInvalidRequiredAcks
@@ -112,7 +115,9 @@ func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, e
 		return nil, fmt.Errorf("%s-%d: %w", a.topic.Name, a.index, messages.ErrNotLeader)
 	}
 	records := q.GetRecords()
-	if a.session.local {
+	if !a.session.local {
+		a.memory = records
+	} else {
 		// The leader stamps the batch, and the client may have to send it again.
 		records = slices.Clone(records)
 	}
@@ -187,6 +192,9 @@ func (a *appending) finish(r data.AppendResult) {
 	if waits {
 		a.answer(r)
 		s.g.open.Done()
+	}
+	if r.Err == nil { // else somebody may look at it yet
+		s.g.cfg.Free(a.memory)
 	}
 }
 

@@ -99,6 +99,13 @@ func TestAppendsThatCannotBeAreRefused(t *testing.T) {
 		"leader refuses": {&wire.ClientAppend{Topic: "t", Partition: 1},
 			messages.ErrNotEnoughReplicas},
 		"acks": {&wire.ClientAppend{Topic: "t", Acks: 2}, messages.ErrInvalidRequiredAcks},
+		// They are -1, 0 and 1 in their last 16 bits.
+		"acks cut to all": {&wire.ClientAppend{Topic: "t", Acks: 1<<16 - 1},
+			messages.ErrInvalidRequiredAcks},
+		"acks cut to none": {&wire.ClientAppend{Topic: "t", Acks: 1 << 16},
+			messages.ErrInvalidRequiredAcks},
+		"acks cut to leader": {&wire.ClientAppend{Topic: "t", Acks: 1<<16 + 1},
+			messages.ErrInvalidRequiredAcks},
 		"damaged": {&wire.ClientAppend{Topic: "t", Records: []byte("no batch")},
 			messages.ErrInvalidRecord},
 		"no transactional id": {&wire.ClientAppend{Topic: "t", Records: transactional.Bytes},
@@ -200,6 +207,9 @@ func TestTheCoordinatorIsAskedAboutATransactionalBatch(t *testing.T) {
 	added := s.added
 	s.addErr = txn.ErrAbortable
 	s.mu.Unlock()
+	if !s.partition("t", 0).fresh {
+		t.Error("the leader does not know that each transaction has an epoch of its own")
+	}
 	if !slices.Equal(added, []string{"mine t-0"}) {
 		t.Errorf("asked about %v", added)
 	}

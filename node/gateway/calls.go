@@ -69,7 +69,7 @@ func (s *session) carryOut(ctx context.Context, m *wire.ClientRequest) *wire.Cli
 	if err != nil {
 		resp.Error, resp.Result = wire.FromError(err), nil
 	}
-	return resp
+	return bounded(resp)
 }
 
 // listOffsets answers each partition by itself.
@@ -142,7 +142,12 @@ func (s *session) deleteRecords(ctx context.Context, q *wire.ClientDeleteRecords
 // subscribe has the actor of a topic, on whatever node it lives, tell the client about it.
 func (s *session) subscribe(ctx context.Context, id uint64, q *wire.ClientSubscribe) error {
 	name := q.GetTopic()
-	if s.g.cfg.Cluster.Image().Topic(name) == nil && !q.GetCancel() {
+	if s.g.cfg.Cluster.Image().Topic(name) == nil {
+		if q.GetCancel() {
+			// It ended with the topic, or will with its lease if this node is behind: no
+			// actor is to be made for each name that somebody makes up.
+			return nil
+		}
 		if err := s.create(ctx, name, q.GetCreate()); err != nil {
 			return err
 		}

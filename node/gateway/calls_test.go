@@ -134,6 +134,37 @@ func TestOffsetsAreLookedUpForEachPartitionByItself(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsLargerThanAMessageMayBeIsNotSent(t *testing.T) {
+	s := newScene(t)
+	s.addTopic("t", 1)
+	p := s.local()
+	q := &wire.ClientListOffsets{Topic: "t"}
+	for i := range int32(60_000) { // most do not exist, and each answer says so
+		q.Partitions = append(q.Partitions, &wire.ClientTimeOf{Partition: i, Timestamp: -1})
+	}
+	r := p.ask(p.session, &wire.ClientRequest{RequestId: 8,
+		Command: &wire.ClientRequest_ListOffsets{ListOffsets: q}})
+	if !errors.Is(wire.ToError(r.GetError()), messages.ErrInvalidRequest) || r.GetRequestId() != 8 ||
+		r.GetOffsets() != nil {
+		t.Errorf("answered %d with %v and %d bytes", r.GetRequestId(), r.GetError(), r.Size())
+	}
+}
+
+func TestNoActorIsLookedForToEndASubscriptionToATopicThatIsNot(t *testing.T) {
+	looked := 0
+	s := newScene(t, func(c *Config) {
+		c.Topic = func(string) *actor.PID {
+			looked++
+			return nil
+		}
+	})
+	p := s.local()
+	r := p.ask(p.session, subscribeOf(&wire.ClientSubscribe{Topic: "../made up", Cancel: true}))
+	if r.GetError() != nil || looked > 0 {
+		t.Errorf("answered %v, it was looked for %d times", r, looked)
+	}
+}
+
 func TestRecordsAreDeletedWhereTheTopicAllowsIt(t *testing.T) {
 	s := newScene(t)
 	s.addTopic("t", 2)

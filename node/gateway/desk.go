@@ -43,12 +43,20 @@ func (d *desk) answer(ctx context.Context, w who, req *wire.ClientRequest) *wire
 	if resp == nil {
 		resp = failed(fmt.Errorf("%T: %w", req.GetCommand(), wire.ErrUnsupported))
 	}
-	if n := resp.Size(); n > answerMax {
-		resp = failed(fmt.Errorf("%w: the answer has %d bytes, %d may be sent; ask about less at a time",
-			messages.ErrInvalidRequest, n, answerMax))
-	}
 	resp.RequestId = req.GetRequestId()
-	return resp
+	return bounded(resp)
+}
+
+// bounded returns an answer that may be sent: the one given, or that it is too large.
+func bounded(resp *wire.ClientResponse) *wire.ClientResponse {
+	n := resp.Size()
+	if n <= answerMax {
+		return resp
+	}
+	large := failed(fmt.Errorf("%w: the answer has %d bytes, %d may be sent; ask about less at a time",
+		messages.ErrInvalidRequest, n, answerMax))
+	large.RequestId = resp.RequestId
+	return large
 }
 
 // coordinated answers what groups and transactions are asked; nil: it is none of that.

@@ -41,6 +41,8 @@ func (d *desk) groupHeartbeat(ctx context.Context, w who, wb *wire.ClientGroupHe
 	if text := door.HeartbeatFault(id, beat, true); text != "" {
 		return failed(fmt.Errorf("%w: %s", messages.ErrInvalidRequest, text))
 	}
+	// The group keeps the list, and to a client in this process it may belong to the program.
+	beat.Topics = slices.Clone(beat.Topics)
 	image := d.cluster.Image()
 	beat.ClientID, beat.ClientHost = w.clientID, door.ClientHost(w.host)
 	for i := range beat.Owned {

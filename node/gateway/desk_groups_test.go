@@ -86,6 +86,20 @@ func TestDeskHeartbeatsCarryWhatTheGroupNeeds(t *testing.T) {
 	wantSame(t, "the group", f.keys, []string{"g"})
 }
 
+func TestWhatAGroupKnowsOfAMemberIsNotChangedByTheMembersProgram(t *testing.T) {
+	f := newDeskFake()
+	f.script = func(r coord.Request) {
+		r.(*group.ConsumerHeartbeat).Reply(group.ConsumerHeartbeated{})
+	}
+	topics := []string{"orders", "payments"} // of a program in the node's process
+	beat := joining()
+	beat.Topics = topics
+	f.desk().answer(t.Context(), who{"app", "nonhost"}, heartbeatRequest("g", beat))
+	topics[0] = "another"
+	wantSame(t, "the subscription", lastOf[*group.ConsumerHeartbeat](t, f).Topics,
+		[]string{"orders", "payments"})
+}
+
 func TestDeskRefusesHeartbeatsThatCannotBe(t *testing.T) {
 	for _, tt := range []struct {
 		name string

@@ -34,18 +34,21 @@ var errPanic = errors.New("panic")
 type fakePartition struct {
 	door.Partition // what a test does not need
 
-	mu       sync.Mutex
-	batches  []record.Batch
-	start    messages.Offset
-	held     []*data.Append // while hold is set: handed over and not appended
-	hold     bool
-	asks     bool // about transactional batches
-	err      error
-	block    chan struct{} // reads wait until it is closed
-	reading  int
-	settings configs.TopicSettings
-	waiters  map[*fakeWaiter]struct{}
-	aborted  []data.AbortedTxn
+	mu      sync.Mutex
+	batches []record.Batch
+	start   messages.Offset
+	held    []*data.Append // while hold is set: handed over and not appended
+	hold    bool
+	asks    bool // about transactional batches
+	fresh   bool // the last one that was asked about has an epoch of its own
+	// undecided is how many of the last records are of open transactions.
+	undecided int
+	err       error
+	block     chan struct{} // reads wait until it is closed
+	reading   int
+	settings  configs.TopicSettings
+	waiters   map[*fakeWaiter]struct{}
+	aborted   []data.AbortedTxn
 }
 
 type fakeWaiter struct {
@@ -76,6 +79,7 @@ func (p *fakePartition) Append(a *data.Append) {
 		return
 	}
 	if p.asks && a.Verify != nil {
+		p.fresh = a.FreshEpoch
 		p.mu.Unlock()
 		a.Verify(func(err error) {
 			if err != nil {
@@ -98,7 +102,9 @@ func (p *fakePartition) appendLocked(a *data.Append) {
 	if p.err == nil {
 		a.Batch.Stamp(p.end(), 3)
 		res.BaseOffset, res.LogStart = a.Batch.BaseOffset, p.start
-		p.batches = append(p.batches, a.Batch)
+		kept := a.Batch
+		kept.Bytes = slices.Clone(kept.Bytes) // they are not the leader's after Done
+		p.batches = append(p.batches, kept)
 		for w := range p.waiters {
 			woken = append(woken, w)
 		}
@@ -175,7 +181,8 @@ func (p *fakePartition) Read(q data.Read) data.ReadResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reading--
-	r := data.ReadResult{HighWatermark: p.end(), LastStable: p.end(), LogStart: p.start, Err: p.err,
+	r := data.ReadResult{HighWatermark: p.end(),
+		LastStable: p.visible(data.ReadCommitted), LogStart: p.start, Err: p.err,
 		Leader: data.LeaderHint{Leader: messages.NoNode}, Aborted: p.aborted}
 	if p.err == errPanic {
 		panic("the partition has a bug")
@@ -191,6 +198,9 @@ func (p *fakePartition) Read(q data.Read) data.ReadResult {
 		if b.NextOffset() <= q.From {
 			continue
 		}
+		if b.BaseOffset >= p.visible(q.Isolation) {
+			break
+		}
 		if r.View.Bytes > 0 && r.View.Bytes+b.Size() > q.MaxBytes {
 			break
 		}
@@ -201,9 +211,40 @@ func (p *fakePartition) Read(q data.Read) data.ReadResult {
 	return r
 }
 
-func (p *fakePartition) Await(_ data.Isolation, visible messages.Offset, notify func()) func() {
+// visible is how far a reader may see.
+func (p *fakePartition) visible(i data.Isolation) messages.Offset {
+	if i == data.ReadCommitted {
+		return p.end() - messages.Offset(p.undecided)
+	}
+	return p.end()
+}
+
+// decide ends all transactions.
+func (p *fakePartition) decide() {
 	p.mu.Lock()
-	if p.end() > visible || p.err != nil {
+	p.undecided = 0
+	var woken []*fakeWaiter
+	for w := range p.waiters {
+		if p.end() > w.visible {
+			woken = append(woken, w)
+			delete(p.waiters, w)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range woken {
+		w.notify()
+	}
+}
+
+func (p *fakePartition) isReading() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reading > 0
+}
+
+func (p *fakePartition) Await(i data.Isolation, visible messages.Offset, notify func()) func() {
+	p.mu.Lock()
+	if p.visible(i) > visible || p.err != nil {
 		p.mu.Unlock()
 		notify()
 		return func() {}

@@ -106,7 +106,9 @@ func newScene(t *testing.T, change ...func(*Config)) *scene {
 		Coordinators: coordinators{s: s}, Settings: s, Topic: s.topicActor,
 		ForgetTopic: func(string) {}, Address: s.address,
 		MaxSessions: 3, QueuedMaxBytes: 256 << 20, FetchMaxBytes: 50 << 20, MessageBytes: 2 << 20,
-		Buffer:  func(n int) []byte { return make([]byte, n) },
+		Buffer: func(n int) []byte { return make([]byte, n) },
+		// The memory of a batch is somebody else's as soon as it was appended.
+		Free:    func(records []byte) { clear(records) },
 		Metrics: &s.metrics, Log: slog.New(slog.DiscardHandler), Failed: func(string) {},
 	}
 	for _, f := range change {

@@ -40,6 +40,9 @@ func (p *program) fetched() (r *wire.ClientResponse, records []byte, parts int) 
 	p.s.t.Helper()
 	for {
 		r = p.answer()
+		if n := r.GetFetched().GetPart(); int(n) != parts {
+			p.s.t.Fatalf("part %d came as number %d", n, parts)
+		}
 		parts++
 		records = append(records, r.GetFetched().GetRecords()...)
 		if !r.GetFetched().GetMore() {
@@ -83,6 +86,44 @@ func TestAFetchIsParkedUntilThereIsSomethingToRead(t *testing.T) {
 	p.ask(p.session, appendOf(3, &wire.ClientAppend{Topic: "t", Acks: 1, Records: batch(t, "a")}))
 	if r, records, _ := p.fetched(); r.GetRequestId() != 2 || len(valuesOf(t, records)) != 1 {
 		t.Errorf("answered %v", r)
+	}
+}
+
+func TestAFetchOfCommittedRecordsIsParkedUntilTheyAre(t *testing.T) {
+	s := newScene(t)
+	s.addTopic("t", 1)
+	s.fill("t", "a", "b")
+	s.partition("t", 0).undecided = 1
+	p := s.local()
+	p.send(p.session, fetchOf(2, &wire.ClientFetch{Topic: "t", Offset: 1, MaxBytes: 1000,
+		WaitMs: 60_000, ReadCommitted: true}))
+	testkit.Eventually(t, "it is parked", func() bool { return s.partition("t", 0).waiting() == 1 })
+	p.quiet()
+	s.partition("t", 0).decide()
+	if _, records, _ := p.fetched(); len(valuesOf(t, records)) != 1 {
+		t.Errorf("read %v", valuesOf(t, records))
+	}
+}
+
+func TestAFetchThatFindsNothingWhileTheNodeStopsIsNotParked(t *testing.T) {
+	s := newScene(t)
+	s.addTopic("t", 1)
+	block := make(chan struct{})
+	s.partition("t", 0).block = block
+	p := s.local()
+	p.send(p.session, fetchOf(2, &wire.ClientFetch{Topic: "t", MaxBytes: 1000, WaitMs: 240_000}))
+	testkit.Eventually(t, "it is read", s.partition("t", 0).isReading)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop(testPatience) }()
+	if m, ok := p.next().(*wire.ClientPush); !ok || m.GetDraining() == nil {
+		t.Errorf("told %v", m)
+	}
+	close(block)
+	if r := p.answer(); r.GetRequestId() != 2 || r.GetError() != nil {
+		t.Errorf("answered %v", r)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -70,6 +70,8 @@ type Config struct {
 	MessageBytes int
 	// Buffer returns memory of so many bytes, which is the transport's once it was sent.
 	Buffer func(bytes int) []byte
+	// Free gives back memory in which records came in, large or small.
+	Free func(records []byte)
 
 	Metrics Metrics
 	Log     *slog.Logger

@@ -50,8 +50,9 @@ type lane struct {
 
 // delivered is what has been delivered of a partition.
 type delivered struct {
-	by    map[int64]*holding // who had an offset last
-	first map[string]int64   // the newest offset of each key that was delivered at all
+	by    []*holding       // by offset: who had it last; nil: nobody
+	count int              // of offsets that somebody had
+	first map[string]int64 // the newest offset of each key that was delivered at all
 }
 
 // NewDeliveries begins a record without a delivery.
@@ -123,10 +124,16 @@ func (d *Deliveries) deliver(
 ) {
 	p := d.parts[at]
 	if p == nil {
-		p = &delivered{by: map[int64]*holding{}, first: map[string]int64{}}
+		p = &delivered{first: map[string]int64{}}
 		d.parts[at] = p
 	}
+	for int64(len(p.by)) <= offset {
+		p.by = append(p.by, nil)
+	}
 	before := p.by[offset]
+	if before == nil {
+		p.count++
+	}
 	switch newest, known := p.first[key]; {
 	case before == nil && known && offset < newest:
 		d.add("skipped: offset %d of %v, key %s, came to %s after %d had been handled",
@@ -152,7 +159,7 @@ func (d *Deliveries) Delivered() (records int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, p := range d.parts {
-		records += len(p.by)
+		records += p.count
 	}
 	return records
 }
@@ -162,7 +169,7 @@ func (d *Deliveries) Has(at clientlib.Partition, offset int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.parts[at]
-	return p != nil && p.by[offset] != nil
+	return p != nil && offset < int64(len(p.by)) && p.by[offset] != nil
 }
 
 // Again returns what was delivered again up to now.

@@ -25,6 +25,8 @@ type Aborted struct {
 // batches, the offset after the last one and its leader epoch. What is behind the last
 // whole batch is cut, as an answer may be. It fails with messages.ErrCorruptBatch or
 // messages.ErrInvalidRecord if the first is not one; later ones fail once they are first.
+// If their offsets do not rise it fails, too: no checksum covers those, and any of them may
+// be wrong.
 func Span(b []byte) (size int, next messages.Offset, epoch messages.LeaderEpoch, err error) {
 	for size < len(b) {
 		h, err := record.ParseHeader(b[size:])
@@ -36,6 +38,10 @@ func Span(b []byte) (size int, next messages.Offset, epoch messages.LeaderEpoch,
 				return size, next, epoch, nil
 			}
 			return 0, 0, 0, fmt.Errorf("answer of %d bytes: %w", len(b), err)
+		}
+		if h.BaseOffset < next || h.NextOffset() <= h.BaseOffset {
+			return 0, 0, 0, fmt.Errorf("a batch at offset %d behind one that ends at %d: %w",
+				h.BaseOffset, next, messages.ErrCorruptBatch)
 		}
 		size += h.Size()
 		next, epoch = h.NextOffset(), h.LeaderEpoch

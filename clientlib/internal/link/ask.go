@@ -18,6 +18,10 @@ const (
 	// attemptMax bounds one attempt of a question that is asked again and again: a node
 	// that hangs must not use up all the time.
 	attemptMax = 15 * time.Second
+	// coordinatorMax and lookupMax are that for coordinators and for who they are: they
+	// answer at once, and a member that waits for one that hangs outlives its session.
+	coordinatorMax = 5 * time.Second
+	lookupMax      = 2 * time.Second
 	// coordinatorsMax bounds what is remembered of who coordinates what.
 	coordinatorsMax = 1024
 )
@@ -99,6 +103,8 @@ func (l *Link) AskCoordinator(ctx context.Context, kind coord.Kind, key string,
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, coordinatorMax)
+		defer cancel()
 		resp, err := l.Ask(ctx, node, req)
 		if errors.Is(err, messages.ErrNotCoordinator) || errors.Is(err, messages.ErrUnavailable) {
 			l.mu.Lock()
@@ -117,6 +123,8 @@ func (l *Link) coordinator(ctx context.Context, of coordinated) (messages.NodeID
 	if ok {
 		return node, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookupMax)
+	defer cancel()
 	resp, err := l.Ask(ctx, messages.NoNode, &wire.ClientRequest{
 		Command: &wire.ClientRequest_FindCoordinator{FindCoordinator: &wire.ClientFindCoordinator{
 			Transaction: of.kind == coord.Txn, Key: of.key}}})

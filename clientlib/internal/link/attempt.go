@@ -159,6 +159,9 @@ func (l *Link) welcomed(p *peer, w *wire.ClientWelcome) error {
 	}
 	if len(l.open) == 0 {
 		l.version = 0 // what was true before all went away need not be
+		if l.cluster != w.ClusterId {
+			l.beginAnew()
+		}
 	}
 	l.cluster = w.ClusterId
 	p.state, p.session, p.node, p.since = open, session, node, time.Now()

@@ -41,6 +41,7 @@ type peer struct {
 	home     string // address of the node among the live nodes; "": not seen there
 	since    time.Time
 	draining bool
+	hung     bool // it left a request unanswered, and has answered none since
 	window   window
 
 	waiting []*request // for the session, in order
@@ -85,23 +86,24 @@ func (l *Link) choose(to messages.NodeID) *peer {
 	return nil
 }
 
-// chooseAny takes turns among the sessions, and those of nodes that stop only if there
-// are no others.
+// chooseAny takes turns among the sessions, and those that do not serve well only if
+// there are no others.
 func (l *Link) chooseAny() (p *peer) {
 	for range l.open {
 		l.turn++
 		p = l.open[l.turn%len(l.open)]
-		if !p.draining {
+		if p.serves() {
 			return p
 		}
 	}
 	return p
 }
 
-// usable reports whether there is a session that is going to stay.
-func (l *Link) usable() bool {
-	return slices.ContainsFunc(l.open, func(p *peer) bool { return !p.draining })
-}
+// serves reports whether the session is going to stay, and answers.
+func (p *peer) serves() bool { return !p.draining && !p.hung }
+
+// usable reports whether there is a session that serves.
+func (l *Link) usable() bool { return slices.ContainsFunc(l.open, (*peer).serves) }
 
 // hand gives a request to a peer, to be sent now or in its turn.
 func (l *Link) hand(p *peer, r *request) {
@@ -167,7 +169,7 @@ func (l *Link) settleBytes(p *peer, bytes int64) {
 
 // lose ends a session that is no more.
 func (l *Link) lose(p *peer, cause error) {
-	p.state = shut
+	p.state, p.hung = shut, false
 	l.open = slices.DeleteFunc(l.open, func(o *peer) bool { return o == p })
 	l.endRequests(p, cause)
 	if time.Since(p.since) >= soundAfter {

@@ -149,6 +149,7 @@ func (l *Link) answered(resp *wire.ClientResponse) {
 	}
 	l.end(r, whole, err)
 	if r.peer != nil {
+		r.peer.hung = false
 		l.settleBytes(r.peer, r.bytes)
 	}
 }
@@ -226,6 +227,10 @@ func (l *Link) sweep(now time.Time) (next time.Time) {
 	slices.SortFunc(late, func(a, b *request) int { return cmp.Compare(a.id, b.id) })
 	for _, r := range late {
 		l.end(r, nil, fmt.Errorf("its time is up: %w", ErrNoAnswer))
+		if r.peer != nil { // requests to any node look for another
+			r.peer.hung = true
+			l.lookOut()
+		}
 		if r.bytes > 0 {
 			r.deadline = now.Add(ghostWait)
 		} else {

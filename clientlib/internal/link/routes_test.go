@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/troupelog/troupe/messages"
@@ -284,6 +285,24 @@ func TestRoutesNeverGoBack(t *testing.T) {
 	}
 }
 
+func TestRoutesOfAClusterThatBeganAnewCount(t *testing.T) {
+	w := newWorld(t, 1)
+	version, id := int64(50), byte(1)
+	w.serveTopic(func(*wire.ClientSubscribe) (*wire.ClientRoute, error) {
+		return routeOf(id, version, 1, 9), nil
+	})
+	l := w.link(Config{})
+	var s seen
+	defer l.Watch("t", s.notify)()
+	testkit.Eventually(t, "the first route", func() bool { return s.last().Version == 50 })
+	w.kill(1, l)
+	w.do(func() { w.cluster, version, id = "another", 2, 2 })
+	w.revive(1)
+	testkit.Eventually(t, "the route in the new one", func() bool {
+		return s.last().Version == 2 && s.last().ID[15] == 2
+	})
+}
+
 func TestACoordinatorIsFoundAgainAfterItMoved(t *testing.T) {
 	w := newWorld(t, 2)
 	home := int32(1)
@@ -315,6 +334,34 @@ func TestACoordinatorIsFoundAgainAfterItMoved(t *testing.T) {
 	w.do(func() {
 		if finds != 2 {
 			t.Errorf("it was looked for %d times", finds)
+		}
+	})
+}
+
+// A member that waits for a frozen coordinator outlives its session.
+func TestACoordinatorThatHangsDoesNotHoldUpItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		home := int32(1)
+		for id := 1; id <= 2; id++ {
+			w.node(id).answer = func(req *wire.ClientRequest) []*wire.ClientResponse {
+				resp := &wire.ClientResponse{RequestId: req.RequestId}
+				if req.GetFindCoordinator() != nil {
+					resp.Result = &wire.ClientResponse_Coordinator{
+						Coordinator: &wire.ClientCoordinator{NodeId: home}}
+				}
+				return []*wire.ClientResponse{resp}
+			}
+		}
+		l := w.link(Config{})
+		if _, err := l.AskCoordinator(t.Context(), coord.Group, "g", listGroups()); err != nil {
+			t.Fatal(err)
+		}
+		w.do(func() { w.node(1).silent, home = true, 2 })
+		ctx, cancel := context.WithTimeout(t.Context(), coordinatorMax+lookupMax+time.Second)
+		defer cancel()
+		if _, err := l.AskCoordinator(ctx, coord.Group, "g", listGroups()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

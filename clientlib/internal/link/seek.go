@@ -32,16 +32,24 @@ func (l *Link) lookOut() {
 // seekSessions is the goroutine that keeps a session open with some node, as long as the
 // link is. All requests to any node go through it, and all news come from it.
 func (l *Link) seekSessions() {
+	short := 0 // sessions in a row that did not last
 	for failures := 0; l.ctx.Err() == nil; {
 		l.mu.Lock()
 		usable := l.usable()
 		l.mu.Unlock()
 		if usable {
 			failures = 0
+			begun := time.Now()
 			select {
 			case <-l.seek:
 			case <-l.ctx.Done():
 			}
+			if time.Since(begun) >= soundAfter {
+				short = 0
+				continue
+			}
+			short++
+			l.pause(backoff(short))
 			continue
 		}
 		if l.round() {
@@ -91,7 +99,7 @@ func (l *Link) round() bool {
 	return false
 }
 
-// ready reports whether there is a session that is going to stay.
+// ready reports whether there is a session that serves.
 func (l *Link) ready() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

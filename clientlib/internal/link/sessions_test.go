@@ -286,6 +286,22 @@ func TestAllNodesGoAwayAndComeBack(t *testing.T) {
 	}
 }
 
+func TestANodeThatEndsEachSessionIsNotGreetedWithoutPause(t *testing.T) {
+	w := newWorld(t, 1)
+	l := w.link(Config{})
+	begun := time.Now()
+	testkit.Eventually(t, "some sessions", func() bool {
+		l.broken(address(1), errBroken)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.node(1).sessions >= 8
+	})
+	// After the first that did not last come pauses of 25 ms, 50 ms and so on.
+	if took := time.Since(begun); took < 500*time.Millisecond {
+		t.Errorf("8 sessions came within %v", took)
+	}
+}
+
 func TestCloseEndsEverything(t *testing.T) {
 	w := newWorld(t, 2)
 	w.node(1).silent = true

@@ -240,6 +240,19 @@ func (l *Link) resubscribe() {
 	}
 }
 
+// beginAnew has routes of another cluster count, of which the versions say nothing about
+// those that are known: it lost its data, or is not the one that was at its addresses.
+func (l *Link) beginAnew() {
+	for _, t := range l.topics {
+		if t.route != nil {
+			older := *t.route
+			older.Version = -1
+			t.route = &older
+		}
+	}
+	clear(l.coordinators)
+}
+
 // tend subscribes to topics whose time has come, forgets those that nobody wants, and
 // returns when there is more to do. It is the keeper's.
 func (l *Link) tend(now time.Time) (next time.Time) {

@@ -35,6 +35,7 @@ type world struct {
 	behind  bool // welcomes have old lists
 	probes  int
 	lives   int
+	cluster string // its id
 }
 
 // fake is a node.
@@ -54,7 +55,7 @@ type fake struct {
 }
 
 func newWorld(t *testing.T, nodes int) *world {
-	w := &world{t: t, nodes: map[string]*fake{}}
+	w := &world{t: t, nodes: map[string]*fake{}, cluster: "c"}
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	for id := range nodes {
@@ -200,7 +201,7 @@ func (w *world) greet(n *fake, req *wire.ClientRequest) *wire.ClientResponse {
 		list.Version = 1
 	}
 	return &wire.ClientResponse{RequestId: req.RequestId, Result: &wire.ClientResponse_Welcome{
-		Welcome: &wire.ClientWelcome{Session: n.session, NodeId: int32(n.id), ClusterId: "c",
+		Welcome: &wire.ClientWelcome{Session: n.session, NodeId: int32(n.id), ClusterId: w.cluster,
 			Nodes: list, WindowBytes: n.window, MessageBytes: 2 << 20}}}
 }
 
