@@ -157,6 +157,7 @@ func (c *Consumer) start(routes map[string]*link.Route) {
 		c.background.Go(c.heartLoop)
 		c.background.Go(c.locateLoop)
 		c.background.Go(c.lookForTopics)
+		c.background.Go(func() { c.tellIfIdle(idlePatience) })
 		c.rebalances.start(c)
 		return
 	}

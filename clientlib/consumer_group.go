@@ -18,6 +18,8 @@ const (
 	// before it tries again after one that failed; beatTimeout bounds one attempt.
 	beatPace    = 500 * time.Millisecond
 	beatTimeout = 10 * time.Second
+	// idlePatience is how long a member may have no partitions before an operator is told.
+	idlePatience = 10 * time.Second
 	// locatePace is between looks at committed offsets that an open transaction may change.
 	locatePace = 200 * time.Millisecond
 )
@@ -126,6 +128,25 @@ func (c *Consumer) lookForTopics() {
 			c.log.Warn("a topic does not exist (yet); the consumer waits, and reads it once it is made",
 				"group", c.cfg.Group, "topic", topic)
 		}
+	}
+}
+
+// tellIfIdle tells an operator, once, of a member that has nothing to read after a while.
+func (c *Consumer) tellIfIdle(after time.Duration) {
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-c.ctx.Done():
+		return
+	case <-timer.C:
+	}
+	c.mu.Lock()
+	_, joined := c.machine.Epoch()
+	idle := joined && len(c.parts) == 0
+	c.mu.Unlock()
+	if idle {
+		c.log.Info("the member has no partitions yet: others have them, or the session of one that "+
+			"is gone has not timed out (group.consumer.session.timeout.ms)", "group", c.cfg.Group)
 	}
 }
 

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -513,74 +510,4 @@ func TestAPatternIsMatchedByTheGroup(t *testing.T) {
 	if n := len(c.Assigned()); n != 2 {
 		t.Errorf("%d partitions", n)
 	}
-}
-
-func TestAPatternLeavesDeadLettersOutUnlessItIsForThem(t *testing.T) {
-	topics := map[string]int{"a": 1, "a.dlq": 1, "failed": 1}
-	for _, test := range []struct {
-		pattern, deadLetter string
-		want                []string
-	}{
-		{".*", "", []string{"a", "failed"}},
-		{".*", "failed", []string{"a", "a.dlq"}},
-		{".*", NoDeadLetter, []string{"a", "a.dlq", "failed"}},
-		{`.*\.dlq`, "", []string{"a.dlq"}},
-	} {
-		w := newReadWorld(t, topics)
-		for topic := range topics {
-			w.write(topic, 0, topic)
-		}
-		var told []string
-		c := w.consumer(ConsumerConfig{
-			Group: "g", Pattern: test.pattern, DeadLetter: test.deadLetter,
-			OnAssigned: func(_ context.Context, ps []Partition) {
-				for _, p := range ps {
-					told = append(told, p.Topic)
-				}
-			},
-		})
-		values := poll(t, c, len(test.want))
-		if err := c.Close(within(t)); err != nil {
-			t.Error(err)
-		}
-		slices.Sort(values)
-		same(t, values, test.want)
-		slices.Sort(told)
-		same(t, told, test.want)
-	}
-}
-
-func TestATopicThatDoesNotExistIsToldOfAndReadOnceItIsMade(t *testing.T) {
-	var log strings.Builder
-	var mu sync.Mutex
-	w := newReadWorld(t, map[string]int{"t": 1})
-	client := newClient(Config{Logger: slog.New(slog.NewTextHandler(locked{&mu, &log}, nil))}, w,
-		func(context.Context) error { return nil })
-	c, err := client.NewConsumer(t.Context(), ConsumerConfig{
-		Group: "g", Topics: []string{"t", "later"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(within(t))
-	testkit.Eventually(t, "it is told", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return strings.Contains(log.String(), "does not exist (yet)") &&
-			strings.Contains(log.String(), "topic=later") && !strings.Contains(log.String(), "topic=t\n")
-	})
-	w.create("later", 1)
-	w.write("later", 0, "v")
-	same(t, poll(t, c, 1), []string{"v"})
-}
-
-// locked is a writer for several goroutines.
-type locked struct {
-	mu *sync.Mutex
-	to io.Writer
-}
-
-func (l locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.to.Write(b)
 }

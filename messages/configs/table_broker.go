@@ -6,8 +6,9 @@ import "strconv"
 // Those that topics have under the same name stand in topicTable.
 var brokerTable = []Def{
 	{Name: "actor.listener", Type: String, Optional: true, Troupe: true,
-		Doc: "host:port where this node's actors listen to other nodes. Unset, a node on its own " +
-			"opens no such port, and one of a cluster takes a free one where its clients reach it."},
+		Doc: "host:port where this node's actors listen to other nodes, and to programs that use the " +
+			"SDK. Unset, a node on its own opens no such port, and one of a cluster takes a free one " +
+			"where its clients reach it."},
 	{Name: "actor.ssl.ca.file", Type: String, Optional: true, Troupe: true,
 		Doc: "PEM file of the authorities that sign for whoever may connect to this node's actors, " +
 			"and for those that it connects to: nodes, and programs that use the SDK. It and the two " +
