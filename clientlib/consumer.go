@@ -45,7 +45,8 @@ type Consumer struct {
 
 	processing atomic.Bool // somebody does, with hooks, and says what is handled
 
-	mishaps mishaps // of Process
+	mishaps mishaps      // of Process
+	missing atomic.Int32 // topics that did not exist when the consumer was made
 
 	mu sync.Mutex
 	// draining and lost are set by hooks.
@@ -187,6 +188,10 @@ func (c *Consumer) start(routes map[string]*link.Route) {
 // ErrConfig), or what is wrong with one partition, which it names: ErrCorrupt, and what a
 // node says. Poll may be called again after an error: records are never left out.
 func (c *Consumer) Poll(ctx context.Context) ([]*Record, error) {
+	if c.processing.Load() {
+		return nil, fmt.Errorf("the consumer's records go to Process while it runs: %w",
+			ErrInvalidRequest)
+	}
 	c.mu.Lock()
 	for _, p := range c.given {
 		p.out = false

@@ -21,12 +21,17 @@ const (
 // Commit has the group keep the positions after these records, and returns once it has.
 // Earlier records of their partitions count as handled, too; of two commits the later
 // position stays. Without records it commits what is handled: all that Poll has returned
-// so far, or, while Process runs, what its handlers have handled. Errors:
+// so far, or, while Process runs, what its handlers have handled. Errors: ErrInvalidRequest
+// for records while Process runs, for others before them may still be with a handler;
 // ErrNotAssigned for records of partitions that are not the consumer's any more (the
 // others are committed), ErrConfig without a group, ErrClosed, that of ctx.
 func (c *Consumer) Commit(ctx context.Context, records ...*Record) error {
 	if c.cfg.Group == "" {
 		return fmt.Errorf("consumer has no Group to commit to: %w", ErrConfig)
+	}
+	if len(records) > 0 && c.processing.Load() {
+		return fmt.Errorf("what is handled is for Process to say while it runs, call Commit without "+
+			"records: %w", ErrInvalidRequest)
 	}
 	var strange error
 	c.mu.Lock()

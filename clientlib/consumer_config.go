@@ -53,7 +53,7 @@ type ConsumerConfig struct {
 	// A dead letter has the key, value and headers of its record, and the headers
 	// troupe.dlq.topic, troupe.dlq.partition, troupe.dlq.offset, troupe.dlq.timestamp,
 	// troupe.dlq.group, troupe.dlq.attempts, troupe.dlq.error and troupe.dlq.failed-at, as
-	// text.
+	// text; after a panic also troupe.dlq.stack.
 	DeadLetter string
 
 	// OnAssigned is told of partitions that are read from now on, before their first

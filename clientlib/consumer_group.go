@@ -125,6 +125,7 @@ func (c *Consumer) lookForTopics() {
 	for _, topic := range c.cfg.Topics {
 		_, err := c.link.Route(c.ctx, topic, false)
 		if errors.Is(err, ErrUnknownTopic) {
+			c.missing.Add(1)
 			c.log.Warn("a topic does not exist (yet); the consumer waits, and reads it once it is made",
 				"group", c.cfg.Group, "topic", topic)
 		}
@@ -142,7 +143,7 @@ func (c *Consumer) tellIfIdle(after time.Duration) {
 	}
 	c.mu.Lock()
 	_, joined := c.machine.Epoch()
-	idle := joined && len(c.parts) == 0
+	idle := joined && len(c.parts) == 0 && c.missing.Load() == 0 // or the reason was told
 	c.mu.Unlock()
 	if idle {
 		c.log.Info("the member has no partitions yet: others have them, or the session of one that "+

@@ -116,6 +116,14 @@ func TestACommitWhileProcessRunsIsOfWhatIsHandled(t *testing.T) {
 		})
 	}()
 	<-at // everything was read, and two records are handled
+	_, err := c.Poll(within(t))
+	if !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("Poll while Process runs: %v", err)
+	}
+	last := &Record{Topic: "orders", Offset: 3}
+	if err := c.Commit(within(t), last); !errors.Is(err, ErrInvalidRequest) {
+		t.Errorf("Commit of a record that is not handled: %v", err)
+	}
 	committed := func() int64 { return w.committed("g", "orders", 0) }
 	testkit.Eventually(t, "a commit of what is handled", func() bool {
 		if err := c.Commit(within(t)); err != nil {

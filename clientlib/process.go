@@ -9,33 +9,33 @@ import (
 
 // Process calls handler for the records that the consumer gets, until ctx ends: then it
 // lets handlers end what was begun, commits it (unless CommitInterval is less than 0: then
-// nothing is committed but by Commit, without records), and returns nil. It returns an error if the
-// consumer ends or is closed, if a record keeps failing and cannot go to a dead-letter
-// topic, and if the last commit fails.
+// nothing is committed but by Commit, without records), and returns nil. It returns an
+// error if the consumer ends or is closed, if a record keeps failing and cannot go to a
+// dead-letter topic, and if the last commit fails.
 //
 // A handler that returns nil has handled the record. Each is handled at least once: again
 // after a crash, so it is best if that does no harm. Topic, Partition and Offset tell a
-// record from all others, and whether it was handled before. One that returns an error, or panics,
-// is called again as Retry says, and meanwhile those of the record's Order wait, and no
-// others. After the last attempt the record goes to the dead-letter topic, with headers that
-// say where it is from and why (ConsumerConfig.DeadLetter), and Config.Logger and
-// ConsumerStats tell of it. It counts as handled once it is there: until then it is tried
-// again. Errors that wrap ErrDecode or
-// are Permanent are not tried again. A record that is in a dead-letter topic already does
-// not go to another one: Process returns the error.
+// record from all others, and whether it was handled before. One that returns an error, or
+// panics, is called again as Retry says, and meanwhile those of the record's Order wait,
+// and no others. After the last attempt the record goes to the dead-letter topic, with
+// headers that say where it is from and why (ConsumerConfig.DeadLetter), and Config.Logger
+// and ConsumerStats tell of it. It counts as handled once it is there: until then it is
+// tried again. Errors that wrap ErrDecode or are Permanent are not tried again. A record
+// that is in a dead-letter topic already does not go to another one: Process returns the
+// error.
 //
 // At most Concurrency handlers run at the same time. A partition of which many records
 // wait is not read on until they are fewer; others are. Positions are committed up to the
 // first record of the partition that is not handled. When Process ends, or another member
-// gets a partition, the records up to the last one that was begun are handled and committed
-// first, so that none is handled twice, and the rest is left to whoever reads next. This
-// takes no more than 10 seconds and the handlers that run then; what is to be tried again
-// is not waited for. The context of a handler ends when its partition is taken away, after
-// which what it returns does not count, and 10 seconds after that of Process.
+// gets a partition, the records up to the last one that was begun are handled and
+// committed first, so that none is handled twice, and the rest is left to whoever reads
+// next. This takes no more than 10 seconds and the handlers that run then; what is to be
+// tried again is not waited for. The context of a handler ends when its partition is taken
+// away, after which what it returns does not count, and 10 seconds after that of Process.
 //
 // One of Process, ProcessBatches and ProcessTransactions runs at a time: a second one
-// returns ErrInvalidRequest. Nobody polls meanwhile. Records that were read and not handled
-// when Process returns are read again by the next one.
+// returns ErrInvalidRequest, as does Poll meanwhile. Records that were read and not
+// handled when Process returns are read again by the next one.
 func (c *Consumer) Process(
 	ctx context.Context, handler func(ctx context.Context, r *Record) error,
 ) error {
@@ -88,8 +88,22 @@ func permanent(err error) bool {
 func guarded(call func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("the handler panicked: %v\n%s", v, debug.Stack())
+			err = &panicError{v, debug.Stack()}
 		}
 	}()
 	return call()
+}
+
+// panicError is the panic of a handler. Its text goes into a header, its stack does not.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.value) }
+
+// Unwrap returns what the handler panicked with, if that is an error.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
 }

@@ -168,5 +168,8 @@ func deadLetter(l letter, cfg ConsumerConfig) *Record {
 	} {
 		headers = append(headers, Header{"troupe.dlq." + h.name, []byte(h.value)})
 	}
+	if p := (*panicError)(nil); errors.As(l.reason, &p) {
+		headers = append(headers, Header{"troupe.dlq.stack", p.stack[:min(len(p.stack), reasonBytes)]})
+	}
 	return &Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers}
 }

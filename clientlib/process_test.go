@@ -319,10 +319,11 @@ func TestAHandlerThatPanicsHasFailed(t *testing.T) {
 	if err := run.stop(); err != nil {
 		t.Error(err)
 	}
-	reason := string(run.box.all()[0].Header("troupe.dlq.error"))
-	if !strings.Contains(reason, "panicked: no such customer") ||
-		!strings.Contains(reason, "process_test.go") || len(reason) > reasonBytes {
-		t.Errorf("the reason is %q", reason)
+	dead := run.box.all()[0]
+	reason, stack := string(dead.Header("troupe.dlq.error")), dead.Header("troupe.dlq.stack")
+	if reason != "the handler panicked: no such customer" ||
+		!strings.Contains(string(stack), "process_test.go") || len(stack) > reasonBytes {
+		t.Errorf("the reason is %q, the stack %q", reason, stack)
 	}
 }
 

@@ -144,6 +144,9 @@ func (p *Producer) send(ctx context.Context, t *Transaction, r *Record,
 	if r == nil {
 		return errNoRecord
 	}
+	if err := ctx.Err(); err != nil { // a loop that sends ends with it, also where nothing waits
+		return err
+	}
 	for _, intercept := range p.cfg.Interceptors {
 		intercept(r)
 	}

@@ -203,6 +203,44 @@ func TestSendWaitsForRoomAsLongAsItsContext(t *testing.T) {
 	}
 }
 
+// A loop that sends until an error would go on for ever.
+func TestNothingIsSentWithAContextThatEnded(t *testing.T) {
+	w := newProducerWorld(t)
+	w.create("t", 1)
+	p := w.producer(ProducerConfig{Topic: "t"})
+	ctx, end := context.WithCancel(t.Context())
+	if err := p.Produce(ctx, &Record{Value: []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if err := p.Send(ctx, &Record{Value: []byte("b")}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Send: %v", err)
+	}
+	future := p.Go(ctx, &Record{Value: []byte("c")})
+	if err := future.Wait(t.Context()); !errors.Is(err, context.Canceled) {
+		t.Errorf("Go: %v", err)
+	}
+	if n := len(w.stored("t", 0)); n != 1 {
+		t.Errorf("%d records are written", n)
+	}
+}
+
+func TestTypedWithoutASerializerIsRefused(t *testing.T) {
+	var none Typed[string]
+	r := &Record{Topic: "t", Value: []byte("v")}
+	_, decoded := none.Decode(r)
+	for what, err := range map[string]error{
+		"Decode": decoded, "Encode": none.Encode(r, "v"),
+		"Produce": none.Produce(t.Context(), nil, r, "v"),
+		"Process": none.Process(t.Context(), nil,
+			func(context.Context, Message[string]) error { return nil }),
+	} {
+		if !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestAFullBufferIsRefused(t *testing.T) {
 	w := newProducerWorld(t)
 	w.create("orders", 1)

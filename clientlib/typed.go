@@ -15,9 +15,12 @@ import (
 //			return nil
 //		})
 type Typed[T any] struct {
-	// Value makes payloads of values, and values of payloads.
+	// Value makes payloads of values, and values of payloads. It must be set; without it
+	// everything fails with ErrConfig.
 	Value Serializer[T]
 }
+
+var errNoSerializer = fmt.Errorf("Typed.Value is not set: name a Serializer: %w", ErrConfig)
 
 // Message is a record with its value. A record whose Record.Value is nil, which deletes
 // its key in compacted topics, is a message too: its Value is the zero one.
@@ -58,6 +61,9 @@ func (t Typed[T]) Encode(r *Record, value T) error {
 	if r == nil {
 		return errNoRecord
 	}
+	if t.Value == nil {
+		return errNoSerializer
+	}
 	payload, err := t.Value.Encode(value)
 	if err != nil {
 		return fmt.Errorf("encoding a value for topic %q: %w", r.Topic, err)
@@ -72,7 +78,12 @@ func (t Typed[T]) Encode(r *Record, value T) error {
 // Decode reads the record's payload. Errors wrap ErrDecode.
 func (t Typed[T]) Decode(r *Record) (Message[T], error) {
 	m := Message[T]{Record: r}
-	if r.Value == nil {
+	switch {
+	case r == nil:
+		return m, errNoRecord
+	case t.Value == nil:
+		return m, errNoSerializer
+	case r.Value == nil:
 		return m, nil
 	}
 	value, err := t.Value.Decode(r.Value)
@@ -90,8 +101,11 @@ func (t Typed[T]) Decode(r *Record) (Message[T], error) {
 func (t Typed[T]) Process(
 	ctx context.Context, c *Consumer, handler func(ctx context.Context, m Message[T]) error,
 ) error {
-	if handler == nil {
+	switch {
+	case handler == nil:
 		return fmt.Errorf("no handler: %w", ErrConfig)
+	case t.Value == nil:
+		return errNoSerializer
 	}
 	return c.Process(ctx, t.handler(handler))
 }
