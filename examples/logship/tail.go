@@ -103,8 +103,8 @@ func inodeOf(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// next returns the next whole line, without its end, and the place behind it. None: the
-// log has no more for now.
+// next returns the next whole line, without its end, and the place behind it; no line if
+// the file ends there.
 func (t *tail) next() (line []byte, behind place, ok bool, err error) {
 	for {
 		if t.file == nil {
