@@ -9,38 +9,51 @@ import (
 	"github.com/troupelog/troupe/messages/record"
 )
 
-// Admit checks a batch against the rules of its topic and compresses it anew if
-// the topic demands another codec than the producer chose. It runs before the batch
-// is handed over, so that the partition's actor never decompresses. zstd says whether
-// the client may send that codec.
-func Admit(b record.Batch, t *configs.TopicSettings, zstd bool, now time.Time,
-) (record.Batch, error) {
+// ErrInternal: the topic is internal, and clients may not write to it. It wraps
+// messages.ErrInvalidTopic.
+var ErrInternal = fmt.Errorf("clients may not write to it: %w", messages.ErrInvalidTopic)
+
+// Admit reads the batch that is meant for a partition, checks it against the rules of the
+// topic, and compresses it anew if the topic demands another codec than the producer
+// chose: then the batch has memory of its own, and anew is set. It runs before the batch
+// is handed over, so that the partition's actor never decompresses. zstd says whether the
+// client may send that codec. name is the partition's, for errors; messages.ErrNotLeader:
+// it does not lead any more.
+func Admit(to Partition, name messages.TopicPartition, records []byte, zstd bool, now time.Time,
+) (b record.Batch, anew bool, err error) {
+	settings := to.Settings()
+	if settings == nil {
+		return b, false, fmt.Errorf("%s: %w", name, messages.ErrNotLeader)
+	}
+	if b, err = record.ParseOnly(records); err != nil {
+		return b, false, err
+	}
 	rules := record.Rules{
-		MaxBytes:      t.MaxMessageBytes,
-		Compacted:     t.CleanupCompact,
+		MaxBytes:      settings.MaxMessageBytes,
+		Compacted:     settings.CleanupCompact,
 		AllowZstd:     zstd,
-		LogAppendTime: t.LogAppendTime,
+		LogAppendTime: settings.LogAppendTime,
 		Now:           messages.Timestamp(now.UnixMilli()),
-		BeforeMaxMs:   t.TimestampBeforeMaxMs,
-		AfterMaxMs:    t.TimestampAfterMaxMs,
+		BeforeMaxMs:   settings.TimestampBeforeMaxMs,
+		AfterMaxMs:    settings.TimestampAfterMaxMs,
 	}
 	if err := record.Validate(&b, rules); err != nil {
-		return b, err
+		return b, false, err
 	}
-	c, keep := compression(t, b.Codec())
+	c, keep := compression(settings, b.Codec())
 	if keep {
-		return b, nil
+		return b, false, nil
 	}
 	again, err := record.Recompress(&b, c, record.InflateLimit)
 	if err != nil {
-		return b, fmt.Errorf("compression.type is %s: %w", t.CompressionType, err)
+		return b, false, fmt.Errorf("compression.type is %s: %w", settings.CompressionType, err)
 	}
-	if again.Size() > t.MaxMessageBytes {
-		return b, fmt.Errorf("batch has %d bytes as %s, which compression.type demands, "+
-			"and %d are allowed: %w", again.Size(), t.CompressionType, t.MaxMessageBytes,
-			messages.ErrBatchTooLarge)
+	if again.Size() > settings.MaxMessageBytes {
+		return b, false, fmt.Errorf("batch has %d bytes as %s, which compression.type demands, "+
+			"and %d are allowed: %w", again.Size(), settings.CompressionType,
+			settings.MaxMessageBytes, messages.ErrBatchTooLarge)
 	}
-	return again, nil
+	return again, true, nil
 }
 
 // compression returns how the topic wants its batches compressed, and whether

@@ -8,7 +8,6 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
-	"github.com/troupelog/troupe/messages/record"
 	"github.com/troupelog/troupe/messages/wire"
 	"github.com/troupelog/troupe/node/door"
 )
@@ -103,16 +102,11 @@ func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, e
 		return nil, fmt.Errorf("topic %q: %w", q.GetTopic(), messages.ErrUnknownTopicOrPartition)
 	}
 	if a.topic.Internal() {
-		return nil, fmt.Errorf("topic %q is internal, clients may not write to it: %w",
-			a.topic.Name, messages.ErrInvalidTopic)
+		return nil, fmt.Errorf("topic %q is internal; %w", a.topic.Name, door.ErrInternal)
 	}
 	to, err := g.cfg.Partitions.Partition(a.topic, a.index)
 	if err != nil {
 		return nil, err
-	}
-	settings := to.Settings()
-	if settings == nil {
-		return nil, fmt.Errorf("%s-%d: %w", a.topic.Name, a.index, messages.ErrNotLeader)
 	}
 	records := q.GetRecords()
 	if !a.session.local {
@@ -121,11 +115,8 @@ func (a *appending) plan(q *wire.ClientAppend, now time.Time) (door.Partition, e
 		// The leader stamps the batch, and the client may have to send it again.
 		records = slices.Clone(records)
 	}
-	batch, err := record.ParseOnly(records)
-	if err != nil {
-		return nil, err
-	}
-	if a.data.Batch, err = door.Admit(batch, settings, true, now); err != nil {
+	name := messages.TopicPartition{Topic: a.topic.Name, Partition: a.index}
+	if a.data.Batch, _, err = door.Admit(to, name, records, true, now); err != nil {
 		return nil, err
 	}
 	a.bytes = int64(a.data.Batch.Size())

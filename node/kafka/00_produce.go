@@ -192,8 +192,6 @@ func (p *produceCall) checkWhole() int16 {
 // topics.
 const adminClient = "__admin_client"
 
-var errInternal = fmt.Errorf("clients may not write to it: %w", messages.ErrInvalidTopic)
-
 // checkPart finds the partition's leader and checks the batch.
 func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error {
 	index := p.outcomes[part].index
@@ -203,32 +201,25 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	case t.topic == nil:
 		return messages.ErrUnknownTopicOrPartition
 	case t.topic.Internal() && p.e.header.clientID != adminClient:
-		return fmt.Errorf("topic %q is internal; %w", t.topic.Name, errInternal)
+		return fmt.Errorf("topic %q is internal; %w", t.topic.Name, door.ErrInternal)
 	}
 	to, err := p.conn.s.partitions.Partition(t.topic, index)
 	if err != nil {
 		return err
 	}
-	settings := to.Settings()
-	if settings == nil {
-		return fmt.Errorf("%s-%d: %w", t.topic.Name, index, messages.ErrNotLeader)
-	}
-	batch, err := record.ParseOnly(records)
+	name := messages.TopicPartition{Topic: t.topic.Name, Partition: index}
+	admitted, anew, err := door.Admit(to, name, records, p.version >= 7, p.e.started)
 	if err != nil {
 		return err
 	}
-	admitted, err := door.Admit(batch, settings, p.version >= 7, p.e.started)
-	if err != nil {
-		return err
-	}
-	if &admitted.Bytes[0] != &batch.Bytes[0] { // compressed anew, in memory of its own
+	if anew {
 		p.mem.charge(int64(len(admitted.Bytes)))
 	}
 	a, o := &p.appends[part], &p.outcomes[part]
 	o.records, o.bytes = int(admitted.Count), admitted.Size()
 	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish}
 	if admitted.Transactional() {
-		a.partition = messages.TopicPartition{Topic: t.topic.Name, Partition: index}
+		a.partition = name
 		a.data.FreshEpoch = p.version >= produceAdds
 		if p.asks {
 			a.data.Verify = a.verify
