@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package raw
 
 import (
 	"context"
@@ -14,7 +14,13 @@ import (
 	"time"
 )
 
-const connectTimeout = 5 * time.Second
+const (
+	connectTimeout = 5 * time.Second
+
+	// window is how many Produce requests a connection has under way at most; it is
+	// what Kafka's clients use by default.
+	window = 5
+)
 
 // load drives one broker with one scenario. Each connection has a partition.
 type load struct {
@@ -93,7 +99,7 @@ func (l *load) produce(ctx context.Context) (time.Duration, []time.Duration, err
 }
 
 func (l *load) readAnswers(c net.Conn, sent <-chan time.Time) ([]time.Duration, error) {
-	size, errorAt := produceAnswer(l.topic)
+	size, errorAt := ProduceAnswer(l.topic)
 	answers := make([]byte, 4+size)
 	latencies := make([]time.Duration, 0, l.batches)
 	for range l.batches {
@@ -138,7 +144,7 @@ func (l *load) fetch(ctx context.Context) (time.Duration, error) {
 // readBatches reads one Fetch answer and returns how many batches it held. All
 // batches have the size they were sent with, because a broker stores them so.
 func (l *load) readBatches(c net.Conn, buffer []byte) (int, error) {
-	headSize, errorAt := fetchAnswerHead(l.topic)
+	headSize, errorAt := FetchAnswerHead(l.topic)
 	head := buffer[:4+headSize]
 	if _, err := io.ReadFull(c, head); err != nil {
 		return 0, err

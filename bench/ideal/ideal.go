@@ -1,6 +1,10 @@
 //go:build linux
 
-package main
+// Package ideal is the ideal broker: the least that a broker can do with the frames of
+// bench/raw. It reads them, checks a CRC, appends to preallocated files and serves them
+// with sendfile; it has no actors, no metadata and no protocol worth the name, so it is a
+// ceiling for a machine. The commands of bench may call it.
+package ideal
 
 import (
 	"bufio"
@@ -19,6 +23,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/troupelog/troupe/bench/raw"
 )
 
 const (
@@ -48,8 +54,9 @@ type idealPartition struct {
 	count    int64 // batches
 }
 
-// serveIdeal serves until SIGTERM.
-func serveIdeal(dir string) error {
+// Serve serves frames of bench/raw from files in dir until SIGTERM. It writes its
+// address to dir/troupe.addr, as a node does.
+func Serve(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,7 +68,7 @@ func serveIdeal(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, addressFile), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "troupe.addr"), text, 0o644); err != nil {
 		return err
 	}
 	b := &ideal{dir: dir, partitions: map[uint32]*idealPartition{}}
@@ -111,7 +118,7 @@ func (b *ideal) serve(c *net.TCPConn) error {
 		if _, err := io.ReadFull(in, request); err != nil {
 			return err
 		}
-		if binary.BigEndian.Uint16(request) == fetchKey {
+		if binary.BigEndian.Uint16(request) == raw.FetchKey {
 			if err := b.fetch(c, request); err != nil {
 				return err
 			}
@@ -134,7 +141,7 @@ func (b *ideal) serve(c *net.TCPConn) error {
 // topicOf returns the topic of a request and the place behind it; skip is the
 // size of the fixed fields in front of the array of topics.
 func topicOf(request []byte, skip int) (topic string, rest []byte) {
-	const header = 2 + 2 + 4 + 2 + len(clientID)
+	const header = 2 + 2 + 4 + 2 + len(raw.ClientID)
 	at := header + skip + 4
 	n := int(binary.BigEndian.Uint16(request[at:]))
 	return string(request[at+2 : at+2+n]), request[at+2+n:]
@@ -158,7 +165,7 @@ func (b *ideal) produce(request []byte) ([]byte, error) {
 	if err := p.append(b.dir, index, batch); err != nil {
 		return nil, err
 	}
-	size, errorAt := produceAnswer(topic)
+	size, errorAt := raw.ProduceAnswer(topic)
 	answer := make([]byte, 4+size)
 	binary.BigEndian.PutUint32(answer, uint32(size))
 	binary.BigEndian.PutUint32(answer[4:], 1)
@@ -193,8 +200,8 @@ func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 // fetch answers with as many batches as fit, straight from the file.
 func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	topic, _ := topicOf(request, 4+4+4+4+1)
-	index := binary.BigEndian.Uint32(request[len(request)-fetchPartitionFromEnd:])
-	offset := int64(binary.BigEndian.Uint64(request[len(request)-fetchOffsetFromEnd:]))
+	index := binary.BigEndian.Uint32(request[len(request)-raw.FetchPartitionFromEnd:])
+	offset := int64(binary.BigEndian.Uint64(request[len(request)-raw.FetchOffsetFromEnd:]))
 	p := b.partition(index)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -203,9 +210,9 @@ func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	}
 	first := offset / p.records
 	segment, within := first/p.perSegment(), first%p.perSegment()
-	n := min(fetchMaxBytes/p.batch, p.count-first, p.perSegment()-within) * p.batch
+	n := min(raw.FetchMaxBytes/p.batch, p.count-first, p.perSegment()-within) * p.batch
 
-	headSize, errorAt := fetchAnswerHead(topic)
+	headSize, errorAt := raw.FetchAnswerHead(topic)
 	head := make([]byte, 4+headSize)
 	binary.BigEndian.PutUint32(head, uint32(headSize)+uint32(n))
 	binary.BigEndian.PutUint32(head[4:], 1)

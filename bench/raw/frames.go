@@ -1,6 +1,10 @@
 //go:build linux
 
-package main
+// Package raw is the driver that costs next to nothing: it sends Kafka frames that were
+// encoded before the clock starts, with a fixed number under way or at a fixed rate, and
+// throws answers away, so that what is measured is the broker. The ideal broker knows no
+// other frames. The commands of bench may call it.
+package raw
 
 import (
 	"encoding/binary"
@@ -14,11 +18,11 @@ import (
 // Produce v7 and Fetch v4. The ideal broker relies on what this file writes:
 // every frame of a connection has its variable parts at the same places.
 const (
-	produceKey, produceVersion = 0, 7
-	fetchKey, fetchVersion     = 1, 4
+	ProduceKey, produceVersion = 0, 7
+	FetchKey, fetchVersion     = 1, 4
 
-	clientID       = "bench"
-	fetchMaxBytes  = 1 << 20
+	ClientID       = "bench"
+	FetchMaxBytes  = 1 << 20
 	fetchMaxWaitMs = 500
 	timeoutMs      = 30_000
 	acksAll        = -1
@@ -55,7 +59,7 @@ func frame(key, version int16, body func(b []byte) []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(key))
 	b = binary.BigEndian.AppendUint16(b, uint16(version))
 	b = binary.BigEndian.AppendUint32(b, 1) // correlation id: answers come in order
-	b = appendString(b, clientID)
+	b = appendString(b, ClientID)
 	b = body(b)
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
 	return b
@@ -68,7 +72,7 @@ func appendString(b []byte, s string) []byte {
 
 // produceFrame returns the request that appends one batch.
 func produceFrame(topic string, partition int32, batch []byte) []byte {
-	return frame(produceKey, produceVersion, func(b []byte) []byte {
+	return frame(ProduceKey, produceVersion, func(b []byte) []byte {
 		b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id
 		acks := int16(acksAll)
 		b = binary.BigEndian.AppendUint16(b, uint16(acks))
@@ -84,41 +88,41 @@ func produceFrame(topic string, partition int32, batch []byte) []byte {
 
 // Places in a Fetch frame, counted from its end.
 const (
-	fetchOffsetFromEnd    = 12
-	fetchPartitionFromEnd = 16
+	FetchOffsetFromEnd    = 12
+	FetchPartitionFromEnd = 16
 )
 
 // fetchFrame returns the request that reads from offset 0; setFetchOffset moves it.
 func fetchFrame(topic string, partition int32) []byte {
-	return frame(fetchKey, fetchVersion, func(b []byte) []byte {
+	return frame(FetchKey, fetchVersion, func(b []byte) []byte {
 		b = binary.BigEndian.AppendUint32(b, 0xffffffff) // a consumer, not a replica
 		b = binary.BigEndian.AppendUint32(b, fetchMaxWaitMs)
 		b = binary.BigEndian.AppendUint32(b, 1) // min bytes
-		b = binary.BigEndian.AppendUint32(b, fetchMaxBytes)
+		b = binary.BigEndian.AppendUint32(b, FetchMaxBytes)
 		b = append(b, 0) // read uncommitted
 		b = binary.BigEndian.AppendUint32(b, 1)
 		b = appendString(b, topic)
 		b = binary.BigEndian.AppendUint32(b, 1)
 		b = binary.BigEndian.AppendUint32(b, uint32(partition))
 		b = binary.BigEndian.AppendUint64(b, 0) // offset
-		return binary.BigEndian.AppendUint32(b, fetchMaxBytes)
+		return binary.BigEndian.AppendUint32(b, FetchMaxBytes)
 	})
 }
 
 func setFetchOffset(frame []byte, offset int64) {
-	binary.BigEndian.PutUint64(frame[len(frame)-fetchOffsetFromEnd:], uint64(offset))
+	binary.BigEndian.PutUint64(frame[len(frame)-FetchOffsetFromEnd:], uint64(offset))
 }
 
-// produceAnswer is the size of a Produce v7 answer for one partition, without
+// ProduceAnswer is the size of a Produce v7 answer for one partition, without
 // the size field, and the place of the error code in it.
-func produceAnswer(topic string) (size, errorAt int) {
+func ProduceAnswer(topic string) (size, errorAt int) {
 	errorAt = 4 + 4 + 2 + len(topic) + 4 + 4
 	return errorAt + 2 + 8 + 8 + 8 + 4, errorAt
 }
 
-// fetchAnswerHead is the size of a Fetch v4 answer up to the records, without
+// FetchAnswerHead is the size of a Fetch v4 answer up to the records, without
 // the size field, and the place of the error code in it.
-func fetchAnswerHead(topic string) (size, errorAt int) {
+func FetchAnswerHead(topic string) (size, errorAt int) {
 	errorAt = 4 + 4 + 4 + 2 + len(topic) + 4 + 4
 	return errorAt + 2 + 8 + 8 + 4 + 4, errorAt
 }

@@ -1,0 +1,167 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/troupelog/troupe/bench/figures"
+	"github.com/troupelog/troupe/bench/peer"
+)
+
+// workload is a row of a table: one load, and which brokers take it.
+type workload struct {
+	group string // of the table
+	name  string // unlike all others
+	nodes int    // 0: no broker is running; run starts what it measures
+	peers []string
+	// run gives the broker the load once and says what it did. What it makes it removes
+	// again. The broker is nil when nodes is 0.
+	run func(ctx context.Context, t turn) (figures.Result, error)
+}
+
+// turn is one broker's turn at a workload.
+type turn struct {
+	*bench
+	kind   peer.Kind
+	broker *peer.Broker // nil: run starts it, in dir
+	dir    string       // of a broker that run starts: absent before and after
+	topic  string       // a name that no topic had before
+	round  int
+	work   *workload
+}
+
+// bench is a whole run.
+type bench struct {
+	settings
+	root  string // folder of everything
+	kinds []peer.Kind
+	rates map[string]float64 // what a workload found for those after it, by name
+}
+
+// workloads are all there are, in the order in which they run.
+func workloads() []workload {
+	return slices.Concat(rawWorkloads(), clientWorkloads(), startWorkloads())
+}
+
+// bothPeers take every load that is made of frames of Kafka's protocol; theIdeal too
+// where it can.
+var (
+	bothPeers = []string{peer.Troupe, peer.Kafka}
+	theIdeal  = []string{peer.Ideal, peer.Troupe, peer.Kafka}
+	everyone  = []string{peer.Troupe, peer.Kafka, peer.NATS}
+)
+
+// measure runs the workloads that were asked for and shows what it saw.
+func measure(ctx context.Context, s settings) (err error) {
+	b := &bench{settings: s, rates: map[string]float64{}}
+	if b.root, err = os.MkdirTemp(s.dir, "troupe-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.root)) }()
+	b.kinds = []peer.Kind{peer.NewIdeal(), peer.NewTroupe(s.troupe)}
+	if s.peers {
+		b.kinds = append(b.kinds, peer.NewKafka(s.kafka), peer.NewNATS(s.nats))
+	}
+	run, err := b.describe(ctx)
+	if err != nil {
+		return err
+	}
+	for _, nodes := range []int{1, 3, 0} {
+		rows, err := b.withNodes(ctx, nodes)
+		run.Rows = append(run.Rows, rows...)
+		if err != nil {
+			return err
+		}
+	}
+	return b.show(run)
+}
+
+// withNodes runs the workloads for brokers of so many nodes. Brokers run while others
+// are measured: idle ones cost little, and starting them anew would cost warm caches.
+func (b *bench) withNodes(ctx context.Context, nodes int) (rows []figures.Row, err error) {
+	var chosen []workload
+	needed := map[string]bool{}
+	for _, w := range workloads() {
+		if w.nodes == nodes && b.only.MatchString(w.name) {
+			chosen = append(chosen, w)
+			for _, name := range w.peers {
+				needed[name] = true
+			}
+		}
+	}
+	running := map[string]*peer.Broker{}
+	defer func() {
+		for _, br := range running {
+			br.Stop()
+			err = errors.Join(err, os.RemoveAll(br.Dir))
+		}
+	}()
+	for _, k := range b.kinds {
+		if nodes == 0 || !needed[k.Name] {
+			continue
+		}
+		dir := filepath.Join(b.root, fmt.Sprintf("%s-%d", k.Name, nodes))
+		if running[k.Name], err = k.Start(ctx, peer.Options{Dir: dir, Nodes: nodes}); err != nil {
+			delete(running, k.Name)
+			return nil, fmt.Errorf("%s: %w", k.Name, err)
+		}
+	}
+	for i := range chosen {
+		row, err := b.rounds(ctx, &chosen[i], running, i)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", chosen[i].name, err)
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// rounds lets the brokers take turns at a workload; who begins changes every round.
+func (b *bench) rounds(
+	ctx context.Context, w *workload, running map[string]*peer.Broker, number int,
+) (figures.Row, error) {
+	row := figures.Row{Workload: w.name, Group: w.group, Runs: map[string][]figures.Result{}}
+	var kinds []peer.Kind
+	for _, k := range b.kinds {
+		if slices.Contains(w.peers, k.Name) {
+			kinds = append(kinds, k)
+		}
+	}
+	for round := range b.settings.rounds {
+		for i := range kinds {
+			k := kinds[(i+round)%len(kinds)]
+			r, err := w.run(ctx, turn{
+				bench: b, kind: k, broker: running[k.Name], work: w, round: round,
+				dir:   filepath.Join(b.root, fmt.Sprintf("fresh-%s", k.Name)),
+				topic: fmt.Sprintf("bench-%d-%d-%d", w.nodes, number, round),
+			})
+			if err != nil {
+				return row, fmt.Errorf("%s: %w", k.Name, err)
+			}
+			row.Runs[k.Name] = append(row.Runs[k.Name], r)
+		}
+	}
+	fmt.Fprintln(os.Stderr, "done:", w.name)
+	return row, nil
+}
+
+// timed runs a load on the broker and fills in what the broker used meanwhile.
+func (t turn) timed(load func() (figures.Result, error)) (figures.Result, error) {
+	before, err := t.broker.Usage()
+	if err != nil {
+		return figures.Result{}, err
+	}
+	r, err := load()
+	if err != nil {
+		return figures.Result{}, err
+	}
+	after, err := t.broker.Usage()
+	r.CPU, r.RSS = after.CPU-before.CPU, after.RSS
+	return r, err
+}
