@@ -29,6 +29,9 @@ type Result struct {
 	P999 time.Duration `json:"p999,omitempty"`
 	Max  time.Duration `json:"max,omitempty"`
 	Rate float64       `json:"rate,omitempty"` // operations per second that were due; 0: no rate
+
+	// Extra are figures that few workloads have, by the name with which they are shown.
+	Extra map[string]float64 `json:"extra,omitempty"`
 }
 
 // MBPerSecond is megabytes (1e6) in a second.
