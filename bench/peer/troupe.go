@@ -103,6 +103,7 @@ func startNode(ctx context.Context, name, dir string, command ...string) (*Broke
 	err = p.await(ctx, func() bool {
 		var addresses struct {
 			Kafka string `json:"kafka"`
+			HTTP  string `json:"http"`
 			Actor string `json:"actor"`
 		}
 		text, err := os.ReadFile(file)
@@ -110,6 +111,9 @@ func startNode(ctx context.Context, name, dir string, command ...string) (*Broke
 			return false
 		}
 		b.Addrs, b.Actor = []string{addresses.Kafka}, addresses.Actor
+		if addresses.HTTP != "" {
+			b.HTTP = []string{addresses.HTTP}
+		}
 		return true
 	})
 	if err != nil {
