@@ -12,6 +12,7 @@ import (
 
 	"github.com/troupelog/troupe/bench/figures"
 	"github.com/troupelog/troupe/bench/peer"
+	"github.com/troupelog/troupe/bench/raw"
 )
 
 // workload is a row of a table: one load, and which brokers take it.
@@ -112,6 +113,9 @@ func (b *bench) withNodes(ctx context.Context, nodes int) (rows []figures.Row, e
 			return nil, fmt.Errorf("%s: %w", k.Name, err)
 		}
 	}
+	if err := b.warm(ctx, nodes, running); err != nil {
+		return nil, fmt.Errorf("warming up: %w", err)
+	}
 	for i := range chosen {
 		row, err := b.rounds(ctx, &chosen[i], running, i)
 		if err != nil {
@@ -147,8 +151,51 @@ func (b *bench) rounds(
 			row.Runs[k.Name] = append(row.Runs[k.Name], r)
 		}
 	}
+	b.rates[w.name] = slowest(row)
 	fmt.Fprintln(os.Stderr, "done:", w.name)
 	return row, nil
+}
+
+// slowest is how many requests per second the slowest of the brokers answered.
+func slowest(row figures.Row) float64 {
+	var least float64
+	for name := range row.Runs {
+		r, _, _ := row.Median(name, figures.Result.RequestsPerSecond)
+		if least == 0 || r > 0 && r < least {
+			least = r
+		}
+	}
+	return least
+}
+
+// rate is how many requests per second the slowest broker answered in a workload that
+// was run before; otherwise, if it was not.
+func (b *bench) rate(name string, otherwise float64) float64 {
+	if r := b.rates[name]; r > 0 {
+		return r
+	}
+	return otherwise
+}
+
+// warm gives each broker a load that is not counted: Java compiles what runs often.
+// Without other brokers than our own there is nothing to warm.
+func (b *bench) warm(ctx context.Context, nodes int, running map[string]*peer.Broker) error {
+	if !b.peers {
+		return nil
+	}
+	for _, k := range b.kinds {
+		if running[k.Name] == nil || k.Name == peer.NATS {
+			continue
+		}
+		t := turn{bench: b, kind: k, broker: running[k.Name], work: &workload{nodes: nodes}}
+		for i, s := range []raw.Shape{large, small} {
+			t.topic = fmt.Sprintf("bench-%d-warm-%d", nodes, i)
+			if err := t.warm(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", k.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // timed runs a load on the broker and fills in what the broker used meanwhile.
