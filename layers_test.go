@@ -109,7 +109,7 @@ var layers = []layer{
 	{"bench/raw", []string{"messages/..."}},
 	{"bench/ideal", []string{"bench/raw"}},
 	{"bench/figures", nil},
-	{"bench/peer", []string{"testkit", "bench/raw"}},
+	{"bench/peer", []string{"messages/...", "testkit", "bench/raw"}},
 	{"bench/clients", []string{
 		"messages/...", "testkit", "testkit/sdk", "clientlib", "bench/figures", "bench/peer",
 	}},
