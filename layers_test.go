@@ -141,7 +141,9 @@ var outside = map[string][]string{
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench/peer", "bench/raw",
 		"bench/clients", "testkit",
 	},
-	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
+	"github.com/twmb/franz-go/pkg/kerr": {
+		"node/kafka", "node/metrics", "node/cli", "bench/peer", "testkit",
+	},
 	"github.com/twmb/franz-go": {
 		"node/cli", "node/lag", "bench/peer", "bench/raw", "bench/clients", "testkit", "testkit/sdk",
 		"examples/mixed",

@@ -43,6 +43,8 @@ type settings struct {
 	mb     int64          // megabytes of batches for a run at most
 	rounds int            // how often each workload is repeated
 	only   *regexp.Regexp // names of workloads
+
+	document string // to write what was seen into; empty: it is printed only
 }
 
 func main() {
@@ -52,6 +54,8 @@ func main() {
 	s := settings{}
 	only := flag.String("only", "", "measure only workloads whose name matches this expression")
 	list := flag.Bool("list", false, "list the workloads")
+	again := flag.Bool("render", false, "measure nothing; write -document from what it shows already")
+	flag.StringVar(&s.document, "document", "", "write what was seen into this Markdown document")
 	flag.StringVar(&s.troupe, "troupe", "bin/troupe", "the binary to measure")
 	flag.StringVar(&s.kafka, "kafka", "", "folder with Kafka's jars (default: fetched with Maven)")
 	flag.StringVar(&s.nats, "nats", "", "nats-server binary (default: built from tools/peers)")
@@ -69,6 +73,9 @@ func main() {
 			fmt.Printf("%-10s %s\n", w.group, w.name)
 		}
 		return
+	}
+	if *again {
+		exit(render(s.document))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

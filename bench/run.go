@@ -161,7 +161,13 @@ func (b *bench) rounds(
 }
 
 // timed runs a load on the broker and fills in what the broker used meanwhile.
-func (t turn) timed(load func() (figures.Result, error)) (figures.Result, error) {
+func (t turn) timed(
+	ctx context.Context, load func() (figures.Result, error),
+) (figures.Result, error) {
+	mallocs, err := t.broker.Mallocs(ctx)
+	if err != nil {
+		return figures.Result{}, err
+	}
 	before, err := t.broker.Usage()
 	if err != nil {
 		return figures.Result{}, err
@@ -171,6 +177,11 @@ func (t turn) timed(load func() (figures.Result, error)) (figures.Result, error)
 		return figures.Result{}, err
 	}
 	after, err := t.broker.Usage()
+	if err != nil {
+		return r, err
+	}
 	r.CPU, r.RSS = after.CPU-before.CPU, after.RSS
+	mallocsAfter, err := t.broker.Mallocs(ctx)
+	r.Allocs = mallocsAfter - mallocs
 	return r, err
 }

@@ -21,6 +21,7 @@ type Result struct {
 	RSS      int64         `json:"rss,omitempty"`       // of all processes, at the end, bytes
 	Disk     int64         `json:"disk,omitempty"`      // bytes the run added to the disk
 	Mallocs  float64       `json:"mallocs,omitempty"`   // of the client's process, per record
+	Allocs   float64       `json:"allocs,omitempty"`    // of the broker's processes, if known
 
 	// Latencies, from when an operation was due (not from when it could be sent) to its
 	// end, unless the workload says otherwise.
@@ -50,6 +51,9 @@ func (r Result) CPUPerGB() float64 { return per(r.CPU.Seconds(), float64(r.Bytes
 func (r Result) CPUPerRequest() float64 {
 	return per(float64(r.CPU.Microseconds()), float64(r.Requests))
 }
+
+// AllocsPerRequest is how often the broker allocated memory for a request.
+func (r Result) AllocsPerRequest() float64 { return per(r.Allocs, float64(r.Requests)) }
 
 func per(what, of float64) float64 {
 	if of == 0 {

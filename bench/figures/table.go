@@ -22,6 +22,7 @@ var columns = []column{
 	{"due/s", func(r Result) float64 { return r.Rate }, whole},
 	{"broker CPU s/GB", Result.CPUPerGB, hundredths},
 	{"broker CPU µs/request", Result.CPUPerRequest, whole},
+	{"broker allocations/request", Result.AllocsPerRequest, whole},
 	{"client CPU s/GB", func(r Result) float64 {
 		return per(r.ClientNS.Seconds(), float64(r.Bytes)/1e9)
 	}, hundredths},

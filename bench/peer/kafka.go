@@ -166,15 +166,16 @@ func properties(nodes []kafkaNode, i int, more map[string]string) string {
 	for j, n := range nodes {
 		voters = append(voters, fmt.Sprintf("%d@%s", j+1, n.controller))
 	}
-	all := maps.Clone(kafkaSettings)
+	all, n := maps.Clone(kafkaSettings), nodes[i]
 	maps.Copy(all, map[string]string{
-		"node.id":                                          strconv.Itoa(i + 1),
-		"log.dirs":                                         nodes[i].dir,
-		"listeners":                                        "PLAINTEXT://" + nodes[i].addr + ",CONTROLLER://" + nodes[i].controller,
-		"advertised.listeners":                             "PLAINTEXT://" + nodes[i].addr,
-		"controller.quorum.voters":                         strings.Join(voters, ","),
-		"default.replication.factor":                       replicas,
-		"min.insync.replicas":                              inSync,
+		"node.id":                    strconv.Itoa(i + 1),
+		"log.dirs":                   n.dir,
+		"listeners":                  "PLAINTEXT://" + n.addr + ",CONTROLLER://" + n.controller,
+		"advertised.listeners":       "PLAINTEXT://" + n.addr,
+		"controller.quorum.voters":   strings.Join(voters, ","),
+		"default.replication.factor": replicas,
+		"min.insync.replicas":        inSync,
+
 		"offsets.topic.replication.factor":                 replicas,
 		"transaction.state.log.replication.factor":         replicas,
 		"transaction.state.log.min.isr":                    inSync,

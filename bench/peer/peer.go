@@ -51,6 +51,7 @@ type Kind struct {
 type Broker struct {
 	Name  string
 	Addrs []string  // of the nodes, for clients; Kafka's protocol but for NATS
+	HTTP  []string  // of the nodes of Troupe: where metrics are
 	Actor string    // of a node of Troupe: where the SDK finds it
 	Dir   string    // all the broker writes is in it, logs too
 	Began time.Time // when the first process was started

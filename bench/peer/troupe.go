@@ -70,9 +70,8 @@ func forget(ctx context.Context, addr string) {
 
 // NewTroupe is Troupe's own binary. Three nodes have a Consul of their own.
 func NewTroupe(binary string) Kind {
-	return Kind{Name: Troupe, Prepare: noPreparation, Version: func(ctx context.Context) (string, error) {
-		return versionOf(ctx, binary, "version")
-	}, Start: func(ctx context.Context, o Options) (*Broker, error) {
+	version := func(ctx context.Context) (string, error) { return versionOf(ctx, binary, "version") }
+	return Kind{Name: Troupe, Version: version, Prepare: noPreparation, Start: func(ctx context.Context, o Options) (*Broker, error) {
 		return startTroupe(ctx, binary, o)
 	}}
 }
@@ -154,6 +153,7 @@ func (b *Broker) addNodes(ctx context.Context, commands ...[]string) (err error)
 		err := p.await(ctx, func() bool {
 			var addresses struct {
 				Kafka string `json:"kafka"`
+				HTTP  string `json:"http"`
 				Actor string `json:"actor"`
 			}
 			text, err := os.ReadFile(file)
@@ -161,6 +161,9 @@ func (b *Broker) addNodes(ctx context.Context, commands ...[]string) (err error)
 				return false
 			}
 			b.Addrs = append(b.Addrs, addresses.Kafka)
+			if addresses.HTTP != "" {
+				b.HTTP = append(b.HTTP, addresses.HTTP)
+			}
 			if i == 0 {
 				b.Actor = addresses.Actor
 			}
