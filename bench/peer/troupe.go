@@ -70,10 +70,13 @@ func forget(ctx context.Context, addr string) {
 
 // NewTroupe is Troupe's own binary. Three nodes have a Consul of their own.
 func NewTroupe(binary string) Kind {
-	version := func(ctx context.Context) (string, error) { return versionOf(ctx, binary, "version") }
-	return Kind{Name: Troupe, Version: version, Prepare: noPreparation, Start: func(ctx context.Context, o Options) (*Broker, error) {
-		return startTroupe(ctx, binary, o)
-	}}
+	return Kind{Name: Troupe, Prepare: noPreparation,
+		Version: func(ctx context.Context) (string, error) {
+			return versionOf(ctx, binary, "version")
+		},
+		Start: func(ctx context.Context, o Options) (*Broker, error) {
+			return startTroupe(ctx, binary, o)
+		}}
 }
 
 func noPreparation(context.Context, Options) error { return nil }
