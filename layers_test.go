@@ -114,6 +114,7 @@ var layers = []layer{
 		"messages/...", "testkit", "testkit/sdk", "clientlib", "bench/figures", "bench/peer",
 	}},
 	{"bench", []string{"messages/...", "testkit", "bench/..."}},
+	{"tools/peers/natsload", nil}, // a module of its own
 	{"e2e", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/cluster", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
@@ -148,7 +149,8 @@ var outside = map[string][]string{
 		"node/cli", "node/lag", "bench/peer", "bench/raw", "bench/clients", "testkit", "testkit/sdk",
 		"examples/mixed",
 	},
-	"go.etcd.io/bbolt": {"persistence/registry"},
+	"github.com/nats-io": {"tools/peers/natsload"},
+	"go.etcd.io/bbolt":   {"persistence/registry"},
 	"github.com/hashicorp/consul/api": {
 		"persistence/registry", "cluster", "clientlib/internal/link",
 	},
