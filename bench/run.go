@@ -24,6 +24,8 @@ type workload struct {
 	// run gives the broker the load once and says what it did. What it makes it removes
 	// again. The broker is nil when nodes is 0.
 	run func(ctx context.Context, t turn) (figures.Result, error)
+	// rounds that are enough for what takes long; 0: as many as the others.
+	rounds int
 }
 
 // turn is one broker's turn at a workload.
@@ -137,7 +139,11 @@ func (b *bench) rounds(
 			kinds = append(kinds, k)
 		}
 	}
-	for round := range b.settings.rounds {
+	rounds := b.settings.rounds
+	if w.rounds > 0 {
+		rounds = min(rounds, w.rounds)
+	}
+	for round := range rounds {
 		for i := range kinds {
 			k := kinds[(i+round)%len(kinds)]
 			r, err := w.run(ctx, turn{
@@ -146,6 +152,9 @@ func (b *bench) rounds(
 				topic: fmt.Sprintf("bench-%d-%d-%d", w.nodes, number, round),
 			})
 			if err != nil {
+				if br := running[k.Name]; br != nil {
+					err = errors.Join(err, br.Died())
+				}
 				return row, fmt.Errorf("%s: %w", k.Name, err)
 			}
 			row.Runs[k.Name] = append(row.Runs[k.Name], r)
