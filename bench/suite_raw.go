@@ -355,7 +355,8 @@ func commits(groups, partitions int) workload {
 
 // warm gives a broker work for a while.
 func (t turn) warm(ctx context.Context, s raw.Shape) error {
-	l := raw.Load{Conns: 4, Shape: s, Acks: raw.AcksAll, Window: window, Bytes: t.mb << 20, For: runFor}
+	l := raw.Load{Conns: 4, Shape: s, Acks: raw.AcksAll, Window: window, Bytes: t.mb << 20,
+		For: runFor}
 	drop, err := t.topicOf(ctx, &l, 4, nil)
 	if err != nil {
 		return err

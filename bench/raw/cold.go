@@ -15,7 +15,7 @@ import (
 // the pages that hold it are given up.
 func DropCache(dir string) error {
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
 			return nil // deleted while we looked
 		}
 		if err != nil || !e.Type().IsRegular() {

@@ -119,8 +119,8 @@ func (f *fetcher) answer() (i int, batches int64, err error) {
 	if err := answerError(f.head[4:], f.errorAt); err != nil {
 		return i, 0, err
 	}
-	size := int(int32(binary.BigEndian.Uint32(f.head[len(f.head)-4:])))
-	if total := int(binary.BigEndian.Uint32(f.head)); total != len(f.head)-4+size || size < 0 {
+	size := max(0, int(int32(binary.BigEndian.Uint32(f.head[len(f.head)-4:])))) // -1: none
+	if total := int(binary.BigEndian.Uint32(f.head)); total != len(f.head)-4+size {
 		return i, 0, fmt.Errorf("answer of %d bytes with %d bytes of records", total, size)
 	}
 	if err := f.discard.bytes(size); err != nil {
