@@ -202,10 +202,12 @@ func (b *Broker) firstRecord(ctx context.Context, t Topic) error {
 
 func oneRecord() ([]byte, error) {
 	build := record.NewBuilder(record.Compression{})
-	build.Append(messages.Timestamp(time.Now().UnixMilli()), nil, make([]byte, 100))
+	build.Append(now(), nil, make([]byte, 100))
 	built, err := build.Build()
 	return built.Bytes, err
 }
+
+func now() messages.Timestamp { return messages.Timestamp(time.Now().UnixMilli()) }
 
 // produce appends a batch and waits for the acknowledgement.
 func produce(ctx context.Context, send request, topic string, partition int32, batch []byte) error {
