@@ -157,7 +157,9 @@ var outside = map[string][]string{
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
 		"actors/coordinator",
 	},
-	"golang.org/x/sys":       {"persistence/vfs", "netio", "node", "bench/ideal", "testkit"},
+	"golang.org/x/sys": {
+		"persistence/vfs", "netio", "node", "bench/ideal", "bench/clients", "testkit",
+	},
 	"google.golang.org/grpc": {"cluster/transport"},
 	"google.golang.org/protobuf": {
 		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim", "clientlib",
