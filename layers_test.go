@@ -109,11 +109,12 @@ var layers = []layer{
 	{"bench/raw", []string{"messages/..."}},
 	{"bench/ideal", []string{"bench/raw"}},
 	{"bench/figures", nil},
-	{"bench/peer", []string{"testkit", "bench/raw"}},
+	{"bench/peer", []string{"messages/...", "testkit", "bench/raw"}},
 	{"bench/clients", []string{
 		"messages/...", "testkit", "testkit/sdk", "clientlib", "bench/figures", "bench/peer",
 	}},
 	{"bench", []string{"messages/...", "testkit", "bench/..."}},
+	{"tools/peers/natsload", nil}, // a module of its own
 	{"e2e", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/cluster", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
@@ -141,12 +142,15 @@ var outside = map[string][]string{
 		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench/peer", "bench/raw",
 		"bench/clients", "testkit",
 	},
-	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
+	"github.com/twmb/franz-go/pkg/kerr": {
+		"node/kafka", "node/metrics", "node/cli", "bench/peer", "testkit",
+	},
 	"github.com/twmb/franz-go": {
 		"node/cli", "node/lag", "bench/peer", "bench/raw", "bench/clients", "testkit", "testkit/sdk",
 		"examples/mixed",
 	},
-	"go.etcd.io/bbolt": {"persistence/registry"},
+	"github.com/nats-io": {"tools/peers/natsload"},
+	"go.etcd.io/bbolt":   {"persistence/registry"},
 	"github.com/hashicorp/consul/api": {
 		"persistence/registry", "cluster", "clientlib/internal/link",
 	},
@@ -158,7 +162,7 @@ var outside = map[string][]string{
 		"actors/coordinator",
 	},
 	"golang.org/x/sys": {
-		"persistence/vfs", "netio", "node", "bench/ideal", "bench/clients", "testkit",
+		"persistence/vfs", "netio", "node", "bench/ideal", "bench/raw", "bench/clients", "testkit",
 	},
 	"google.golang.org/grpc": {"cluster/transport"},
 	"google.golang.org/protobuf": {

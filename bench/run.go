@@ -27,6 +27,8 @@ type workload struct {
 	// run gives the broker the load once and says what it did. What it makes it removes
 	// again. The broker is nil when nodes is 0.
 	run func(ctx context.Context, t turn) (figures.Result, error)
+	// rounds that are enough for what takes long; 0: as many as the others.
+	rounds int
 }
 
 // turn is one broker's turn at a workload.
@@ -132,8 +134,11 @@ func (b *bench) rounds(
 	ctx context.Context, w *workload, running map[string]*peer.Broker, number int,
 ) (figures.Row, error) {
 	row := figures.Row{Workload: w.name, Group: w.group, Runs: map[string][]figures.Result{}}
-	contenders := b.contenders(w)
-	for round := range b.settings.rounds {
+	contenders, rounds := b.contenders(w), b.settings.rounds
+	if w.rounds > 0 {
+		rounds = min(rounds, w.rounds)
+	}
+	for round := range rounds {
 		for i := range contenders {
 			t := contenders[(i+round)%len(contenders)]
 			t.broker, t.round = running[t.kind.Name], round
@@ -142,6 +147,9 @@ func (b *bench) rounds(
 			r, err := w.run(ctx, t)
 			name := cmp.Or(t.way, t.kind.Name)
 			if err != nil {
+				if t.broker != nil {
+					err = errors.Join(err, t.broker.Died())
+				}
 				return row, fmt.Errorf("%s: %w", name, err)
 			}
 			row.Runs[name] = append(row.Runs[name], r)

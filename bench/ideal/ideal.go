@@ -27,8 +27,12 @@ import (
 	"github.com/troupelog/troupe/bench/raw"
 )
 
+// Files are preallocated: those of the first partitions as large as segments are, those
+// of further ones so large that many fit on the disk.
 const (
 	idealSegmentBytes = 256 << 20
+	idealLargeMax     = 16 // partitions
+	idealSmallBytes   = 4 << 20
 	idealReadBuffer   = 256 << 10
 	maxIdealFrame     = 2 << 20
 )
@@ -49,6 +53,7 @@ type ideal struct {
 type idealPartition struct {
 	mu       sync.RWMutex
 	segments []*os.File
+	size     int64 // of a segment
 	batch    int64 // bytes
 	records  int64 // per batch
 	count    int64 // batches
@@ -83,19 +88,6 @@ func Serve(dir string) error {
 				fmt.Fprintln(os.Stderr, "ideal:", err)
 			}
 		}()
-	}
-}
-
-// forget makes the ideal broker drop all it has: a frame of no bytes says so.
-func forget(ctx context.Context, addr string) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	if _, err := c.Write(make([]byte, 4)); err == nil {
-		_, _ = c.Read(make([]byte, 1)) // the broker closes when it is done
 	}
 }
 
@@ -174,7 +166,7 @@ func (b *ideal) produce(request []byte) ([]byte, error) {
 }
 
 // perSegment is how many batches a segment holds.
-func (p *idealPartition) perSegment() int64 { return idealSegmentBytes / p.batch }
+func (p *idealPartition) perSegment() int64 { return p.size / p.batch }
 
 func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 	segment := p.count / p.perSegment()
@@ -184,7 +176,7 @@ func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Fallocate(int(f.Fd()), 0, 0, idealSegmentBytes); err != nil {
+		if err := unix.Fallocate(int(f.Fd()), 0, 0, p.size); err != nil {
 			return err
 		}
 		p.segments = append(p.segments, f)
@@ -202,6 +194,7 @@ func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	topic, _ := topicOf(request, 4+4+4+4+1)
 	index := binary.BigEndian.Uint32(request[len(request)-raw.FetchPartitionFromEnd:])
 	offset := int64(binary.BigEndian.Uint64(request[len(request)-raw.FetchOffsetFromEnd:]))
+	most := int64(binary.BigEndian.Uint32(request[len(request)-raw.FetchMaxBytesFromEnd:]))
 	p := b.partition(index)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -210,7 +203,7 @@ func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	}
 	first := offset / p.records
 	segment, within := first/p.perSegment(), first%p.perSegment()
-	n := min(raw.FetchMaxBytes/p.batch, p.count-first, p.perSegment()-within) * p.batch
+	n := min(max(1, most/p.batch), p.count-first, p.perSegment()-within) * p.batch
 
 	headSize, errorAt := raw.FetchAnswerHead(topic)
 	head := make([]byte, 4+headSize)
@@ -260,7 +253,10 @@ func (b *ideal) partition(index uint32) *idealPartition {
 	defer b.mu.Unlock()
 	p := b.partitions[index]
 	if p == nil {
-		p = &idealPartition{}
+		p = &idealPartition{size: idealSegmentBytes}
+		if len(b.partitions) >= idealLargeMax {
+			p.size = idealSmallBytes
+		}
 		b.partitions[index] = p
 	}
 	return p

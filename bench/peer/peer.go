@@ -8,11 +8,9 @@ package peer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -27,16 +25,12 @@ const (
 	NATS   = "nats"
 )
 
-const (
-	readyTimeout = 60 * time.Second
-	stopTimeout  = 20 * time.Second
-)
-
 // Options of a broker that is started.
 type Options struct {
 	Dir      string            // an absent or an old folder of the broker's; see Start
 	Nodes    int               // 1 or 3
-	Settings map[string]string // of the broker itself, by its own names; few need any
+	Settings map[string]string // of the broker itself, by its own names; few need any; of
+	// every node, and they win over those that the kind sets
 }
 
 // Kind is a broker that can be started.
@@ -44,6 +38,9 @@ type Kind struct {
 	Name string
 	// Version is what the broker says of itself, with the settings that matter.
 	Version func(ctx context.Context) (string, error)
+	// Prepare does what is done once before the first start, such as formatting a folder.
+	// Start does it too where it was not done; call it where Start is timed.
+	Prepare func(ctx context.Context, o Options) error
 	// Start runs the broker and returns when all of its nodes are ready. What an earlier
 	// one left in the folder is still there afterwards. Kinds that cannot be clusters
 	// fail with more than one node.
@@ -53,14 +50,21 @@ type Kind struct {
 // Broker is a running broker: a process for each node.
 type Broker struct {
 	Name  string
-	Addrs []string // of the nodes, for clients; Kafka's protocol but for NATS
-	HTTP  []string // of the nodes of Troupe: where metrics are
-	Actor string   // of a node of Troupe: where the SDK finds it
-	Dir   string
+	Addrs []string  // of the nodes, for clients; Kafka's protocol but for NATS
+	HTTP  []string  // of the nodes of Troupe: where metrics are
+	Actor string    // of a node of Troupe: where the SDK finds it
+	Dir   string    // all the broker writes is in it, logs too
+	Began time.Time // when the first process was started
 
 	// Create makes a topic, with settings by Kafka's names, and drop removes it and
-	// waits until its files are gone or going.
+	// waits until its files are gone or going. Its partitions have leaders, and every
+	// node knows of them, when Create returns.
 	Create func(ctx context.Context, t Topic) (drop func(), err error)
+
+	// FirstRecord does what a client does that waits for a broker that is starting: it
+	// makes the topic, if t.Partitions is not 0, and appends a record to its partition 0,
+	// trying again until the broker acknowledges it.
+	FirstRecord func(ctx context.Context, t Topic) error
 
 	processes []*process // of the nodes
 	others    []*process // that the nodes need: Consul
@@ -76,17 +80,36 @@ type Topic struct {
 
 // Usage is what all of the broker's processes have used so far. What a node needs
 // beside itself, such as Consul, is counted by OthersCPU.
-func (b *Broker) Usage() (testkit.Usage, error) {
+func (b *Broker) Usage() (testkit.Usage, error) { return b.usage(b.processes) }
+
+// OthersCPU is the CPU time of what the nodes need beside themselves: Consul, for a
+// cluster of Troupe.
+func (b *Broker) OthersCPU() (time.Duration, error) {
+	u, err := b.usage(b.others)
+	return u.CPU, err
+}
+
+func (b *Broker) usage(of []*process) (testkit.Usage, error) {
 	var sum testkit.Usage
-	for _, p := range b.processes {
+	for _, p := range of {
 		u, err := testkit.UsageOf(p.cmd.Process.Pid)
 		if err != nil {
-			return sum, err
+			return sum, errors.Join(err, b.Died())
 		}
 		sum.CPU += u.CPU
 		sum.RSS += u.RSS
 	}
 	return sum, nil
+}
+
+// Died is nil while all processes run. Otherwise it says which one ended, with the end
+// of its log.
+func (b *Broker) Died() error {
+	var errs []error
+	for _, p := range slices.Concat(b.processes, b.others) {
+		errs = append(errs, p.died())
+	}
+	return errors.Join(errs...)
 }
 
 // Disk is the bytes of disk that the broker's folders take.
@@ -119,74 +142,20 @@ func (b *Broker) Stop() {
 	for _, p := range b.processes {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	}
-	for _, p := range append(b.processes, b.others...) {
+	for _, p := range slices.Concat(b.processes, b.others) {
 		p.stop()
 	}
 }
 
-// Kill ends the nodes with SIGKILL.
+// Kill ends the nodes with SIGKILL, all before the first is waited for.
 func (b *Broker) Kill() {
 	for _, p := range b.processes {
 		_ = p.cmd.Process.Kill()
+	}
+	for _, p := range b.processes {
 		<-p.ended
 	}
 	for _, p := range b.others {
 		p.stop()
 	}
-}
-
-// process is one that was started and will be ended by its owner; it ends with this
-// process, too, however that ends.
-type process struct {
-	cmd   *exec.Cmd
-	log   string // file
-	ended chan struct{}
-}
-
-// run starts a command whose output goes to a file.
-func run(log string, env []string, command ...string) (*process, error) {
-	f, err := os.Create(log)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // the process has it too
-	p := &process{log: log, ended: make(chan struct{}), cmd: exec.Command(command[0], command[1:]...)}
-	p.cmd.Stdout, p.cmd.Stderr = f, f
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(stopTimeout, func() { _ = p.cmd.Process.Kill() })
-	defer timer.Stop()
-	<-p.ended
-}
-
-// await asks ready every few milliseconds until it says yes, and fails with what the
-// process said when it ended before, or when time is up.
-func (p *process) await(ctx context.Context, ready func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ready() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w; its log is %s", ctx.Err(), p.log)
-		case <-p.ended:
-			said, _ := os.ReadFile(p.log)
-			return fmt.Errorf("ended before it was ready: %s", said)
-		case <-tick.C:
-		}
-	}
-	return nil
 }

@@ -6,12 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // addressFile is written by Troupe and by the ideal broker when they are ready.
@@ -23,7 +27,7 @@ const IdealCommand = "ideal-broker"
 
 // NewIdeal is the ideal broker.
 func NewIdeal() Kind {
-	return Kind{Name: Ideal, Start: startIdeal,
+	return Kind{Name: Ideal, Start: startIdeal, Prepare: noPreparation,
 		Version: func(context.Context) (string, error) { return "bench/ideal", nil }}
 }
 
@@ -35,14 +39,18 @@ func startIdeal(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := startNode(ctx, Ideal, o.Dir, self, IdealCommand, o.Dir)
-	if err != nil {
+	b := &Broker{Name: Ideal, Dir: o.Dir, Began: time.Now()}
+	dir := filepath.Join(o.Dir, nodeName(0))
+	if err := b.addNodes(ctx, []string{self, IdealCommand, dir}); err != nil {
 		return nil, err
 	}
 	// It makes a topic of whatever it is sent, and begins anew when an empty frame tells
 	// it to.
 	b.Create = func(ctx context.Context, _ Topic) (func(), error) {
-		return func() { forget(ctx, b.Addrs[0]) }, nil
+		return func() { forget(context.WithoutCancel(ctx), b.Addrs[0]) }, nil
+	}
+	b.FirstRecord = func(context.Context, Topic) error {
+		return errors.New("the ideal broker knows only the frames of bench/raw")
 	}
 	return b, nil
 }
@@ -60,92 +68,190 @@ func forget(ctx context.Context, addr string) {
 	}
 }
 
-// NewTroupe is Troupe's own binary.
+// NewTroupe is Troupe's own binary. Three nodes have a Consul of their own.
 func NewTroupe(binary string) Kind {
-	return Kind{Name: Troupe, Version: func(ctx context.Context) (string, error) {
-		return versionOf(ctx, binary, "version")
-	}, Start: func(ctx context.Context, o Options) (*Broker, error) {
-		return startTroupe(ctx, binary, o)
-	}}
+	return Kind{Name: Troupe, Prepare: noPreparation,
+		Version: func(ctx context.Context) (string, error) {
+			return versionOf(ctx, binary, "version")
+		},
+		Start: func(ctx context.Context, o Options) (*Broker, error) {
+			return startTroupe(ctx, binary, o)
+		}}
 }
+
+func noPreparation(context.Context, Options) error { return nil }
 
 func startTroupe(ctx context.Context, binary string, o Options) (*Broker, error) {
 	path, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
 	}
-	command := []string{path, "start", "--data-dir", o.Dir, "--kafka-addr", "127.0.0.1:0",
-		"--http-addr", "127.0.0.1:0", "--actor-addr", "127.0.0.1:0"}
-	for k, v := range o.Settings {
-		command = append(command, "--set", k+"="+v)
+	b := &Broker{Name: Troupe, Dir: o.Dir}
+	b.Create, b.FirstRecord = b.createTopic, b.firstRecord
+	var more []string
+	if o.Nodes > 1 {
+		consul, err := b.startConsul(ctx)
+		if err != nil {
+			b.Kill()
+			return nil, fmt.Errorf("consul: %w", err)
+		}
+		more = []string{"--consul", consul, "--cluster", "bench",
+			"--set", "default.replication.factor=3", "--set", "min.insync.replicas=2"}
 	}
-	b, err := startNode(ctx, Troupe, o.Dir, command...)
-	if err == nil {
-		b.Create = b.createTopic
+	for _, k := range slices.Sorted(maps.Keys(o.Settings)) {
+		more = append(more, "--set", k+"="+o.Settings[k])
 	}
-	return b, err
-}
-
-// startNode runs a process that writes its addresses to a file in its folder.
-func startNode(ctx context.Context, name, dir string, command ...string) (*Broker, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	var commands [][]string
+	for i := range o.Nodes {
+		command := []string{path, "start", "--data-dir", filepath.Join(o.Dir, nodeName(i)),
+			"--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--actor-addr", "127.0.0.1:0"}
+		if o.Nodes > 1 {
+			command = append(command, "--bulk-addr", "127.0.0.1:0", "--node-id", strconv.Itoa(i+1))
+		}
+		commands = append(commands, append(command, more...))
+	}
+	b.Began = time.Now()
+	if err := b.addNodes(ctx, commands...); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, addressFile)
-	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	p, err := run(dir+".log", nil, command...)
-	if err != nil {
-		return nil, err
-	}
-	b := &Broker{Name: name, Dir: dir, processes: []*process{p}}
-	err = p.await(ctx, func() bool {
-		var addresses struct {
-			Kafka string `json:"kafka"`
-			HTTP  string `json:"http"`
-			Actor string `json:"actor"`
-		}
-		text, err := os.ReadFile(file)
-		if err != nil || json.Unmarshal(text, &addresses) != nil || addresses.Kafka == "" {
-			return false
-		}
-		b.Addrs, b.Actor = []string{addresses.Kafka}, addresses.Actor
-		if addresses.HTTP != "" {
-			b.HTTP = []string{addresses.HTTP}
-		}
-		return true
-	})
-	if err != nil {
-		p.stop()
+	if err := b.awaitNodes(ctx); err != nil {
+		b.Kill()
 		return nil, err
 	}
 	return b, nil
 }
 
-// createTopic makes a topic of a broker that speaks Kafka's protocol.
-func (b *Broker) createTopic(ctx context.Context, t Topic) (func(), error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addrs...))
-	if err != nil {
-		return nil, err
-	}
-	admin := kadm.NewClient(client)
-	settings := map[string]*string{}
-	for k, v := range t.Settings {
-		settings[k] = &v
-	}
-	replicas := int16(max(1, t.Replicas))
-	resp, err := admin.CreateTopic(ctx, int32(t.Partitions), replicas, settings, t.Name)
+// add starts a process of a node.
+func (b *Broker) add(log string, command ...string) error {
+	p, err := run(log, nil, command...)
 	if err == nil {
-		err = resp.Err
+		b.processes = append(b.processes, p)
 	}
+	return err
+}
+
+// addNodes runs processes that each write their addresses to a file in their folder, and
+// waits until all did. When it fails, nothing runs any more.
+func (b *Broker) addNodes(ctx context.Context, commands ...[]string) (err error) {
+	defer func() {
+		if err != nil {
+			b.Kill()
+		}
+	}()
+	for i, command := range commands {
+		dir := filepath.Join(b.Dir, nodeName(i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		err := os.Remove(filepath.Join(dir, addressFile))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := b.add(dir+".log", command...); err != nil {
+			return err
+		}
+	}
+	for i, p := range b.processes {
+		file := filepath.Join(b.Dir, nodeName(i), addressFile)
+		err := p.await(ctx, func() bool {
+			var addresses struct {
+				Kafka string `json:"kafka"`
+				HTTP  string `json:"http"`
+				Actor string `json:"actor"`
+			}
+			text, err := os.ReadFile(file)
+			if err != nil || json.Unmarshal(text, &addresses) != nil || addresses.Kafka == "" {
+				return false
+			}
+			b.Addrs = append(b.Addrs, addresses.Kafka)
+			if addresses.HTTP != "" {
+				b.HTTP = append(b.HTTP, addresses.HTTP)
+			}
+			if i == 0 {
+				b.Actor = addresses.Actor
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startConsul runs one Consul server, as a node's neighbours would share, and returns
+// its address. It keeps its ports, as its data names them.
+func (b *Broker) startConsul(ctx context.Context) (string, error) {
+	binary, err := script(ctx, "consul.sh")
 	if err != nil {
-		client.Close()
+		return "", err
+	}
+	dir := filepath.Join(b.Dir, "consul")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	ports, err := keptPorts(dir + ".ports")
+	if err != nil {
+		return "", err
+	}
+	p, err := run(dir+".log", nil, binary, "agent", "-server", "-bootstrap-expect=1",
+		"-node=bench", "-data-dir", dir, "-log-level=warn", "-bind=127.0.0.1", "-client=127.0.0.1",
+		"-http-port", ports[0], "-server-port", ports[1], "-serf-lan-port", ports[2],
+		"-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1",
+		"-hcl", "performance { raft_multiplier = 1 } disable_update_check = true")
+	if err != nil {
+		return "", err
+	}
+	b.others = append(b.others, p)
+	addr := net.JoinHostPort("127.0.0.1", ports[0])
+	return addr, p.await(ctx, func() bool { return consulIsHealthy(ctx, addr) })
+}
+
+// keptPorts are three free ports at first, and those that the file names afterwards.
+func keptPorts(file string) ([]string, error) {
+	if text, err := os.ReadFile(file); err == nil {
+		if ports := strings.Fields(string(text)); len(ports) == 3 {
+			return ports, nil
+		}
+	}
+	addrs, err := freeAddresses(3)
+	if err != nil {
 		return nil, err
 	}
-	return func() {
-		defer client.Close()
-		// A topic that stays costs disk, not correctness.
-		_, _ = admin.DeleteTopic(ctx, t.Name)
-	}, nil
+	var ports []string
+	for _, addr := range addrs {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, os.WriteFile(file, []byte(strings.Join(ports, " ")), 0o644)
+}
+
+var consulClient = &http.Client{Timeout: 5 * time.Second}
+
+// consulIsHealthy is whether the server has elected itself and knows itself healthy:
+// before that it makes no sessions.
+func consulIsHealthy(ctx context.Context, addr string) bool {
+	url := "http://" + addr + "/v1/health/node/bench?consistent"
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := consulClient.Do(r)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var checks []struct{ CheckID, Status string }
+	if json.NewDecoder(resp.Body).Decode(&checks) != nil {
+		return false
+	}
+	for _, c := range checks {
+		if c.CheckID == "serfHealth" && c.Status == "passing" {
+			return true
+		}
+	}
+	return false
 }

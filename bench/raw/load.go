@@ -4,177 +4,223 @@ package raw
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const (
 	connectTimeout = 5 * time.Second
-
-	// window is how many Produce requests a connection has under way at most; it is
-	// what Kafka's clients use by default.
-	window = 5
+	leadersTimeout = 60 * time.Second
+	leadersAgain   = 20 * time.Millisecond
 )
 
-// load drives one broker with one scenario. Each connection has a partition.
-type load struct {
-	addr    string
-	topic   string
-	conns   int
-	batch   []byte
-	records int // in a batch
-	batches int // per connection
+// Acks of a Load.
+const (
+	AcksLeader = 1
+	AcksAll    = -1
+)
+
+// Load is what a Driver does to a topic that is there.
+type Load struct {
+	Leaders []string // address of each partition's leader: Leaders, or SameLeader
+	Topic   string
+	Conns   int // connections; there is one at least for each node that leads
+	Shape   Shape
+	Acks    int16 // AcksLeader or AcksAll
+	Window  int   // requests under way on a connection, at most; 1 or more
+
+	// A load ends when it moved so many bytes, before compression, or was at it for so
+	// long, whichever is first. One of them is given.
+	Bytes int64
+	For   time.Duration
 }
 
-func (l *load) bytes() int64 { return int64(l.conns) * int64(l.batches) * int64(len(l.batch)) }
-
-// onEach runs f on every connection at once. It returns how long that took,
-// counted from the moment all were connected.
-func (l *load) onEach(
-	ctx context.Context, f func(c net.Conn, partition int32) error,
-) (time.Duration, error) {
-	conns := make([]net.Conn, l.conns)
-	dialer := net.Dialer{Timeout: connectTimeout}
-	for i := range conns {
-		c, err := dialer.DialContext(ctx, "tcp", l.addr)
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-		defer stop()
-		conns[i] = c
-	}
-	errs := make([]error, l.conns)
-	began := time.Now()
-	var wg sync.WaitGroup
-	for i, c := range conns {
-		wg.Go(func() { errs[i] = f(c, int32(i)) })
-	}
-	wg.Wait()
-	return time.Since(began), errors.Join(errs...)
+// SameLeader are the leaders of so many partitions of a broker of one node.
+func SameLeader(addr string, partitions int) []string {
+	return slices.Repeat([]string{addr}, partitions)
 }
 
-// produce sends every batch and waits for its answer, with up to window requests
-// under way on each connection.
-func (l *load) produce(ctx context.Context) (time.Duration, []time.Duration, error) {
-	all := make([][]time.Duration, l.conns)
-	took, err := l.onEach(ctx, func(c net.Conn, partition int32) error {
-		request := produceFrame(l.topic, partition, l.batch)
-		sent := make(chan time.Time, window-1) // one more is in the sender's hand
-		failed := make(chan error, 1)
-		go func() {
-			defer close(sent)
-			for range l.batches {
-				sent <- time.Now()
-				if _, err := c.Write(request); err != nil {
-					failed <- err
-					return
-				}
-			}
-		}()
-		seen, err := l.readAnswers(c, sent)
-		all[partition] = seen
-		if err != nil {
-			_ = c.Close() // ends the sender
-			for range sent {
-				continue
-			}
-			return err
+// Leaders asks the brokers who leads each partition of a topic, until each has a leader
+// and all of its replicas are in sync.
+func Leaders(ctx context.Context, addrs []string, topic string, partitions int) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, leadersTimeout)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addrs...))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	tick := time.NewTicker(leadersAgain)
+	defer tick.Stop()
+	for {
+		leaders, err := askLeaders(ctx, kadm.NewClient(client), topic)
+		if err == nil && len(leaders) == partitions {
+			return leaders, nil
 		}
 		select {
-		case err := <-failed:
-			return err
-		default:
-			return nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("leaders of %s: %w", topic, errors.Join(ctx.Err(), err))
+		case <-tick.C:
 		}
-	})
-	return took, slices.Concat(all...), err
-}
-
-func (l *load) readAnswers(c net.Conn, sent <-chan time.Time) ([]time.Duration, error) {
-	size, errorAt := ProduceAnswer(l.topic)
-	answers := make([]byte, 4+size)
-	latencies := make([]time.Duration, 0, l.batches)
-	for range l.batches {
-		if _, err := io.ReadFull(c, answers); err != nil {
-			return latencies, fmt.Errorf("answer %d of %d: %w", len(latencies)+1, l.batches, err)
-		}
-		if got := int(binary.BigEndian.Uint32(answers)); got != size {
-			return latencies, fmt.Errorf("answer of %d bytes, expected %d", got, size)
-		}
-		if err := answerError(answers[4:], errorAt); err != nil {
-			return latencies, err
-		}
-		began, ok := <-sent
-		if !ok {
-			return latencies, errors.New("an answer to a request that was not sent")
-		}
-		latencies = append(latencies, time.Since(began))
 	}
-	return latencies, nil
 }
 
-// fetch reads every partition from its start to its end.
-func (l *load) fetch(ctx context.Context) (time.Duration, error) {
-	return l.onEach(ctx, func(c net.Conn, partition int32) error {
-		request := fetchFrame(l.topic, partition)
-		buffer := make([]byte, 256<<10)
-		for got := 0; got < l.batches; {
-			setFetchOffset(request, int64(got)*int64(l.records))
-			if _, err := c.Write(request); err != nil {
-				return err
+func askLeaders(ctx context.Context, admin *kadm.Client, topic string) ([]string, error) {
+	m, err := admin.Metadata(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Topics[topic].Err; err != nil {
+		return nil, err
+	}
+	at := map[int32]string{}
+	for _, n := range m.Brokers {
+		at[n.NodeID] = fmt.Sprintf("%s:%d", n.Host, n.Port)
+	}
+	var leaders []string
+	for _, p := range m.Topics[topic].Partitions.Sorted() {
+		if p.Err != nil {
+			return nil, p.Err
+		}
+		if at[p.Leader] == "" || len(p.ISR) < len(p.Replicas) {
+			return nil, fmt.Errorf("partition %d has leader %d and in sync %v of %v",
+				p.Partition, p.Leader, p.ISR, p.Replicas)
+		}
+		leaders = append(leaders, at[p.Leader])
+	}
+	return leaders, nil
+}
+
+// share is a connection's part of a load.
+type share struct {
+	addr       string
+	partitions []int32
+}
+
+// shares spreads connections over the nodes that lead, by turns, and the partitions of
+// each node over its connections. Connections beyond the number of a node's partitions
+// share them.
+func shares(leaders []string, conns int) []share {
+	led := map[string][]int32{}
+	var addrs []string // in order, so that it is the same every time
+	for p, addr := range leaders {
+		if led[addr] == nil {
+			addrs = append(addrs, addr)
+		}
+		led[addr] = append(led[addr], int32(p))
+	}
+	all := make([]share, max(conns, len(addrs)))
+	for i := range all {
+		addr := addrs[i%len(addrs)]
+		// The node's connections are numbers i%len(addrs), then every len(addrs)-th.
+		turn, of := i/len(addrs), (len(all)-i%len(addrs)+len(addrs)-1)/len(addrs)
+		all[i].addr = addr
+		for k, p := range led[addr] {
+			if len(led[addr]) <= of && k == turn%len(led[addr]) || len(led[addr]) > of && k%of == turn {
+				all[i].partitions = append(all[i].partitions, p)
 			}
-			n, err := l.readBatches(c, buffer)
-			if err != nil {
-				return fmt.Errorf("after %d of %d batches: %w", got, l.batches, err)
-			}
-			got += n
 		}
-		return nil
-	})
+	}
+	return all
 }
 
-// readBatches reads one Fetch answer and returns how many batches it held. All
-// batches have the size they were sent with, because a broker stores them so.
-func (l *load) readBatches(c net.Conn, buffer []byte) (int, error) {
-	headSize, errorAt := FetchAnswerHead(l.topic)
-	head := buffer[:4+headSize]
-	if _, err := io.ReadFull(c, head); err != nil {
-		return 0, err
+// Driver has the connections of a Load, and does it. It does one thing at a time.
+type Driver struct {
+	load  Load
+	batch Batch
+	lanes []*lane
+}
+
+// lane is one connection, driven by one goroutine.
+type lane struct {
+	conn       *net.TCPConn
+	partitions []int32
+	sent       []int64 // batches acknowledged, of each of partitions
+	latencies  []time.Duration
+	bytes      int64 // uncompressed
+	requests   int64
+}
+
+// Dial builds the frames and connects. Close what it returns.
+func Dial(ctx context.Context, l Load) (*Driver, error) {
+	if l.Window < 1 || l.Bytes == 0 && l.For == 0 || len(l.Leaders) == 0 {
+		return nil, fmt.Errorf("load %+v has no window, no end, or no partitions", l)
 	}
-	if err := answerError(head[4:], errorAt); err != nil {
-		return 0, err
+	d := &Driver{load: l}
+	var err error
+	if d.batch, err = l.Shape.Batch(); err != nil {
+		return nil, err
 	}
-	size := int(int32(binary.BigEndian.Uint32(head[headSize:])))
-	if total := int(binary.BigEndian.Uint32(head)); total != headSize+size || size < 0 {
-		return 0, fmt.Errorf("answer of %d bytes with %d bytes of records", total, size)
-	}
-	if size%len(l.batch) != 0 {
-		return 0, fmt.Errorf("%d bytes of records are no whole number of batches of %d",
-			size, len(l.batch))
-	}
-	for rest := size; rest > 0; {
-		n, err := c.Read(buffer[:min(rest, len(buffer))])
+	dialer := net.Dialer{Timeout: connectTimeout}
+	for _, s := range shares(l.Leaders, l.Conns) {
+		c, err := dialer.DialContext(ctx, "tcp", s.addr)
 		if err != nil {
-			return 0, err
+			d.Close()
+			return nil, err
 		}
-		rest -= n
+		d.lanes = append(d.lanes, &lane{conn: c.(*net.TCPConn), partitions: s.partitions,
+			sent: make([]int64, len(s.partitions))})
 	}
-	return size / len(l.batch), nil
+	return d, nil
 }
 
-// quantile returns the value below which the share q of ds lies.
-func quantile(ds []time.Duration, q float64) time.Duration {
-	if len(ds) == 0 {
-		return 0
+// Close closes the connections.
+func (d *Driver) Close() {
+	for _, l := range d.lanes {
+		_ = l.conn.Close()
 	}
-	slices.Sort(ds)
-	return ds[min(len(ds)-1, int(q*float64(len(ds))))]
+}
+
+// Batch is what the driver sends.
+func (d *Driver) Batch() Batch { return d.batch }
+
+// Holds returns how many batches the driver has put into each partition.
+func (d *Driver) Holds() []int64 {
+	holds := make([]int64, len(d.load.Leaders))
+	for _, l := range d.lanes {
+		for i, p := range l.partitions {
+			holds[p] += l.sent[i]
+		}
+	}
+	return holds
+}
+
+// Outcome is what a driver did.
+type Outcome struct {
+	Requests  int64 // Produce or Fetch requests that were answered
+	Records   int64
+	Bytes     int64 // of batches, uncompressed
+	Took      time.Duration
+	Latencies []time.Duration // in no order
+}
+
+// onEach runs f on every connection at once, and sums up.
+func (d *Driver) onEach(ctx context.Context, f func(l *lane) error) (Outcome, error) {
+	for _, l := range d.lanes {
+		l.requests, l.bytes, l.latencies = 0, 0, l.latencies[:0]
+		stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	errs := make([]error, len(d.lanes))
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i, l := range d.lanes {
+		wg.Go(func() { errs[i] = f(l) })
+	}
+	wg.Wait()
+	o := Outcome{Took: time.Since(began)}
+	for _, l := range d.lanes {
+		o.Requests += l.requests
+		o.Bytes += l.bytes
+		o.Latencies = append(o.Latencies, l.latencies...)
+	}
+	o.Records = o.Bytes / int64(d.batch.Plain) * int64(d.batch.Records)
+	return o, errors.Join(append(errs, context.Cause(ctx))...)
 }
