@@ -81,20 +81,20 @@ func clientWorkloads() []workload {
 	return append(append(all, cluster), sdkWorkloads()...)
 }
 
-func kib(record, batch int, allAcks bool) clients.Load {
-	return clients.Load{Partitions: clientParts, RecordBytes: record << 10,
+func kib(record, batch int, allAcks bool) clients.Shape {
+	return clients.Shape{Partitions: clientParts, RecordBytes: record << 10,
 		BatchBytes: batch << 10, Linger: clientLinger, AllAcks: allAcks}
 }
 
-func hundred(allAcks bool) clients.Load {
-	return clients.Load{Partitions: clientParts, RecordBytes: 100,
+func hundred(allAcks bool) clients.Shape {
+	return clients.Shape{Partitions: clientParts, RecordBytes: 100,
 		BatchBytes: 16 << 10, Linger: clientLinger, AllAcks: allAcks}
 }
 
 // single is records that wait for no others: batches form of what comes while requests
 // are under way.
-func single(partitions int) clients.Load {
-	return clients.Load{Partitions: partitions, RecordBytes: 1 << 10, BatchBytes: 64 << 10,
+func single(partitions int) clients.Shape {
+	return clients.Shape{Partitions: partitions, RecordBytes: 1 << 10, BatchBytes: 64 << 10,
 		AllAcks: true}
 }
 
@@ -102,10 +102,10 @@ type clientRun = func(context.Context, turn, *clients.Load) (figures.Result, err
 
 // oneClientLoad gives a broker one load, on a new topic.
 func oneClientLoad(
-	l clients.Load, replicas int, run clientRun,
+	s clients.Shape, replicas int, run clientRun,
 ) func(context.Context, turn) (figures.Result, error) {
 	return func(ctx context.Context, t turn) (figures.Result, error) {
-		mine, drop, err := t.load(ctx, l, replicas)
+		mine, drop, err := t.load(ctx, s, replicas)
 		if err != nil {
 			return figures.Result{}, err
 		}
@@ -117,15 +117,22 @@ func oneClientLoad(
 // load makes the topic of a load. In a cluster two of its three replicas have to have a
 // record before it is acknowledged.
 func (t turn) load(
-	ctx context.Context, l clients.Load, replicas int,
+	ctx context.Context, s clients.Shape, replicas int,
 ) (*clients.Load, func(), error) {
-	l.Addrs, l.Actor, l.Topic = t.broker.Addrs, t.broker.Actor, t.topic
+	l := &clients.Load{Shape: s, Addrs: t.broker.Addrs, Actor: t.broker.Actor, Topic: t.topic}
 	topic := peer.Topic{Name: l.Topic, Partitions: l.Partitions, Replicas: replicas}
 	if replicas > 1 {
 		topic.Settings = map[string]string{"min.insync.replicas": "2"}
 	}
 	drop, err := t.broker.Create(ctx, topic)
-	return &l, drop, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := l.Warm(ctx); err != nil {
+		drop()
+		return nil, nil, err
+	}
+	return l, drop, nil
 }
 
 // driven is timed, and also fills in what this process used, which drives. What earlier
@@ -156,10 +163,10 @@ func (t turn) amount(l *clients.Load, mb int64) int64 {
 	return min(mb, t.mb) * 1e6 / int64(l.RecordBytes)
 }
 
-func clientProduce(name string, l clients.Load) workload {
+func clientProduce(name string, s clients.Shape) workload {
 	return workload{group: clientGroup, name: name, nodes: 1, peers: bothPeers,
 		run: func(ctx context.Context, t turn) (figures.Result, error) {
-			return oneClientLoad(l, t.work.nodes,
+			return oneClientLoad(s, t.work.nodes,
 				func(ctx context.Context, _ turn, l *clients.Load) (figures.Result, error) {
 					return l.Produce(ctx, produceWhile)
 				})(ctx, t)
@@ -168,11 +175,11 @@ func clientProduce(name string, l clients.Load) workload {
 
 // filled gives a broker a topic with so many megabytes in it, then the load that reads.
 func filled(
-	l clients.Load, mb int64,
+	s clients.Shape, mb int64,
 	read func(ctx context.Context, l *clients.Load, records int64) (figures.Result, error),
 ) func(context.Context, turn) (figures.Result, error) {
 	return func(ctx context.Context, t turn) (figures.Result, error) {
-		mine, drop, err := t.load(ctx, l, 1)
+		mine, drop, err := t.load(ctx, s, 1)
 		if err != nil {
 			return figures.Result{}, err
 		}
@@ -185,17 +192,17 @@ func filled(
 	}
 }
 
-func clientConsume(name string, l clients.Load) workload {
+func clientConsume(name string, s clients.Shape) workload {
 	return workload{group: clientGroup, name: name, nodes: 1, peers: bothPeers,
-		run: filled(l, consumeMB*int64(min(1024, 256+l.RecordBytes))/1280,
+		run: filled(s, consumeMB*int64(min(1024, 256+s.RecordBytes))/1280,
 			func(ctx context.Context, l *clients.Load, n int64) (figures.Result, error) {
 				return l.Consume(ctx, n)
 			})}
 }
 
-func clientFanOut(name string, l clients.Load) workload {
+func clientFanOut(name string, s clients.Shape) workload {
 	return workload{group: clientGroup, name: name, nodes: 1, peers: bothPeers,
-		run: filled(l, fanOutMB,
+		run: filled(s, fanOutMB,
 			func(ctx context.Context, l *clients.Load, n int64) (figures.Result, error) {
 				return l.FanOut(ctx, fanOutGroups, n)
 			})}
@@ -235,11 +242,11 @@ func (t turn) capacity() float64 {
 // sdkWorkloads compare client libraries on one node of Troupe. Keys choose the
 // partitions, so batches fill in all of them.
 func sdkWorkloads() []workload {
-	l := clients.Load{Partitions: 8, RecordBytes: 1 << 10, BatchBytes: 256 << 10,
+	s := clients.Shape{Partitions: 8, RecordBytes: 1 << 10, BatchBytes: 256 << 10,
 		Linger: clientLinger, AllAcks: true, Keys: true}
 	libraries := []string{franzGo, sdk}
 	read := func(way string) func(context.Context, turn) (figures.Result, error) {
-		return filled(l, sdkMB,
+		return filled(s, sdkMB,
 			func(ctx context.Context, l *clients.Load, n int64) (figures.Result, error) {
 				if way == sdk {
 					return l.SDKConsume(ctx, n)
@@ -250,7 +257,7 @@ func sdkWorkloads() []workload {
 	return []workload{
 		{group: sdkGroup, name: "client produce 256 KiB of 1 KiB", nodes: 1,
 			peers: []string{peer.Troupe}, ways: libraries,
-			run: oneClientLoad(l, 1,
+			run: oneClientLoad(s, 1,
 				func(ctx context.Context, t turn, l *clients.Load) (figures.Result, error) {
 					if t.way == sdk {
 						return l.SDKFill(ctx, t.amount(l, sdkMB))

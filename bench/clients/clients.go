@@ -20,11 +20,8 @@ import (
 	"github.com/troupelog/troupe/bench/figures"
 )
 
-// Load is records, and how clients are to write and read them.
-type Load struct {
-	Addrs       []string // of the brokers' nodes, for clients of Kafka's protocol
-	Actor       string   // of a node, for the SDK
-	Topic       string   // which exists
+// Shape is of records and batches, and how clients write them.
+type Shape struct {
 	Partitions  int
 	RecordBytes int // of a value; at least 16
 	BatchBytes  int // of a batch at most
@@ -32,6 +29,17 @@ type Load struct {
 	AllAcks     bool // acks=all with an idempotent producer; else acks=1 without
 	LZ4         bool // else uncompressed
 	Keys        bool // they choose the partitions; else partitions take turns
+}
+
+// Load is what clients write to a topic, or read from it. Its methods are for one
+// goroutine.
+type Load struct {
+	Shape
+	Addrs []string // of the brokers' nodes, for clients of Kafka's protocol
+	Actor string   // of a node of Troupe, for the SDK
+	Topic string   // which exists
+
+	warmed int64 // records in the topic of which nothing is measured
 }
 
 const (

@@ -4,7 +4,9 @@ package clients
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -56,52 +58,96 @@ func (l *Load) producer(
 	if err != nil {
 		return nil, err
 	}
-	// What it takes to begin is not measured: a request for the topic connects.
-	req := kmsg.NewPtrMetadataRequest()
-	topic := kmsg.NewMetadataRequestTopic()
-	topic.Topic = &l.Topic
-	req.Topics = append(req.Topics, topic)
-	if _, err := req.RequestWith(ctx, client); err != nil {
+	// What it takes to begin is not measured: a record connects and finds the leader.
+	if err := l.warm(ctx, client, 1); err != nil {
 		client.Close()
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, err
 	}
 	return client, nil
 }
 
+// warmNumber is in the place of a record's number in those that warm up.
+const warmNumber = math.MaxUint64
+
+// warm writes so many records of which nothing is measured.
+func (l *Load) warm(ctx context.Context, client *kgo.Client, records int) error {
+	for i := range records {
+		value := make([]byte, max(valueHead, l.RecordBytes))
+		binary.BigEndian.PutUint64(value, warmNumber)
+		r := &kgo.Record{Value: value, Partition: int32(i)}
+		if err := client.ProduceSync(ctx, r).FirstErr(); err != nil {
+			return fmt.Errorf("first record: %w", err)
+		}
+		l.warmed++
+	}
+	return nil
+}
+
+// Warm writes a record to every partition: a broker may say who leads a new partition
+// shortly before that one knows, and a client that is turned away then waits long.
+func (l *Load) Warm(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(l.Addrs...), kgo.DefaultProduceTopic(l.Topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return l.warm(ctx, client, l.Partitions)
+}
+
 // Fill writes so many records and waits for their acknowledgements.
 func (l *Load) Fill(ctx context.Context, records int64) (figures.Result, error) {
-	return l.write(ctx, func(sent int64, _ time.Time) bool { return sent < records })
-}
-
-// Produce writes as much as it can for a while, and waits for the acknowledgements.
-func (l *Load) Produce(ctx context.Context, while time.Duration) (figures.Result, error) {
-	return l.write(ctx, func(sent int64, began time.Time) bool {
-		return sent%checkEvery != 0 || time.Since(began) < while
-	})
-}
-
-// write produces for as long as more says, which gets how many records were sent.
-func (l *Load) write(
-	ctx context.Context, more func(sent int64, began time.Time) bool,
-) (figures.Result, error) {
-	var partitioner kgo.Partitioner = kgo.ManualPartitioner()
-	var names [][]byte
-	if l.Keys {
-		partitioner, names = kgo.StickyKeyPartitioner(nil), keys()
-	}
 	count := &requests{}
-	client, err := l.producer(ctx, count, kgo.RecordPartitioner(partitioner))
+	client, err := l.filler(ctx, count)
 	if err != nil {
 		return figures.Result{}, err
 	}
 	defer client.Close()
+	return l.write(ctx, client, count, func(sent int64, _ time.Time) bool { return sent < records })
+}
+
+// Produce writes as much as it can for a while, and waits for the acknowledgements.
+func (l *Load) Produce(ctx context.Context, while time.Duration) (figures.Result, error) {
+	count := &requests{}
+	client, err := l.filler(ctx, count)
+	if err != nil {
+		return figures.Result{}, err
+	}
+	defer client.Close()
+	return l.write(ctx, client, count, until(while))
+}
+
+func until(while time.Duration) func(int64, time.Time) bool {
+	return func(sent int64, began time.Time) bool {
+		return sent%checkEvery != 0 || time.Since(began) < while
+	}
+}
+
+// filler makes a producer whose records go to all partitions alike.
+func (l *Load) filler(ctx context.Context, count *requests) (*kgo.Client, error) {
+	partitioner := kgo.ManualPartitioner()
+	if l.Keys {
+		partitioner = kgo.StickyKeyPartitioner(nil)
+	}
+	return l.producer(ctx, count, kgo.RecordPartitioner(partitioner))
+}
+
+// write produces for as long as more says, which gets how many records were sent.
+func (l *Load) write(
+	ctx context.Context, client *kgo.Client, count *requests,
+	more func(sent int64, began time.Time) bool,
+) (figures.Result, error) {
+	var names [][]byte
+	if l.Keys {
+		names = keys()
+	}
 	values, used := l.values(), newShelf[*kgo.Record]()
 	var failed failure
 	done := func(r *kgo.Record, err error) {
 		failed.note(err)
 		used.give(r)
 	}
-	sent, began := int64(0), time.Now()
+	before, sent, began := count.count.Load(), int64(0), time.Now()
 	for ; more(sent, began) && failed.err() == nil; sent++ {
 		r, ok := used.take()
 		if !ok {
@@ -116,7 +162,8 @@ func (l *Load) write(
 	if err := client.Flush(ctx); err != nil {
 		return figures.Result{}, err
 	}
-	return l.result(sent, count.count.Load(), time.Since(began)), failed.err()
+	took := time.Since(began)
+	return l.result(sent, count.count.Load()-before, took), failed.err()
 }
 
 // consumer makes a client that reads the topic from its start.
@@ -128,8 +175,8 @@ func (l *Load) consumer(count *requests, more ...kgo.Opt) (*kgo.Client, error) {
 	}, more...)...)
 }
 
-// Consume reads so many records of the topic, from its start, without a group. The time
-// it takes to begin counts.
+// Consume reads the so many records that Fill wrote, from the topic's start, without a
+// group. The time it takes to begin counts.
 func (l *Load) Consume(ctx context.Context, records int64) (figures.Result, error) {
 	count := &requests{}
 	client, err := l.consumer(count)
@@ -138,7 +185,7 @@ func (l *Load) Consume(ctx context.Context, records int64) (figures.Result, erro
 	}
 	defer client.Close()
 	began := time.Now()
-	if err := poll(ctx, client, records); err != nil {
+	if err := poll(ctx, client, records+l.warmed); err != nil {
 		return figures.Result{}, err
 	}
 	return l.result(records, count.count.Load(), time.Since(began)), nil

@@ -70,7 +70,7 @@ func (l *Load) FanOut(ctx context.Context, groups int, records int64) (figures.R
 	var failed failure
 	for _, m := range members {
 		m.ResumeFetchTopics(l.Topic)
-		wg.Go(func() { failed.note(poll(ctx, m, records)) })
+		wg.Go(func() { failed.note(poll(ctx, m, records+l.warmed)) })
 	}
 	wg.Wait()
 	took := time.Since(began)
@@ -85,13 +85,19 @@ func (l *Load) Mixed(ctx context.Context, while time.Duration) (figures.Result, 
 		return figures.Result{}, err
 	}
 	defer member.Close()
+	count := &requests{}
+	producer, err := l.filler(ctx, count)
+	if err != nil {
+		return figures.Result{}, err
+	}
+	defer producer.Close()
 	member.ResumeFetchTopics(l.Topic)
 	var produced figures.Result
 	written := make(chan int64, 1)
 	began := time.Now()
 	err = both(ctx, func(ctx context.Context) (err error) {
-		produced, err = l.Produce(ctx, while)
-		written <- produced.Records
+		produced, err = l.write(ctx, producer, count, until(while))
+		written <- produced.Records + l.warmed
 		return err
 	}, func(ctx context.Context) error { return pollUntil(ctx, member, written) })
 	produced.Took = time.Since(began)

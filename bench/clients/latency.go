@@ -86,11 +86,12 @@ type latencies struct {
 	pace Pace
 	seen []time.Duration
 	got  []bool // by the record's number
+	left int    // records that were not seen yet
 }
 
 func newLatencies(p Pace) *latencies {
 	return &latencies{pace: p, seen: make([]time.Duration, 0, p.records()),
-		got: make([]bool, p.records())}
+		got: make([]bool, p.records()), left: p.records()}
 }
 
 // note counts the record that ended then, unless it came too early to count. It fails
@@ -100,11 +101,16 @@ func (l *latencies) note(value []byte, ended time.Duration) error {
 		return fmt.Errorf("a value of %d bytes is none of ours", len(value))
 	}
 	i := binary.BigEndian.Uint64(value)
+	if i == warmNumber {
+		return nil
+	}
 	due := time.Duration(binary.BigEndian.Uint64(value[8:]))
 	if i >= uint64(len(l.got)) || l.got[i] {
 		return fmt.Errorf("record %d was seen twice, or never sent", i)
 	}
-	if l.got[i] = true; int(i) >= l.pace.first() {
+	l.got[i] = true
+	l.left--
+	if int(i) >= l.pace.first() {
 		l.seen = append(l.seen, ended-due)
 	}
 	return nil
@@ -127,7 +133,7 @@ func (l *Load) AckLatency(ctx context.Context, p Pace) (figures.Result, error) {
 	defer client.Close()
 	records, seen := l.dueRecords(), newLatencies(p)
 	var failed failure
-	began := time.Now()
+	before, began := count.count.Load(), time.Now()
 	done := func(r *kgo.Record, err error) { // one at a time
 		if err == nil {
 			err = seen.note(r.Value, time.Since(began))
@@ -145,7 +151,7 @@ func (l *Load) AckLatency(ctx context.Context, p Pace) (figures.Result, error) {
 	if err := client.Flush(ctx); err != nil {
 		return figures.Result{}, err
 	}
-	r := l.result(int64(p.records()), count.count.Load(), time.Since(began))
+	r := l.result(int64(p.records()), count.count.Load()-before, time.Since(began))
 	seen.fill(&r)
 	return r, failed.err()
 }
@@ -166,7 +172,7 @@ func (l *Load) EndToEnd(ctx context.Context, p Pace) (figures.Result, error) {
 	defer consumer.Close()
 	records, seen := l.dueRecords(), newLatencies(p)
 	var failed failure
-	began := time.Now()
+	before, began := count.count.Load(), time.Now()
 	done := func(r *kgo.Record, err error) {
 		failed.note(err)
 		records.used.give(r)
@@ -184,24 +190,23 @@ func (l *Load) EndToEnd(ctx context.Context, p Pace) (figures.Result, error) {
 	if err != nil {
 		return figures.Result{}, err
 	}
-	r := l.result(int64(p.records()), count.count.Load(), time.Since(began))
+	r := l.result(int64(p.records()), count.count.Load()-before, time.Since(began))
 	seen.fill(&r)
 	return r, failed.err()
 }
 
 // collect reads all records. They ended when the poll that brought them returned.
 func (l *latencies) collect(ctx context.Context, c *kgo.Client, began time.Time) error {
-	for got := 0; got < len(l.got); {
+	for l.left > 0 {
 		fetches := c.PollFetches(ctx)
 		now := time.Since(began)
 		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("after %d of %d records: %w", got, len(l.got), err)
+			return fmt.Errorf("%d of %d records before the end: %w", l.left, len(l.got), err)
 		}
 		for r := range fetches.RecordsAll() {
 			if err := l.note(r.Value, now); err != nil {
 				return err
 			}
-			got++
 		}
 	}
 	return nil
