@@ -192,9 +192,14 @@ func filled(
 	}
 }
 
+// consumedMB is less for small records, which take longer.
+func consumedMB(s clients.Shape) int64 {
+	return consumeMB * int64(min(1024, 256+s.RecordBytes)) / 1280
+}
+
 func clientConsume(name string, s clients.Shape) workload {
 	return workload{group: clientGroup, name: name, nodes: 1, peers: bothPeers,
-		run: filled(s, consumeMB*int64(min(1024, 256+s.RecordBytes))/1280,
+		run: filled(s, consumedMB(s),
 			func(ctx context.Context, l *clients.Load, n int64) (figures.Result, error) {
 				return l.Consume(ctx, n)
 			})}
