@@ -38,32 +38,34 @@ const (
 	defaultCapacity = 80_000
 	smallRate       = 2000 // records per second, each a batch
 	clusterRate     = 2000
+	clusterRounds   = 3
 )
 
 // megabytes that are read; those of many groups are read by each.
 const (
-	consumeMB = 384
-	fanOutMB  = 96
-	sdkMB     = 256
+	largeMB  = 300 // of records of 1 KiB
+	smallMB  = 100 // of records of 100 B
+	fanOutMB = 96
+	sdkMB    = 256
 )
 
 // clientWorkloads are those of real clients.
 func clientWorkloads() []workload {
 	all := []workload{
-		clientProduce("franz-go produce 64 KiB of 1 KiB, acks=1", kib(1, 64, false)),
-		clientProduce("franz-go produce 64 KiB of 1 KiB, acks=all", kib(1, 64, true)),
-		clientProduce("franz-go produce 16 KiB of 100 B, acks=1", hundred(false)),
-		clientProduce("franz-go produce 16 KiB of 100 B, acks=all", hundred(true)),
+		clientProduce("franz-go produce 64 KiB of 1 KiB, acks=1", largeBatches(false)),
+		clientProduce("franz-go produce 64 KiB of 1 KiB, acks=all", largeBatches(true)),
+		clientProduce("franz-go produce 16 KiB of 100 B, acks=1", smallBatches(false)),
+		clientProduce("franz-go produce 16 KiB of 100 B, acks=all", smallBatches(true)),
 	}
-	lz4 := kib(1, 64, true)
+	lz4 := largeBatches(true)
 	lz4.LZ4 = true
 	all = append(all,
 		clientProduce("franz-go produce 64 KiB of 1 KiB, acks=all, lz4", lz4),
-		clientConsume("franz-go consume 1 KiB", kib(1, 64, false)),
-		clientConsume("franz-go consume 100 B", hundred(false)),
-		clientFanOut("franz-go consume 1 KiB, 5 groups", kib(1, 64, false)),
+		clientConsume("franz-go consume 1 KiB", largeMB, largeBatches(false)),
+		clientConsume("franz-go consume 100 B", smallMB, smallBatches(false)),
+		clientFanOut("franz-go consume 1 KiB, 5 groups", largeBatches(false)),
 		workload{group: clientGroup, name: mixedName, nodes: 1, peers: bothPeers,
-			run: oneClientLoad(kib(1, 64, true), 1,
+			run: oneClientLoad(largeBatches(true), 1,
 				func(ctx context.Context, _ turn, l *clients.Load) (figures.Result, error) {
 					return l.Mixed(ctx, produceWhile)
 				})},
@@ -76,17 +78,18 @@ func clientWorkloads() []workload {
 		}),
 		endToEnd("franz-go end to end, three nodes", 3, func(turn) float64 { return clusterRate }),
 	)
-	cluster := clientProduce("franz-go produce 64 KiB of 1 KiB, three nodes", kib(1, 64, true))
+	cluster := clientProduce("franz-go produce 64 KiB of 1 KiB, three nodes", largeBatches(true))
 	cluster.nodes, cluster.group = 3, clusterGroup
 	return append(append(all, cluster), sdkWorkloads()...)
 }
 
-func kib(record, batch int, allAcks bool) clients.Shape {
-	return clients.Shape{Partitions: clientParts, RecordBytes: record << 10,
-		BatchBytes: batch << 10, Linger: clientLinger, AllAcks: allAcks}
+// largeBatches and smallBatches are of the same sizes as for the raw driver.
+func largeBatches(allAcks bool) clients.Shape {
+	return clients.Shape{Partitions: clientParts, RecordBytes: 1 << 10,
+		BatchBytes: 64 << 10, Linger: clientLinger, AllAcks: allAcks}
 }
 
-func hundred(allAcks bool) clients.Shape {
+func smallBatches(allAcks bool) clients.Shape {
 	return clients.Shape{Partitions: clientParts, RecordBytes: 100,
 		BatchBytes: 16 << 10, Linger: clientLinger, AllAcks: allAcks}
 }
@@ -192,14 +195,9 @@ func filled(
 	}
 }
 
-// consumedMB is less for small records, which take longer.
-func consumedMB(s clients.Shape) int64 {
-	return consumeMB * int64(min(1024, 256+s.RecordBytes)) / 1280
-}
-
-func clientConsume(name string, s clients.Shape) workload {
+func clientConsume(name string, mb int64, s clients.Shape) workload {
 	return workload{group: clientGroup, name: name, nodes: 1, peers: bothPeers,
-		run: filled(s, consumedMB(s),
+		run: filled(s, mb,
 			func(ctx context.Context, l *clients.Load, n int64) (figures.Result, error) {
 				return l.Consume(ctx, n)
 			})}
@@ -230,7 +228,7 @@ func endToEnd(name string, nodes int, rate func(turn) float64) workload {
 					Rate: rate(t), While: latencyWhile, Skip: latencySkip})
 			})}
 	if nodes > 1 {
-		w.group = clusterGroup
+		w.group, w.rounds = clusterGroup, clusterRounds
 	}
 	return w
 }

@@ -30,13 +30,13 @@ func natsLoads() map[string]natsLoad {
 		return func(t turn) float64 { return of * t.capacity() }
 	}
 	return map[string]natsLoad{
-		"franz-go produce 64 KiB of 1 KiB, acks=all": {kind: "produce", shape: kib(1, 64, true)},
-		"franz-go produce 16 KiB of 100 B, acks=all": {kind: "produce", shape: hundred(true)},
+		"franz-go produce 64 KiB of 1 KiB, acks=all": {kind: "produce", shape: largeBatches(true)},
+		"franz-go produce 16 KiB of 100 B, acks=all": {kind: "produce", shape: smallBatches(true)},
 
-		"franz-go consume 1 KiB": {kind: "consume", shape: kib(1, 64, true),
-			mb: consumedMB(kib(1, 64, true))},
-		"franz-go consume 100 B": {kind: "consume", shape: hundred(true),
-			mb: consumedMB(hundred(true))},
+		"franz-go consume 1 KiB": {kind: "consume", shape: largeBatches(true),
+			mb: largeMB},
+		"franz-go consume 100 B": {kind: "consume", shape: smallBatches(true),
+			mb: smallMB},
 		"franz-go produce one record of 1 KiB, linger 0": {kind: "ack", shape: single(1),
 			rate: func(turn) float64 { return smallRate }},
 		"franz-go end to end at 10 % load": {kind: "end-to-end", shape: single(clientParts),

@@ -28,11 +28,11 @@ const (
 )
 
 var (
-	large    = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10}
-	small    = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100}
-	oneRecord   = raw.Shape{BatchBytes: 1 << 10, RecordBytes: 900}
-	largeLZ4 = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10, LZ4: true}
-	smallLZ4 = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100, LZ4: true}
+	large     = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10}
+	small     = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100}
+	oneRecord = raw.Shape{BatchBytes: 1 << 10, RecordBytes: 900}
+	largeLZ4  = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10, LZ4: true}
+	smallLZ4  = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100, LZ4: true}
 )
 
 // rawLoad is a workload of the raw driver.

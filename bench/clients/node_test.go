@@ -79,8 +79,6 @@ func TestWhatIsWrittenIsReadByOneByManyGroupsAndByTheSDK(t *testing.T) {
 	check(t, r, err, 2*fewRecords)
 	r, err = l.SDKConsume(ctx, fewRecords)
 	check(t, r, err, fewRecords)
-	r, err = l.SDKFill(ctx, fewRecords)
-	check(t, r, err, fewRecords)
 }
 
 func TestTheSameRecordsAreWrittenWithEverySetting(t *testing.T) {
