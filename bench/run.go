@@ -49,7 +49,7 @@ type bench struct {
 
 // workloads are all there are, in the order in which they run.
 func workloads() []workload {
-	return slices.Concat(rawWorkloads(), clientWorkloads(), startWorkloads())
+	return slices.Concat(rawWorkloads(), clientWorkloads(), startWorkloads(), manyWorkloads())
 }
 
 // bothPeers take every load that is made of frames of Kafka's protocol; theIdeal too
