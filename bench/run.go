@@ -13,6 +13,7 @@ import (
 
 	"github.com/troupelog/troupe/bench/figures"
 	"github.com/troupelog/troupe/bench/peer"
+	"github.com/troupelog/troupe/bench/raw"
 )
 
 // workload is a row of a table: one load, and which brokers take it.
@@ -48,12 +49,14 @@ type bench struct {
 	settings
 	root  string // folder of everything
 	kinds []peer.Kind
-	rates map[string]float64 // records per second of the slowest, by the workload's name
+	// What the slowest did in a second, by the workload's name.
+	rates    map[string]float64 // records
+	requests map[string]float64
 }
 
 // workloads are all there are, in the order in which they run.
 func workloads() []workload {
-	return slices.Concat(rawWorkloads(), clientWorkloads(), startWorkloads())
+	return slices.Concat(rawWorkloads(), withNATS(clientWorkloads()), startWorkloads())
 }
 
 // bothPeers take every load that is made of frames of Kafka's protocol; theIdeal too
@@ -66,7 +69,7 @@ var (
 
 // measure runs the workloads that were asked for and shows what it saw.
 func measure(ctx context.Context, s settings) (err error) {
-	b := &bench{settings: s, rates: map[string]float64{}}
+	b := &bench{settings: s, rates: map[string]float64{}, requests: map[string]float64{}}
 	if b.root, err = os.MkdirTemp(s.dir, "troupe-bench-"); err != nil {
 		return err
 	}
@@ -119,6 +122,9 @@ func (b *bench) withNodes(ctx context.Context, nodes int) (rows []figures.Row, e
 			return nil, fmt.Errorf("%s: %w", k.Name, err)
 		}
 	}
+	if err := b.warm(ctx, nodes, running); err != nil {
+		return nil, fmt.Errorf("warming up: %w", err)
+	}
 	for i := range chosen {
 		row, err := b.rounds(ctx, &chosen[i], running, i)
 		if err != nil {
@@ -155,7 +161,8 @@ func (b *bench) rounds(
 			row.Runs[name] = append(row.Runs[name], r)
 		}
 	}
-	b.rates[w.name] = leastRate(row)
+	b.rates[w.name] = least(row, figures.Result.RecordsPerSecond)
+	b.requests[w.name] = least(row, figures.Result.RequestsPerSecond)
 	fmt.Fprintln(os.Stderr, "done:", w.name)
 	return row, nil
 }
@@ -176,15 +183,45 @@ func (b *bench) contenders(w *workload) (all []turn) {
 	return all
 }
 
-// leastRate is the median of records per second of the slowest who took part.
-func leastRate(row figures.Row) (least float64) {
+// least is the smallest of the brokers' medians.
+func least(row figures.Row, value func(figures.Result) float64) (least float64) {
 	for name := range row.Runs {
-		median, _, _ := row.Median(name, figures.Result.RecordsPerSecond)
-		if least == 0 || median < least {
+		median, _, _ := row.Median(name, value)
+		if least == 0 || median > 0 && median < least {
 			least = median
 		}
 	}
 	return least
+}
+
+// rate is how many requests per second the slowest broker answered in a workload that
+// was run before; otherwise, if it was not.
+func (b *bench) rate(name string, otherwise float64) float64 {
+	if r := b.requests[name]; r > 0 {
+		return r
+	}
+	return otherwise
+}
+
+// warm gives each broker a load that is not counted: Java compiles what runs often.
+// Without other brokers than our own there is nothing to warm.
+func (b *bench) warm(ctx context.Context, nodes int, running map[string]*peer.Broker) error {
+	if !b.peers {
+		return nil
+	}
+	for _, k := range b.kinds {
+		if running[k.Name] == nil || k.Name == peer.NATS {
+			continue
+		}
+		t := turn{bench: b, kind: k, broker: running[k.Name], work: &workload{nodes: nodes}}
+		for i, s := range []raw.Shape{large, small} {
+			t.topic = fmt.Sprintf("bench-%d-warm-%d", nodes, i)
+			if err := t.warm(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", k.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // timed runs a load on the broker and fills in what the broker used meanwhile.

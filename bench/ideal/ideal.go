@@ -68,7 +68,6 @@ func Serve(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { l.Close() })()
 	text, err := json.Marshal(map[string]string{"kafka": l.Addr().String()})
 	if err != nil {
 		return err
@@ -76,18 +75,29 @@ func Serve(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "troupe.addr"), text, 0o644); err != nil {
 		return err
 	}
+	accept(ctx, l, dir)
+	return nil
+}
+
+// accept serves connections until the context ends, and waits for them to end.
+func accept(ctx context.Context, l net.Listener, dir string) {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	b := &ideal{dir: dir, partitions: map[uint32]*idealPartition{}}
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return nil // told to stop
+			return // told to stop
 		}
-		go func() {
-			defer c.Close()
-			if err := b.serve(c.(*net.TCPConn)); err != nil && !errors.Is(err, io.EOF) {
+		wg.Go(func() {
+			defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+			defer func() { _ = c.Close() }() // whoever was connected sees that it ended
+			err := b.serve(c.(*net.TCPConn))
+			if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, "ideal:", err)
 			}
-		}()
+		})
 	}
 }
 

@@ -10,16 +10,28 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Fetch reads every partition from its start to its end, of which holds says how many
-// batches are there: each connection all of the partitions it shares. It has up to Window
-// requests under way, for different partitions, since where a partition goes on is known
-// when the answer is. Records are thrown away by the kernel.
+// batches are there: each connection all of the partitions it shares. With a time that it
+// is to take (Load.For) it begins again until that is over. It has up to Window requests
+// under way, for different partitions, since where a partition goes on is known when the
+// answer is. Records are thrown away by the kernel.
 func (d *Driver) Fetch(ctx context.Context, holds []int64) (Outcome, error) {
-	return d.onEach(ctx, func(l *lane) error { return newFetcher(d, l).run(holds) })
+	var end time.Time
+	if d.load.For > 0 {
+		end = time.Now().Add(d.load.For)
+	}
+	return d.onEach(ctx, func(l *lane) error {
+		f, err := newFetcher(d, l)
+		if err != nil {
+			return err
+		}
+		return f.run(holds, end)
+	})
 }
 
 // fetcher is a connection that fetches.
@@ -36,23 +48,21 @@ type fetcher struct {
 	flying  []int // places in partitions of the requests under way, the oldest first
 }
 
-func newFetcher(d *Driver, l *lane) *fetcher {
+func newFetcher(d *Driver, l *lane) (f *fetcher, err error) {
 	// Brokers that cut the last batch when it does not fit send no more than others.
 	size := len(d.batch.Bytes)
-	f := &fetcher{lane: l, batch: d.batch, records: int64(d.batch.Records),
+	f = &fetcher{lane: l, batch: d.batch, records: int64(d.batch.Records),
 		window: min(d.load.Window, len(l.partitions)),
 		frame:  fetchFrame(d.load.Topic, max(1, fetchMaxBytes/size)*size),
 		next:   make([]int64, len(l.partitions))}
 	headSize, errorAt := FetchAnswerHead(d.load.Topic)
 	f.head, f.errorAt = make([]byte, 4+headSize), errorAt
 	f.flying = make([]int, 0, f.window)
-	return f
+	f.discard, err = newDiscard(f.conn)
+	return f, err
 }
 
-func (f *fetcher) run(holds []int64) (err error) {
-	if f.discard, err = newDiscard(f.conn); err != nil {
-		return err
-	}
+func (f *fetcher) run(holds []int64, end time.Time) error {
 	var waiting []int // partitions with more to read and no request under way
 	for i, p := range f.partitions {
 		if holds[p] > 0 {
@@ -75,7 +85,14 @@ func (f *fetcher) run(holds []int64) (err error) {
 		if n == 0 {
 			return fmt.Errorf("partition %d has no batch %d", f.partitions[i], f.next[i])
 		}
-		if f.next[i] += n; f.next[i] < holds[f.partitions[i]] {
+		f.next[i] += n
+		switch over := !end.IsZero() && time.Now().After(end); {
+		case over:
+			waiting = waiting[:0]
+		case f.next[i] < holds[f.partitions[i]]:
+			waiting = append(waiting, i)
+		case !end.IsZero():
+			f.next[i] = 0
 			waiting = append(waiting, i)
 		}
 	}
@@ -102,8 +119,8 @@ func (f *fetcher) answer() (i int, batches int64, err error) {
 	if err := answerError(f.head[4:], f.errorAt); err != nil {
 		return i, 0, err
 	}
-	size := int(int32(binary.BigEndian.Uint32(f.head[len(f.head)-4:])))
-	if total := int(binary.BigEndian.Uint32(f.head)); total != len(f.head)-4+size || size < 0 {
+	size := max(0, int(int32(binary.BigEndian.Uint32(f.head[len(f.head)-4:])))) // -1: none
+	if total := int(binary.BigEndian.Uint32(f.head)); total != len(f.head)-4+size {
 		return i, 0, fmt.Errorf("answer of %d bytes with %d bytes of records", total, size)
 	}
 	if err := f.discard.bytes(size); err != nil {
@@ -128,7 +145,8 @@ func newDiscard(c *net.TCPConn) (discard, error) {
 	d := discard{raw: raw, left: new(int), err: new(error)}
 	d.read = func(fd uintptr) bool {
 		for *d.left > 0 {
-			n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, uintptr(*d.left), unix.MSG_TRUNC, 0, 0)
+			n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, 0, uintptr(*d.left),
+				unix.MSG_TRUNC, 0, 0)
 			switch {
 			case errno == unix.EAGAIN:
 				return false

@@ -62,8 +62,7 @@ func (s Shape) Batch() (Batch, error) {
 	}
 	n := bu.Count()
 	built, err := bu.Build()
-	const header = 61 // of a batch; the builder's size is that of the records
-	return Batch{Bytes: built.Bytes, Records: n, Plain: plain + header}, err
+	return Batch{Bytes: built.Bytes, Records: n, Plain: plain}, err
 }
 
 // frame builds a request: the size field, the header, then what body appends. The rest

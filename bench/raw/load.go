@@ -19,6 +19,7 @@ const (
 	connectTimeout = 5 * time.Second
 	leadersTimeout = 60 * time.Second
 	leadersAgain   = 20 * time.Millisecond
+	loadTimeout    = 60 * time.Second // beyond what a load is given
 )
 
 // Acks of a Load.
@@ -48,7 +49,7 @@ func SameLeader(addr string, partitions int) []string {
 }
 
 // Leaders asks the brokers who leads each partition of a topic, until each has a leader
-// and all of its replicas are in sync.
+// that serves it and all of its replicas are in sync.
 func Leaders(ctx context.Context, addrs []string, topic string, partitions int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leadersTimeout)
 	defer cancel()
@@ -83,6 +84,13 @@ func askLeaders(ctx context.Context, admin *kadm.Client, topic string) ([]string
 	at := map[int32]string{}
 	for _, n := range m.Brokers {
 		at[n.NodeID] = fmt.Sprintf("%s:%d", n.Host, n.Port)
+	}
+	ends, err := admin.ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error() // of a leader that does not know yet that it is
+	}
+	if err != nil {
+		return nil, err
 	}
 	var leaders []string
 	for _, p := range m.Topics[topic].Partitions.Sorted() {
@@ -205,6 +213,8 @@ type Outcome struct {
 func (d *Driver) onEach(ctx context.Context, f func(l *lane) error) (Outcome, error) {
 	for _, l := range d.lanes {
 		l.requests, l.bytes, l.latencies = 0, 0, l.latencies[:0]
+		// A connection that fails to take a deadline fails to do anything else.
+		_ = l.conn.SetDeadline(time.Now().Add(d.load.For + loadTimeout))
 		stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 		defer stop()
 	}
