@@ -54,9 +54,14 @@ type bench struct {
 	requests map[string]float64
 }
 
+func newBench(s settings) *bench {
+	return &bench{settings: s, rates: map[string]float64{}, requests: map[string]float64{}}
+}
+
 // workloads are all there are, in the order in which they run.
 func workloads() []workload {
-	return slices.Concat(rawWorkloads(), withNATS(clientWorkloads()), startWorkloads())
+	return slices.Concat(rawWorkloads(), withNATS(clientWorkloads()), startWorkloads(),
+		manyWorkloads())
 }
 
 // bothPeers take every load that is made of frames of Kafka's protocol; theIdeal too
@@ -69,7 +74,7 @@ var (
 
 // measure runs the workloads that were asked for and shows what it saw.
 func measure(ctx context.Context, s settings) (err error) {
-	b := &bench{settings: s, rates: map[string]float64{}, requests: map[string]float64{}}
+	b := newBench(s)
 	if b.root, err = os.MkdirTemp(s.dir, "troupe-bench-"); err != nil {
 		return err
 	}

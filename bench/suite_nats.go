@@ -33,10 +33,8 @@ func natsLoads() map[string]natsLoad {
 		"franz-go produce 64 KiB of 1 KiB, acks=all": {kind: "produce", shape: largeBatches(true)},
 		"franz-go produce 16 KiB of 100 B, acks=all": {kind: "produce", shape: smallBatches(true)},
 
-		"franz-go consume 1 KiB": {kind: "consume", shape: largeBatches(true),
-			mb: largeMB},
-		"franz-go consume 100 B": {kind: "consume", shape: smallBatches(true),
-			mb: smallMB},
+		"franz-go consume 1 KiB": {kind: "consume", shape: largeBatches(true), mb: largeMB},
+		"franz-go consume 100 B": {kind: "consume", shape: smallBatches(true), mb: smallMB},
 		"franz-go produce one record of 1 KiB, linger 0": {kind: "ack", shape: single(1),
 			rate: func(turn) float64 { return smallRate }},
 		"franz-go end to end at 10 % load": {kind: "end-to-end", shape: single(clientParts),

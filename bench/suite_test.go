@@ -37,7 +37,7 @@ func TestEveryLoadOfNATSBelongsToAWorkload(t *testing.T) {
 }
 
 func TestALoadOfNATSIsSpelledOut(t *testing.T) {
-	at := turn{bench: &bench{settings: settings{mb: 1}, rates: map[string]float64{}}, topic: "a"}
+	at := turn{bench: newBench(settings{mb: 1}), topic: "a"}
 	l := natsLoads()["franz-go end to end at 10 % load"]
 	at.rates[mixedName] = 5000
 	const want = "-load end-to-end -topic a -partitions 12 -record 1024 -records 0 " +

@@ -26,6 +26,9 @@ type requests struct {
 	count atomic.Int64
 }
 
+func produceRequests() *requests { return &requests{key: kmsg.Produce} }
+func fetchRequests() *requests   { return &requests{key: kmsg.Fetch} }
+
 // OnBrokerE2E is called by the client for each request.
 func (r *requests) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	if key == r.key.Int16() && e2e.Err() == nil {
@@ -37,7 +40,6 @@ func (r *requests) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 func (l *Load) producer(
 	ctx context.Context, count *requests, more ...kgo.Opt,
 ) (*kgo.Client, error) {
-	count.key = kmsg.Produce
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(l.Addrs...), kgo.DefaultProduceTopic(l.Topic), kgo.WithHooks(count),
 		kgo.ProducerLinger(l.Linger), kgo.ProducerBatchMaxBytes(int32(l.BatchBytes)),
@@ -97,7 +99,7 @@ func (l *Load) Warm(ctx context.Context) error {
 
 // Fill writes so many records and waits for their acknowledgements.
 func (l *Load) Fill(ctx context.Context, records int64) (figures.Result, error) {
-	count := &requests{}
+	count := produceRequests()
 	client, err := l.filler(ctx, count)
 	if err != nil {
 		return figures.Result{}, err
@@ -108,7 +110,7 @@ func (l *Load) Fill(ctx context.Context, records int64) (figures.Result, error) 
 
 // Produce writes as much as it can for a while, and waits for the acknowledgements.
 func (l *Load) Produce(ctx context.Context, while time.Duration) (figures.Result, error) {
-	count := &requests{}
+	count := produceRequests()
 	client, err := l.filler(ctx, count)
 	if err != nil {
 		return figures.Result{}, err
@@ -168,7 +170,6 @@ func (l *Load) write(
 
 // consumer makes a client that reads the topic from its start.
 func (l *Load) consumer(count *requests, more ...kgo.Opt) (*kgo.Client, error) {
-	count.key = kmsg.Fetch
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(l.Addrs...), kgo.ConsumeTopics(l.Topic), kgo.WithHooks(count),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -178,7 +179,7 @@ func (l *Load) consumer(count *requests, more ...kgo.Opt) (*kgo.Client, error) {
 // Consume reads the so many records that Fill wrote, from the topic's start, without a
 // group. The time it takes to begin counts.
 func (l *Load) Consume(ctx context.Context, records int64) (figures.Result, error) {
-	count := &requests{}
+	count := fetchRequests()
 	client, err := l.consumer(count)
 	if err != nil {
 		return figures.Result{}, err

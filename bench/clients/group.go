@@ -51,7 +51,7 @@ func (l *Load) member(ctx context.Context, group string, count *requests) (*kgo.
 // FanOut lets so many groups read so many records of the topic at once. The result counts
 // what all of them read, from when the last of them had its partitions.
 func (l *Load) FanOut(ctx context.Context, groups int, records int64) (figures.Result, error) {
-	count := &requests{}
+	count := fetchRequests()
 	var members []*kgo.Client
 	defer func() {
 		for _, m := range members {
@@ -80,12 +80,12 @@ func (l *Load) FanOut(ctx context.Context, groups int, records int64) (figures.R
 // Mixed writes as much as it can for a while, and a group reads it at the same time. The
 // result counts each record once, and the time until the last of them was read.
 func (l *Load) Mixed(ctx context.Context, while time.Duration) (figures.Result, error) {
-	member, err := l.member(ctx, l.Topic, &requests{})
+	member, err := l.member(ctx, l.Topic, fetchRequests())
 	if err != nil {
 		return figures.Result{}, err
 	}
 	defer member.Close()
-	count := &requests{}
+	count := produceRequests()
 	producer, err := l.filler(ctx, count)
 	if err != nil {
 		return figures.Result{}, err

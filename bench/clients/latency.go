@@ -125,7 +125,7 @@ func (l *latencies) fill(r *figures.Result) {
 // AckLatency sends records at a rate, and takes the time from when each was due to its
 // acknowledgement.
 func (l *Load) AckLatency(ctx context.Context, p Pace) (figures.Result, error) {
-	count := &requests{}
+	count := produceRequests()
 	client, err := l.producer(ctx, count)
 	if err != nil {
 		return figures.Result{}, err
@@ -159,13 +159,13 @@ func (l *Load) AckLatency(ctx context.Context, p Pace) (figures.Result, error) {
 // EndToEnd sends records at a rate to a consumer in this process, and takes the time from
 // when each was due until the consumer has it.
 func (l *Load) EndToEnd(ctx context.Context, p Pace) (figures.Result, error) {
-	count := &requests{}
+	count := produceRequests()
 	producer, err := l.producer(ctx, count)
 	if err != nil {
 		return figures.Result{}, err
 	}
 	defer producer.Close()
-	consumer, err := l.consumer(&requests{})
+	consumer, err := l.consumer(fetchRequests())
 	if err != nil {
 		return figures.Result{}, err
 	}
