@@ -20,27 +20,27 @@ const (
 	maxAnswer  = 1 << 20
 )
 
-// ask sends one request to a NATS server and returns the answer. That is all that bench
+// ask sends one request to a NATS server and waits for the answer. That is all that bench
 // needs of the protocol; loads are given by a program with the real client. It fails when
 // nobody answers to the subject, and when the answer says that what was asked failed.
-func ask(ctx context.Context, addr, subject string, payload []byte) ([]byte, error) {
+func ask(ctx context.Context, addr, subject string, payload []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = c.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
 	_, err = fmt.Fprintf(c, "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n"+
 		"SUB answers 1\r\nPUB %s answers %d\r\n%s\r\n", subject, len(payload), payload)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	answer, err := readAnswer(bufio.NewReader(c), c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", subject, err)
+		return fmt.Errorf("%s: %w", subject, err)
 	}
 	var told struct {
 		Error *struct {
@@ -48,12 +48,12 @@ func ask(ctx context.Context, addr, subject string, payload []byte) ([]byte, err
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(answer, &told); err != nil {
-		return nil, fmt.Errorf("%s: %w", subject, err)
+		return fmt.Errorf("%s: %w", subject, err)
 	}
 	if told.Error != nil {
-		return nil, fmt.Errorf("%s: %s", subject, told.Error.Description)
+		return fmt.Errorf("%s: %s", subject, told.Error.Description)
 	}
-	return answer, nil
+	return nil
 }
 
 // readAnswer returns the payload of the first message that the server sends.

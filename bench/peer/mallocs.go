@@ -29,7 +29,7 @@ func (b *Broker) Mallocs(ctx context.Context) (sum float64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := httpClient.Do(req)
 		if err != nil {
 			return 0, err
 		}

@@ -75,7 +75,7 @@ func (n *nats) start(ctx context.Context, o Options) (*Broker, error) {
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	err = b.poll(ready, func() (bool, error) {
-		_, err := ask(ready, addrs[0], "$JS.API.INFO", nil)
+		err := ask(ready, addrs[0], "$JS.API.INFO", nil)
 		return err == nil, err
 	})
 	if err != nil {
@@ -111,7 +111,7 @@ func (b *Broker) createStreams(ctx context.Context, t Topic) (func(), error) {
 		defer cancel()
 		for p := range t.Partitions {
 			// A stream that stays costs disk, not correctness.
-			_, _ = ask(ctx, b.Addrs[0], "$JS.API.STREAM.DELETE."+streamName(t.Name, p), nil)
+			_ = ask(ctx, b.Addrs[0], "$JS.API.STREAM.DELETE."+streamName(t.Name, p), nil)
 		}
 	}, nil
 }
@@ -130,7 +130,7 @@ func (b *Broker) createStream(ctx context.Context, topic string, partition int) 
 	if err != nil {
 		return err
 	}
-	if _, err := ask(ctx, b.Addrs[0], "$JS.API.STREAM.CREATE."+name, config); err != nil {
+	if err := ask(ctx, b.Addrs[0], "$JS.API.STREAM.CREATE."+name, config); err != nil {
 		return fmt.Errorf("creating stream %s: %w", name, err)
 	}
 	return nil
@@ -148,7 +148,7 @@ func (b *Broker) firstMessage(ctx context.Context, t Topic) error {
 		}
 	}
 	return b.poll(ctx, func() (bool, error) {
-		_, err := ask(ctx, b.Addrs[0], t.Name+".0", make([]byte, 100))
+		err := ask(ctx, b.Addrs[0], t.Name+".0", make([]byte, 100))
 		return err == nil, err
 	})
 }

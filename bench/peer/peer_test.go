@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/troupelog/troupe/bench/ideal"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // TestMain is the ideal broker when it is asked for.
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	testkit.Main(m)
 }
 
 func startIdealIn(t *testing.T, dir string) *Broker {
@@ -66,6 +67,43 @@ func TestABrokerIsKilledAndStartsAgainInItsFolder(t *testing.T) {
 	b.Stop()
 	if size, err := b.Disk(); err != nil || size == 0 {
 		t.Errorf("its folder has %d bytes, %v", size, err)
+	}
+}
+
+func TestTroupeTakesAFirstRecordBeforeAndAfterItIsKilled(t *testing.T) {
+	troupe := NewTroupe(testkit.Binary(t))
+	o := Options{Dir: filepath.Join(t.TempDir(), "troupe"), Nodes: 1,
+		Settings: map[string]string{"num.partitions": "3"}}
+	start := func() *Broker {
+		t.Helper()
+		b, err := troupe.Start(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.Kill)
+		return b
+	}
+	b := start()
+	if err := b.FirstRecord(t.Context(), Topic{Name: "first", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	drop, err := b.Create(t.Context(), Topic{Name: "other", Partitions: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Fill(t.Context(), Topic{Name: "other", Partitions: 4}, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := b.Disk(); err != nil || size < 8<<20 {
+		t.Errorf("8 MiB were written, and its folder has %d bytes, %v", size, err)
+	}
+	drop()
+	if b.hasFolder("other") || !b.hasFolder("first") {
+		t.Error("the wrong topic is gone")
+	}
+	b.Kill()
+	if err := start().FirstRecord(t.Context(), Topic{Name: "first"}); err != nil {
+		t.Fatal(err)
 	}
 }
 

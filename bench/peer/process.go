@@ -15,7 +15,7 @@ import (
 
 const (
 	readyTimeout = 10 * time.Minute // a recovery of many partitions takes its time
-	stopTimeout  = 20 * time.Second
+	stopTimeout  = time.Minute      // Kafka syncs all partitions
 	pollEvery    = 2 * time.Millisecond
 )
 

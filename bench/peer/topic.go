@@ -213,14 +213,11 @@ func (b *Broker) dropTopic(ctx context.Context, name string) {
 func (b *Broker) hasFolder(topic string) bool {
 	found := false
 	_ = filepath.WalkDir(b.Dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil || !d.IsDir():
-			return nil
-		case path != b.Dir && strings.HasPrefix(d.Name(), topic+"-"):
+		if err == nil && d.IsDir() && path != b.Dir && strings.HasPrefix(d.Name(), topic+"-") {
 			found = true
 			return fs.SkipAll
 		}
-		return nil
+		return nil // what is not there any more is what we wait for
 	})
 	return found
 }

@@ -229,7 +229,7 @@ func keptPorts(file string) ([]string, error) {
 	return ports, os.WriteFile(file, []byte(strings.Join(ports, " ")), 0o644)
 }
 
-var consulClient = &http.Client{Timeout: 5 * time.Second}
+var httpClient = &http.Client{Timeout: 5 * time.Second}
 
 // consulIsHealthy is whether the server has elected itself and knows itself healthy:
 // before that it makes no sessions.
@@ -239,7 +239,7 @@ func consulIsHealthy(ctx context.Context, addr string) bool {
 	if err != nil {
 		return false
 	}
-	resp, err := consulClient.Do(r)
+	resp, err := httpClient.Do(r)
 	if err != nil {
 		return false
 	}
