@@ -162,7 +162,7 @@ var outside = map[string][]string{
 		"actors/coordinator",
 	},
 	"golang.org/x/sys": {
-		"persistence/vfs", "netio", "node", "bench/ideal", "bench/raw", "testkit",
+		"persistence/vfs", "netio", "node", "bench/ideal", "bench/raw", "bench/clients", "testkit",
 	},
 	"google.golang.org/grpc": {"cluster/transport"},
 	"google.golang.org/protobuf": {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ type workload struct {
 	name  string // unlike all others
 	nodes int    // 0: no broker is running; run starts what it measures
 	peers []string
+	// ways are what is compared instead of brokers, if there are any, such as client
+	// libraries: each has its turn at the one broker, and the row's runs go by them.
+	ways []string
 	// run gives the broker the load once and says what it did. What it makes it removes
 	// again. The broker is nil when nodes is 0.
 	run func(ctx context.Context, t turn) (figures.Result, error)
@@ -32,6 +36,7 @@ type workload struct {
 type turn struct {
 	*bench
 	kind   peer.Kind
+	way    string       // of the workload's ways
 	broker *peer.Broker // nil: run starts it, in dir
 	dir    string       // of a broker that run starts: absent before and after
 	topic  string       // a name that no topic had before
@@ -44,12 +49,19 @@ type bench struct {
 	settings
 	root  string // folder of everything
 	kinds []peer.Kind
-	rates map[string]float64 // what a workload found for those after it, by name
+	// What the slowest did in a second, by the workload's name.
+	rates    map[string]float64 // records
+	requests map[string]float64
+}
+
+func newBench(s settings) *bench {
+	return &bench{settings: s, rates: map[string]float64{}, requests: map[string]float64{}}
 }
 
 // workloads are all there are, in the order in which they run.
 func workloads() []workload {
-	return slices.Concat(rawWorkloads(), clientWorkloads(), startWorkloads(), manyWorkloads())
+	return slices.Concat(rawWorkloads(), withNATS(clientWorkloads()), startWorkloads(),
+		manyWorkloads())
 }
 
 // bothPeers take every load that is made of frames of Kafka's protocol; theIdeal too
@@ -62,7 +74,7 @@ var (
 
 // measure runs the workloads that were asked for and shows what it saw.
 func measure(ctx context.Context, s settings) (err error) {
-	b := &bench{settings: s, rates: map[string]float64{}}
+	b := newBench(s)
 	if b.root, err = os.MkdirTemp(s.dir, "troupe-bench-"); err != nil {
 		return err
 	}
@@ -134,45 +146,55 @@ func (b *bench) rounds(
 	ctx context.Context, w *workload, running map[string]*peer.Broker, number int,
 ) (figures.Row, error) {
 	row := figures.Row{Workload: w.name, Group: w.group, Runs: map[string][]figures.Result{}}
-	var kinds []peer.Kind
-	for _, k := range b.kinds {
-		if slices.Contains(w.peers, k.Name) {
-			kinds = append(kinds, k)
-		}
-	}
-	rounds := b.settings.rounds
+	contenders, rounds := b.contenders(w), b.settings.rounds
 	if w.rounds > 0 {
 		rounds = min(rounds, w.rounds)
 	}
 	for round := range rounds {
-		for i := range kinds {
-			k := kinds[(i+round)%len(kinds)]
-			r, err := w.run(ctx, turn{
-				bench: b, kind: k, broker: running[k.Name], work: w, round: round,
-				dir:   filepath.Join(b.root, fmt.Sprintf("fresh-%s", k.Name)),
-				topic: fmt.Sprintf("bench-%d-%d-%d", w.nodes, number, round),
-			})
+		for i := range contenders {
+			t := contenders[(i+round)%len(contenders)]
+			t.broker, t.round = running[t.kind.Name], round
+			t.dir = filepath.Join(b.root, fmt.Sprintf("fresh-%s", t.kind.Name))
+			t.topic = fmt.Sprintf("bench-%d-%d-%d", w.nodes, number, round)
+			r, err := w.run(ctx, t)
+			name := cmp.Or(t.way, t.kind.Name)
 			if err != nil {
-				if br := running[k.Name]; br != nil {
-					err = errors.Join(err, br.Died())
+				if t.broker != nil {
+					err = errors.Join(err, t.broker.Died())
 				}
-				return row, fmt.Errorf("%s: %w", k.Name, err)
+				return row, fmt.Errorf("%s: %w", name, err)
 			}
-			row.Runs[k.Name] = append(row.Runs[k.Name], r)
+			row.Runs[name] = append(row.Runs[name], r)
 		}
 	}
-	b.rates[w.name] = slowest(row)
+	b.rates[w.name] = least(row, figures.Result.RecordsPerSecond)
+	b.requests[w.name] = least(row, figures.Result.RequestsPerSecond)
 	fmt.Fprintln(os.Stderr, "done:", w.name)
 	return row, nil
 }
 
-// slowest is how many requests per second the slowest of the brokers answered.
-func slowest(row figures.Row) float64 {
-	var least float64
+// contenders are those who take turns at the workload, as turns that lack the round's own.
+func (b *bench) contenders(w *workload) (all []turn) {
+	for _, k := range b.kinds {
+		if !slices.Contains(w.peers, k.Name) {
+			continue
+		}
+		if len(w.ways) == 0 {
+			all = append(all, turn{bench: b, kind: k, work: w})
+		}
+		for _, way := range w.ways {
+			all = append(all, turn{bench: b, kind: k, work: w, way: way})
+		}
+	}
+	return all
+}
+
+// least is the smallest of the brokers' medians.
+func least(row figures.Row, value func(figures.Result) float64) (least float64) {
 	for name := range row.Runs {
-		r, _, _ := row.Median(name, figures.Result.RequestsPerSecond)
-		if least == 0 || r > 0 && r < least {
-			least = r
+		median, _, _ := row.Median(name, value)
+		if least == 0 || median > 0 && median < least {
+			least = median
 		}
 	}
 	return least
@@ -181,7 +203,7 @@ func slowest(row figures.Row) float64 {
 // rate is how many requests per second the slowest broker answered in a workload that
 // was run before; otherwise, if it was not.
 func (b *bench) rate(name string, otherwise float64) float64 {
-	if r := b.rates[name]; r > 0 {
+	if r := b.requests[name]; r > 0 {
 		return r
 	}
 	return otherwise

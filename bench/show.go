@@ -98,8 +98,8 @@ func writeDocument(document string, run *figures.Run) error {
 			return about(run), nil
 		case len(words) == 1 && words[0] == "claims":
 			return figures.Verdicts(run.Judge(claims())), nil
-		case len(words) == 2 && words[0] == "table":
-			return run.Table(words[1], brokers, peer.Troupe), nil
+		case len(words) > 1 && words[0] == "table":
+			return run.Table(strings.Join(words[1:], " "), brokers, peer.Troupe), nil
 		case len(words) == 2 && words[0] == "plot":
 			return drawPlot(folder, words[1], run)
 		}

@@ -28,11 +28,11 @@ const (
 )
 
 var (
-	large    = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10}
-	small    = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100}
-	single   = raw.Shape{BatchBytes: 1 << 10, RecordBytes: 900}
-	largeLZ4 = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10, LZ4: true}
-	smallLZ4 = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100, LZ4: true}
+	large     = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10}
+	small     = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100}
+	oneRecord = raw.Shape{BatchBytes: 1 << 10, RecordBytes: 900}
+	largeLZ4  = raw.Shape{BatchBytes: 64 << 10, RecordBytes: 1 << 10, LZ4: true}
+	smallLZ4  = raw.Shape{BatchBytes: 16 << 10, RecordBytes: 100, LZ4: true}
 )
 
 // rawLoad is a workload of the raw driver.
@@ -57,7 +57,7 @@ func (w rawLoad) name() string {
 		shape = "64 KiB of 1 KiB records"
 	case small, smallLZ4:
 		shape = "16 KiB of 100 B records"
-	case single:
+	case oneRecord:
 		shape = "1 KiB of one record"
 	}
 	if w.shape.LZ4 {
@@ -139,7 +139,7 @@ func consumeLoads() []rawLoad {
 var halfLoad = rawLoad{title: "produce %s", shape: large, conns: 16, partitions: 16}
 
 func latencyLoads() []rawLoad {
-	w := rawLoad{group: "latency", peers: theIdeal, shape: single, conns: 16, partitions: 16}
+	w := rawLoad{group: "latency", peers: theIdeal, shape: oneRecord, conns: 16, partitions: 16}
 	fixed := func(rate float64) func(turn) float64 { return func(turn) float64 { return rate } }
 	var all []rawLoad
 	for _, rate := range []float64{1000, 2000} {
@@ -159,7 +159,7 @@ func latencyLoads() []rawLoad {
 
 func flushLoads() []rawLoad {
 	w := rawLoad{group: "flush", title: "produce %s with flush.messages=1", peers: bothPeers,
-		shape: single, conns: 16, settings: map[string]string{"flush.messages": "1"},
+		shape: oneRecord, conns: 16, settings: map[string]string{"flush.messages": "1"},
 		drive: produce}
 	var all []rawLoad
 	for _, w.partitions = range []int{1, 100} {
@@ -177,7 +177,7 @@ func replicatedLoads() []rawLoad {
 		w.conns, w.partitions = n[0], n[1]
 		all = append(all, w)
 	}
-	w.title, w.shape = "produce %s to three replicas at 500/s", single
+	w.title, w.shape = "produce %s to three replicas at 500/s", oneRecord
 	w.drive = atRate(func(turn) float64 { return 500 })
 	return append(all, w)
 }

@@ -23,8 +23,8 @@ func TestHalfALoadIsThatOfAWorkloadThatRanBefore(t *testing.T) {
 }
 
 func TestTheIdealBrokerTakesEveryLoadOfProducersAndConsumers(t *testing.T) {
-	b := &bench{settings: settings{mb: 4, rounds: 2, only: regexp.MustCompile("")},
-		kinds: []peer.Kind{peer.NewIdeal()}, root: t.TempDir(), rates: map[string]float64{}}
+	b := newBench(settings{mb: 4, rounds: 2, only: regexp.MustCompile("")})
+	b.kinds, b.root = []peer.Kind{peer.NewIdeal()}, t.TempDir()
 	ideal, err := b.kinds[0].Start(t.Context(), peer.Options{Dir: b.root + "/ideal", Nodes: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -66,10 +66,10 @@ func TestTheSlowestBrokerIsTheOneWhoseMedianIs(t *testing.T) {
 		return rs
 	}
 	row := figures.Row{Runs: map[string][]figures.Result{"a": runs(1, 50, 60), "b": runs(40, 40, 40)}}
-	if got := slowest(row); got != 40 {
+	if got := least(row, figures.Result.RequestsPerSecond); got != 40 {
 		t.Errorf("the slowest answers %v a second", got)
 	}
-	if got := slowest(figures.Row{}); got != 0 {
+	if got := least(figures.Row{}, figures.Result.RequestsPerSecond); got != 0 {
 		t.Errorf("nobody answers %v a second", got)
 	}
 }

@@ -48,7 +48,8 @@ func (r *Run) Judge(claims []Claim) []Verdict {
 // Verdicts returns a table of verdicts in Markdown.
 func Verdicts(verdicts []Verdict) string {
 	var b strings.Builder
-	b.WriteString("| claim | bound | seen (least to most of the rounds) | held |\n|---|---:|---:|---|\n")
+	b.WriteString("| claim | bound | seen (least to most of the rounds) | held |\n" +
+		"|---|---:|---:|---|\n")
 	for _, v := range verdicts {
 		seen, held := "not measured", ""
 		if v.Made {

@@ -222,7 +222,7 @@ func (k *kafka) start(ctx context.Context, o Options) (*Broker, error) {
 	}
 	logging := "-Dlog4j2.configurationFile=" + filepath.Join(o.Dir, "log4j2.properties")
 	b := &Broker{Name: Kafka, Dir: o.Dir, Began: time.Now()}
-	b.Create, b.FirstRecord = b.createTopic, b.firstRecord
+	b.Create, b.FirstRecord, b.Fill = b.createTopic, b.firstRecord, b.fill
 	for _, n := range nodes {
 		command, err := k.java(append(slices.Clone(javaOptions), logging), "kafka.Kafka", n.properties)
 		if err == nil {

@@ -68,7 +68,7 @@ func (n *nats) start(ctx context.Context, o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{Name: NATS, Dir: o.Dir, Addrs: addrs, Began: time.Now()}
-	b.Create, b.FirstRecord = b.createStreams, b.firstMessage
+	b.Create, b.FirstRecord, b.Fill = b.createStreams, b.firstMessage, b.fillStreams
 	if err := b.add(base+".log", binary, "-c", base+".conf"); err != nil {
 		return nil, err
 	}

@@ -66,6 +66,11 @@ type Broker struct {
 	// trying again until the broker acknowledges it.
 	FirstRecord func(ctx context.Context, t Topic) error
 
+	// Fill writes about so many bytes to a topic that Create made, spread over its
+	// partitions, as fast as it goes: a broker that has data to recover, or to serve. The
+	// ideal broker, and clusters, have no Fill.
+	Fill func(ctx context.Context, t Topic, bytes int64) error
+
 	processes []*process // of the nodes
 	others    []*process // that the nodes need: Consul
 }

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/troupelog/troupe/bench/ideal")
+	"github.com/troupelog/troupe/bench/ideal"
+)
 
 // TestMain is the ideal broker when it is asked for.
 func TestMain(m *testing.M) {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,19 +81,21 @@ func create(ctx context.Context, send request, t Topic) error {
 	return kerr.ErrorForCode(answered.Topics[0].ErrorCode)
 }
 
-// awaitLeaders waits until a node knows a leader of every partition.
+// awaitLeaders waits until a node knows a leader of every partition, and leads those that
+// it is to lead: Kafka says who leads shortly before that one does.
 func (b *Broker) awaitLeaders(ctx context.Context, addr string, t Topic) error {
 	client, err := newClient(addr)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	send := client.SeedBrokers()[0].Request
 	return b.poll(ctx, func() (bool, error) {
 		r := kmsg.NewPtrMetadataRequest()
 		topic := kmsg.NewMetadataRequestTopic()
 		topic.Topic = &t.Name
 		r.Topics = append(r.Topics, topic)
-		resp, err := client.SeedBrokers()[0].Request(ctx, r)
+		resp, err := send(ctx, r)
 		if err != nil {
 			return false, err
 		}
@@ -99,8 +103,57 @@ func (b *Broker) awaitLeaders(ctx context.Context, addr string, t Topic) error {
 		if !ok || len(answered.Topics) != 1 {
 			return false, errors.New("an answer without the topic")
 		}
-		return led(answered.Topics[0], t.Partitions), nil
+		if !led(answered.Topics[0], t.Partitions) {
+			return false, nil
+		}
+		return leads(ctx, send, t.Name, partitionsOf(addr, answered))
 	})
+}
+
+// partitionsOf are those that the node at an address leads.
+func partitionsOf(addr string, m *kmsg.MetadataResponse) (partitions []int32) {
+	for _, b := range m.Brokers {
+		if net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))) != addr {
+			continue
+		}
+		for _, p := range m.Topics[0].Partitions {
+			if p.Leader == b.NodeID {
+				partitions = append(partitions, p.Partition)
+			}
+		}
+	}
+	return partitions
+}
+
+// leads is whether a node says the end of all these partitions, which only a leader does.
+func leads(ctx context.Context, send request, topic string, partitions []int32) (bool, error) {
+	if len(partitions) == 0 {
+		return true, nil
+	}
+	r := kmsg.NewPtrListOffsetsRequest()
+	r.ReplicaID = -1
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	for _, p := range partitions {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp, rp.CurrentLeaderEpoch = p, -1, -1
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	r.Topics = append(r.Topics, rt)
+	resp, err := send(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	answered, ok := resp.(*kmsg.ListOffsetsResponse)
+	if !ok || len(answered.Topics) != 1 {
+		return false, errors.New("an answer without the topic")
+	}
+	for _, p := range answered.Topics[0].Partitions {
+		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			return false, fmt.Errorf("partition %d: %w", p.Partition, err)
+		}
+	}
+	return len(answered.Topics[0].Partitions) == len(partitions), nil
 }
 
 func led(t kmsg.MetadataResponseTopic, partitions int) bool {
@@ -202,10 +255,12 @@ func (b *Broker) firstRecord(ctx context.Context, t Topic) error {
 
 func oneRecord() ([]byte, error) {
 	build := record.NewBuilder(record.Compression{})
-	build.Append(messages.Timestamp(time.Now().UnixMilli()), nil, make([]byte, 100))
+	build.Append(now(), nil, make([]byte, 100))
 	built, err := build.Build()
 	return built.Bytes, err
 }
+
+func now() messages.Timestamp { return messages.Timestamp(time.Now().UnixMilli()) }
 
 // produce appends a batch and waits for the acknowledgement.
 func produce(ctx context.Context, send request, topic string, partition int32, batch []byte) error {

@@ -87,7 +87,7 @@ func startTroupe(ctx context.Context, binary string, o Options) (*Broker, error)
 		return nil, err
 	}
 	b := &Broker{Name: Troupe, Dir: o.Dir}
-	b.Create, b.FirstRecord = b.createTopic, b.firstRecord
+	b.Create, b.FirstRecord, b.Fill = b.createTopic, b.firstRecord, b.fill
 	var more []string
 	if o.Nodes > 1 {
 		consul, err := b.startConsul(ctx)

@@ -94,7 +94,8 @@ func (l *load) endToEnd(ctx context.Context, js jetstream.JetStream) (result, er
 	}
 	r := l.result(int64(l.dueRecords()), time.Since(began))
 	r.Requests = r.Records
-	return r, seen.fill(&r, l.rate)
+	err = seen.fill(&r, l.rate)
+	return r, err
 }
 
 // startUp is the time that consumers get before the first record is due.

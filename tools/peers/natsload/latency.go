@@ -148,5 +148,6 @@ func (l *load) ack(ctx context.Context, js jetstream.JetStream) (result, error) 
 	}
 	r := l.result(int64(l.dueRecords()), time.Since(began))
 	r.Requests = r.Records
-	return r, seen.fill(&r, l.rate)
+	err = seen.fill(&r, l.rate)
+	return r, err
 }
