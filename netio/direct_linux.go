@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -47,7 +48,7 @@ func (d *Direct) Write(pieces [][]byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case again(d.err), d.err == unix.EINTR:
+	case again(d.err), errors.Is(d.err, unix.EINTR):
 		return 0, nil
 	case d.err != nil:
 		return 0, fmt.Errorf("sendmsg: %w", d.err)

@@ -82,7 +82,7 @@ func (c *followerConn) answer(id uint64, f *data.ReplicaFetched) {
 		v.Release()
 		return
 	}
-	if c.direct != nil && !c.sending && len(c.queue) == 0 && small(&f.View) {
+	if c.direct != nil && !c.sending && len(c.queue) == 0 && c.small(&f.View) {
 		c.sending = true
 		c.pending--
 		c.mu.Unlock()
@@ -101,13 +101,13 @@ const directMax = 8 << 10
 
 // small reports whether an answer's records may be sent directly: they are few, and
 // in memory.
-func small(v *messages.View) bool {
+func (c *followerConn) small(v *messages.View) bool {
 	for i := range v.Extents {
 		if v.Extents[i].Mem == nil {
 			return false
 		}
 	}
-	return v.Bytes <= directMax
+	return bytesOf(v) <= min(directMax, c.s.config.MaxRecords)
 }
 
 // sendNow sends a small answer at once. What the socket has no room for is left to
