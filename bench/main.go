@@ -44,6 +44,7 @@ type settings struct {
 	rounds int            // how often each workload is repeated
 	only   *regexp.Regexp // names of workloads
 
+	guard    bool   // fail when what smokeClaims says does not hold
 	document string // to write what was seen into; empty: it is printed only
 }
 
@@ -54,6 +55,7 @@ func main() {
 	s := settings{}
 	only := flag.String("only", "", "measure only workloads whose name matches this expression")
 	list := flag.Bool("list", false, "list the workloads")
+	smoke := flag.Bool("smoke", false, "a short run for CI that fails when a node got much slower")
 	again := flag.Bool("render", false, "measure nothing; write -document from what it shows already")
 	flag.StringVar(&s.document, "document", "", "write what was seen into this Markdown document")
 	flag.StringVar(&s.troupe, "troupe", "bin/troupe", "the binary to measure")
@@ -67,6 +69,9 @@ func main() {
 	var err error
 	if s.only, err = regexp.Compile(*only); err != nil {
 		exit(fmt.Errorf("-only: %w", err))
+	}
+	if *smoke {
+		s.smoke()
 	}
 	if *list {
 		for _, w := range workloads() {

@@ -91,7 +91,8 @@ func measure(ctx context.Context, s settings) (err error) {
 		rows, err := b.withNodes(ctx, nodes)
 		run.Rows = append(run.Rows, rows...)
 		if err != nil {
-			return err
+			b.document = "" // it shows whole runs
+			return errors.Join(err, b.show(run))
 		}
 	}
 	return b.show(run)

@@ -52,6 +52,9 @@ func (b *bench) show(run *figures.Run) error {
 	if len(made) > 0 {
 		fmt.Printf("## what has to hold\n\n%s\n", figures.Verdicts(made))
 	}
+	if b.guard {
+		return failed(run.Judge(smokeClaims()))
+	}
 	if b.document == "" {
 		return nil
 	}

@@ -177,8 +177,8 @@ func replicatedLoads() []rawLoad {
 		w.conns, w.partitions = n[0], n[1]
 		all = append(all, w)
 	}
-	w.title, w.shape = "produce %s to three replicas at 1000/s", oneRecord
-	w.drive = atRate(func(turn) float64 { return 1000 })
+	w.title, w.shape = "produce %s to three replicas at 500/s", oneRecord
+	w.drive = atRate(func(turn) float64 { return 500 })
 	return append(all, w)
 }
 

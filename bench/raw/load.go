@@ -209,6 +209,16 @@ type Outcome struct {
 	Latencies []time.Duration // in no order
 }
 
+// first returns the first error: what breaks one connection breaks others alike.
+func first(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // onEach runs f on every connection at once, and sums up.
 func (d *Driver) onEach(ctx context.Context, f func(l *lane) error) (Outcome, error) {
 	for _, l := range d.lanes {
@@ -232,5 +242,9 @@ func (d *Driver) onEach(ctx context.Context, f func(l *lane) error) (Outcome, er
 		o.Latencies = append(o.Latencies, l.latencies...)
 	}
 	o.Records = o.Bytes / int64(d.batch.Plain) * int64(d.batch.Records)
-	return o, errors.Join(append(errs, context.Cause(ctx))...)
+	// What ended the context explains what happened to the connections then.
+	if err := context.Cause(ctx); err != nil {
+		return o, err
+	}
+	return o, first(errs)
 }

@@ -4,7 +4,6 @@ package raw
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -60,7 +59,10 @@ func (d *Driver) Tail(ctx context.Context, consumers *Driver, rate float64) (Out
 	}
 	o.Bytes, o.Records = c.Bytes, c.Records
 	o.Took = time.Duration(t.last.Load() - began.UnixNano())
-	return o, errors.Join(err, c.error)
+	if err == nil {
+		err = c.error
+	}
+	return o, err
 }
 
 // dueOf returns when batch n of a partition is due.
