@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -30,11 +31,13 @@ func (e *Env) MailboxDepths() map[string]int64 {
 }
 
 // Props are the options all actors of a kind are made with. The kind is one of
-// those whose mailboxes are counted.
-func (e *Env) Props(kind string) []actor.PropsOption {
-	return []actor.PropsOption{
+// those whose mailboxes are counted. The slice is shared by all of them.
+func (e *Env) Props(kind string) []actor.PropsOption { return e.props[kind] }
+
+func (e *Env) propsOf(kind string) []actor.PropsOption {
+	return slices.Clip([]actor.PropsOption{
 		actor.WithReceiverMiddleware(logPanics(e.Log)),
 		actor.WithMailbox(actor.Unbounded(e.depths[kind])),
 		actor.WithDispatcher(e.dispatcher),
-	}
+	})
 }
