@@ -15,3 +15,11 @@ func rawConnOf(net.Conn) rawConn { return nil }
 
 // file copies: sendfile with a position and MSG_MORE is Linux's.
 func (s *Sender) file(e *messages.Extent) error { return s.copied(e) }
+
+// sendCall is the next system call on the socket: there are none here.
+type sendCall struct{}
+
+func (s *Sender) init() {}
+
+// tryFlush is not called: nothing is tried without a socket.
+func (s *Sender) tryFlush() error { return ErrFull }

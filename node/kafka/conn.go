@@ -422,17 +422,25 @@ func (c *conn) send(out *netio.Sender, ready []*exchange) error {
 	return nil
 }
 
-// sendAnswer sends one answer. What it gathered may be left for Flush.
+// sendAnswer sends what has not left of an answer. What it gathered may be left for
+// Flush.
 func sendAnswer(out *netio.Sender, a *answer) error {
-	at := 0
+	at, skip := 0, a.left
+	memory := func(b []byte) error {
+		n := min(skip, len(b))
+		skip -= n
+		return out.Memory(b[n:])
+	}
 	for _, c := range a.cuts {
-		if err := out.Memory(a.head[at:c.at]); err != nil {
+		if err := memory(a.head[at:c.at]); err != nil {
 			return err
 		}
 		at = c.at
-		if err := out.View(&a.views[c.view]); err != nil {
+		n := min(skip, a.views[c.view].Bytes)
+		skip -= n
+		if err := out.View(&a.views[c.view], n); err != nil {
 			return err
 		}
 	}
-	return out.Memory(a.head[at:])
+	return memory(a.head[at:])
 }

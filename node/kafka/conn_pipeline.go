@@ -36,6 +36,7 @@ type answer struct {
 	head  []byte          // the frame's bytes without the records of cuts
 	cuts  []cut           // records to send between the bytes of head, by position
 	views []messages.View // released once the writer is done with them
+	left  int             // bytes of the frame that have left already
 	fatal bool            // close the connection instead
 }
 
