@@ -217,7 +217,8 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	}
 	a, o := &p.appends[part], &p.outcomes[part]
 	o.records, o.bytes = int(admitted.Count), admitted.Size()
-	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish}
+	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish,
+		Turns: p.conn.post}
 	if admitted.Transactional() {
 		a.partition = name
 		a.data.FreshEpoch = p.version >= produceAdds

@@ -65,8 +65,9 @@ func (b *budget) stepFactor() int {
 }
 
 // grow adds n bytes to the claim. It waits for its turn until ctx ends, and
-// then returns the reason; the claim holds what it held.
-func (c *claim) grow(ctx context.Context, n int64) error {
+// then returns the reason; the claim holds what it held. pause, if not nil, is
+// called before it waits.
+func (c *claim) grow(ctx context.Context, n int64, pause func()) error {
 	b := c.from
 	b.mu.Lock()
 	c.want = n
@@ -85,6 +86,9 @@ func (c *claim) grow(ctx context.Context, n int64) error {
 		b.fresh = append(b.fresh, c)
 	}
 	b.mu.Unlock()
+	if pause != nil {
+		pause()
+	}
 	select {
 	case <-c.ready:
 		return nil
@@ -176,6 +180,18 @@ func (b *budget) charge(n int64) {
 	if n < 0 {
 		b.serveLocked()
 	}
+}
+
+// spare takes n bytes, for memory that is of use but not needed, unless half of all is
+// taken. It reports whether it did.
+func (b *budget) spare(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+n > b.limit/2 {
+		return false
+	}
+	b.used += n
+	return true
 }
 
 func without(queue []*claim, c *claim) []*claim {
