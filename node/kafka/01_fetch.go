@@ -240,11 +240,11 @@ func (f *fetchCall) release() {
 	}
 }
 
-// answer encodes the response and hands it to the writer, which releases what
-// was read once it is sent.
+// answer encodes the response and sends it or hands it to the writer. What was read
+// is released once it is sent.
 func (f *fetchCall) answer() {
 	f.count()
-	f.conn.respondFetch(f)
+	f.conn.finishNow(f.e, f.conn.fetchAnswer(f))
 }
 
 // count reports every partition to the metrics.

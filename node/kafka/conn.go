@@ -367,12 +367,16 @@ func (c *conn) respondWith(e *exchange, encode func([]byte) []byte) {
 
 // finish charges an answer to the budgets and hands it to the writer.
 func (c *conn) finish(e *exchange, a answer) {
+	c.chargeAnswer(&a)
+	c.pipe.finish(e, a)
+}
+
+func (c *conn) chargeAnswer(a *answer) {
 	if a.frame != nil {
 		n := int64(len(a.frame.B))
 		c.s.budget.charge(n)
 		c.pipe.charge(n)
 	}
-	c.pipe.finish(e, a)
 }
 
 // drop lets go of an answer, sent or not.

@@ -248,6 +248,41 @@ func (p *pipeline) leave(ready []*exchange) []*exchange {
 	return ready
 }
 
+// claim is finish for somebody who sends the answer himself, without waiting for the
+// client. It reports false, and does nothing, if the answer may not leave yet or somebody
+// else is sending. After it he calls unclaim.
+func (p *pipeline) claim(e *exchange, a answer) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead || p.sends || p.rest != nil || len(p.fifo) == 0 || p.fifo[0] != e {
+		return false
+	}
+	invariant.That(!e.ready && !e.produces, "request %d was answered twice", e.header.correlation)
+	e.ready, e.answer = true, a
+	p.fifo[0] = nil
+	p.fifo = append(p.fifo[:0], p.fifo[1:]...)
+	p.taken++
+	p.sends = true
+	return true
+}
+
+// unclaim ends the sending of what was claimed. If it has not left as a whole it is the
+// oldest again, and the writer's; or, if it reports dead, nobody's.
+func (p *pipeline) unclaim(e *exchange, whole bool) (dead bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	p.sends = false
+	if !whole && !p.dead {
+		p.fifo = slices.Insert(p.fifo, 0, e)
+	}
+	signal(p.room)
+	if !whole || p.closed || !p.tended && len(p.fifo) > 0 && p.fifo[0].ready {
+		signal(p.head)
+	}
+	return !whole && p.dead
+}
+
 // takeLocked hands the n oldest to a sender.
 func (p *pipeline) takeLocked(ready []*exchange, n int) []*exchange {
 	ready = append(ready, p.fifo[:n]...)
@@ -278,7 +313,7 @@ func (p *pipeline) take(ctx context.Context, ready []*exchange) (_ []*exchange, 
 			ready = p.takeLocked(ready, n)
 		}
 		late := p.lateLocked()
-		drained := p.closed && len(p.fifo) == 0
+		drained := p.closed && len(p.fifo) == 0 && !p.sends
 		p.mu.Unlock()
 		if n > 0 || rest != nil || drained || ctx.Err() != nil {
 			return ready, rest

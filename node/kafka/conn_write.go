@@ -79,6 +79,39 @@ func (c *conn) sendReady() {
 	}
 }
 
+// finishNow is finish for an answer that need not wait for the writer to wake up: if it
+// may leave it is sent here, as far as the client takes it without waiting. The writer
+// goes on with the rest.
+func (c *conn) finishNow(e *exchange, a answer) {
+	c.chargeAnswer(&a)
+	if !c.pipe.claim(e, a) {
+		c.pipe.finish(e, a)
+		return
+	}
+	whole := true
+	defer func() { // with a panic on its way out, too
+		if whole {
+			c.drop(e)
+		}
+		if c.pipe.unclaim(e, whole) {
+			c.drop(e)
+		}
+	}()
+	before := c.out.Sent()
+	err := c.out.Try(func() error { return sendAnswer(c.out, &e.answer) })
+	n := int(c.out.Sent() - before)
+	switch {
+	case errors.Is(err, netio.ErrFull):
+		e.answer.left += n
+		c.s.config.Metrics.BytesOut(n)
+		whole = false
+	case err != nil:
+		c.abort(err)
+	default:
+		c.count([]*exchange{e}, n)
+	}
+}
+
 // count reports answers that were sent.
 func (c *conn) count(sent []*exchange, bytes int) {
 	now := time.Now()
