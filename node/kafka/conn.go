@@ -27,7 +27,11 @@ import (
 //     Produce and Fetch it only starts. Before it waits for anything it runs the
 //     partitions that its Produces woke and sends the small answers that stand
 //     (settle), so that a batch usually needs no other goroutine;
-//   - the writer sends all other answers, in the order of the requests.
+//   - the writer sends all other answers, in the order of the requests, and what is
+//     left of those that the client did not take at once.
+//
+// A Fetch is sent by whoever finishes it, if its answer is the next to leave
+// (finishNow): by the reader, or by the goroutine that parked it.
 //
 // A parked Fetch has a goroutine of its own until it is answered, and so has each
 // producer whose transaction's coordinator is being asked (00_produce_txn.go). The
@@ -378,22 +382,3 @@ func (c *conn) chargeAnswer(a *answer) {
 		c.pipe.charge(n)
 	}
 }
-
-// drop lets go of an answer, sent or not.
-func (c *conn) drop(e *exchange) {
-	a := &e.answer
-	for i := range a.views {
-		a.views[i].Release()
-	}
-	if a.frame != nil {
-		n := int64(len(a.frame.B))
-		c.s.buffers.Put(a.frame)
-		c.s.budget.charge(-n)
-		c.pipe.charge(-n)
-	}
-	*a = answer{}
-}
-
-// sendfileMin is the size, in bytes, from which a file extent goes out by
-// sendfile.
-const sendfileMin = 64 << 10

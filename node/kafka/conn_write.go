@@ -15,6 +15,10 @@ const lentMax = 128 << 10
 // turnsMax is how many partitions the reader runs itself; workers run what is more.
 const turnsMax = 8
 
+// sendfileMin is the size, in bytes, from which a file extent goes out by
+// sendfile.
+const sendfileMin = 64 << 10
+
 // push gives a request its place. Only the reader calls it.
 func (c *conn) push(e *exchange) {
 	c.open = true
@@ -200,4 +204,19 @@ func sendAnswer(out *netio.Sender, a *answer) error {
 		}
 	}
 	return memory(a.head[at:])
+}
+
+// drop lets go of an answer, sent or not.
+func (c *conn) drop(e *exchange) {
+	a := &e.answer
+	for i := range a.views {
+		a.views[i].Release()
+	}
+	if a.frame != nil {
+		n := int64(len(a.frame.B))
+		c.s.buffers.Put(a.frame)
+		c.s.budget.charge(-n)
+		c.pipe.charge(-n)
+	}
+	*a = answer{}
 }
