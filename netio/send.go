@@ -49,6 +49,7 @@ type Sender struct {
 	scratch *Buffer     // copies that gather refers to; nil until one is needed
 	fill    int         // bytes used of scratch
 	bytes   int64       // sent in all
+	try     trySend
 }
 
 // NewSender returns a Sender to nc. The peer is given up when it takes nothing
