@@ -52,27 +52,43 @@ func (r *Receiver) receive(a, b []byte, wait bool) (int, error) {
 	return t.n, nil
 }
 
+// trySend is one write. It is made once, so that sending allocates nothing.
+type trySend struct {
+	from []byte
+	n    int
+	err  error
+	do   func(fd uintptr) bool
+}
+
+func (t *trySend) once(fd uintptr) bool {
+	t.n, t.err = unix.Write(int(fd), t.from)
+	return true
+}
+
 // TrySend sends as much of b as the connection takes without waiting, and returns how
 // much that was; 0 for a connection that is no plain socket. It must not be called while
-// a Sender's method runs.
+// another method of the Sender runs, nor while anything is gathered.
 func (s *Sender) TrySend(b []byte) (int, error) {
 	if s.raw == nil {
 		return 0, nil
 	}
-	var n int
-	var sendErr error
-	err := s.raw.Write(func(fd uintptr) bool {
-		n, sendErr = unix.Write(int(fd), b)
-		return true
-	})
+	t := &s.try
+	if t.do == nil {
+		t.do = t.once
+	}
+	t.from = b
+	err := s.raw.Write(t.do)
+	t.from = nil
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), again(sendErr), sendErr == unix.EINTR:
-		return 0, nil // a Sender's deadline from long ago, which its next moves on
+	case errors.Is(err, os.ErrDeadlineExceeded): // of the Sender, from long ago: its next moves it on
+		return 0, nil
 	case err != nil:
 		return 0, err
-	case sendErr != nil:
-		return 0, fmt.Errorf("write: %w", sendErr)
+	case again(t.err), errors.Is(t.err, unix.EINTR):
+		return 0, nil
+	case t.err != nil:
+		return 0, fmt.Errorf("write: %w", t.err)
 	}
-	s.bytes += int64(n)
-	return n, nil
+	s.bytes += int64(t.n)
+	return t.n, nil
 }

@@ -55,6 +55,7 @@ type Sender struct {
 	tries   bool        // does not wait
 	call    sendCall
 	extent  messages.Extent // that is being sent
+	try     trySend
 }
 
 // NewSender returns a Sender to nc. The peer is given up when it takes nothing

@@ -27,6 +27,9 @@ func (s *Sender) tryFlush() error { return ErrFull }
 // TrySend leaves all of it to Memory and Flush: sending without waiting is Linux's.
 func (s *Sender) TrySend([]byte) (int, error) { return 0, nil }
 
+// trySend is one write without waiting: there are none here.
+type trySend struct{}
+
 // tryRead is one read without waiting: there are none here.
 type tryRead struct{}
 
