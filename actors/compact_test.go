@@ -207,6 +207,9 @@ func TestNothingIsCompactedThatIsNotToBe(t *testing.T) {
 func TestTheMaximalLagRollsTheActiveSegment(t *testing.T) {
 	w := start(t, compacting(plan{}))
 	w.compactTopic("table", "max.compaction.lag.ms", "60000", "min.cleanable.dirty.ratio", "1")
+	w.eventually("the log was looked at while it was empty", func() bool {
+		return w.leader("table", 0).compaction.looked.Load() != -1
+	})
 	want := w.fillTable("table", 10)
 	w.clockMs.Add(2 * time.Minute.Milliseconds())
 	w.eventually("everything is compacted", func() bool {

@@ -8,6 +8,7 @@ import (
 	"github.com/troupelog/troupe/actors/producers"
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/messages/record"
 )
 
 // Bounds of one gathered write. Gathering small batches makes them two to three
@@ -172,7 +173,16 @@ func (r *replica) appendDecided(now time.Time) error {
 		}
 		r.epochStarted = true
 	}
-	return r.store.Append(now, r.batches)
+	return r.storeBatches(now, r.batches)
+}
+
+// storeBatches appends to the log. With the first records of a segment begins the time after
+// which it is rolled for compaction, which a look at it without any could not know.
+func (r *replica) storeBatches(now time.Time, batches []record.Batch) error {
+	if r.store.End() == r.store.Sealed() {
+		r.face.compaction.looked.Store(-1)
+	}
+	return r.store.Append(now, batches)
 }
 
 // failWrite answers everything that was to be written with err. A full disk

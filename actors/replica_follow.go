@@ -212,7 +212,7 @@ func (r *replica) copyRecords(res *data.ReplicaFetched) error {
 			return err
 		}
 	}
-	if err := r.store.Append(r.env.Now(), batches); err != nil {
+	if err := r.storeBatches(r.env.Now(), batches); err != nil {
 		return err
 	}
 	for i := range batches {

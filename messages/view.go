@@ -21,6 +21,22 @@ type Extent struct {
 	Len  int
 }
 
+// Size is how many bytes the extent has.
+func (e *Extent) Size() int {
+	if e.Mem != nil {
+		return len(e.Mem)
+	}
+	return e.Len
+}
+
+// From returns the extent without its first n bytes; 0 <= n <= Size.
+func (e *Extent) From(n int) Extent {
+	if e.Mem != nil {
+		return Extent{Mem: e.Mem[n:], Len: len(e.Mem) - n}
+	}
+	return Extent{File: e.File, Pos: e.Pos + int64(n), Len: e.Len - n}
+}
+
 // View is a reference-counted range of stable log bytes: whole record batches,
 // exactly as stored. The bytes do not change and stay readable until Release.
 //

@@ -32,6 +32,9 @@ const (
 // already out, so the connection can only be closed.
 var errShortExtent = errors.New("log file is shorter than the extent to send")
 
+// ErrFull: the connection takes no more without waiting for the peer.
+var ErrFull = errors.New("the connection is full")
+
 // Sender writes to a connection: memory is gathered into few system calls, and
 // large file extents go by sendfile. One goroutine owns it.
 //
@@ -49,6 +52,10 @@ type Sender struct {
 	scratch *Buffer     // copies that gather refers to; nil until one is needed
 	fill    int         // bytes used of scratch
 	bytes   int64       // sent in all
+	tries   bool        // does not wait
+	call    sendCall
+	extent  messages.Extent // that is being sent
+	try     trySend
 }
 
 // NewSender returns a Sender to nc. The peer is given up when it takes nothing
@@ -56,7 +63,27 @@ type Sender struct {
 // where nc is a plain TCP connection; below it, the system calls cost more than a
 // copy does.
 func NewSender(nc net.Conn, pool *Buffers, timeout time.Duration, fileMin int) *Sender {
-	return &Sender{nc: nc, raw: rawConnOf(nc), timeout: timeout, fileMin: fileMin, pool: pool}
+	s := &Sender{nc: nc, raw: rawConnOf(nc), timeout: timeout, fileMin: fileMin, pool: pool}
+	s.init()
+	return s
+}
+
+// Try calls send, which uses the Sender, and flushes what that gathered; the Sender
+// waits for nothing meanwhile. It fails with ErrFull where it would have to wait for the
+// peer; what has left by then, Sent tells, and it keeps nothing of the rest. Connections
+// that are no plain sockets are always full.
+func (s *Sender) Try(send func() error) error {
+	if s.raw == nil {
+		return ErrFull
+	}
+	s.tries = true
+	defer func() { s.tries = false }()
+	err := send()
+	if err == nil {
+		err = s.Flush()
+	}
+	s.Rest()
+	return err
 }
 
 // Sent returns how many bytes have left so far.
@@ -65,24 +92,34 @@ func (s *Sender) Sent() int64 { return s.bytes }
 // Gathered returns how many bytes wait for Flush.
 func (s *Sender) Gathered() int { return s.size }
 
-// View gathers a view, or sends it.
-func (s *Sender) View(v *messages.View) error {
+// View gathers a view but for its first skip bytes, or sends it. It changes nothing of
+// the view.
+func (s *Sender) View(v *messages.View, skip int) error {
 	for i := range v.Extents {
-		e := &v.Extents[i]
-		var err error
-		switch {
-		case e.Mem != nil:
-			err = s.Memory(e.Mem)
-		case e.Len >= s.fileMin && s.raw != nil:
-			err = s.file(e)
-		default:
-			err = s.copied(e)
+		if skip >= v.Extents[i].Size() {
+			skip -= v.Extents[i].Size()
+			continue
 		}
+		s.extent = v.Extents[i].From(skip)
+		skip = 0
+		err := s.send(&s.extent)
+		s.extent = messages.Extent{}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Sender) send(e *messages.Extent) error {
+	switch {
+	case e.Mem != nil:
+		return s.Memory(e.Mem)
+	case e.Len >= s.fileMin && s.raw != nil:
+		return s.file(e)
+	default:
+		return s.copied(e)
+	}
 }
 
 // Memory gathers b; it must stay as it is until it has left.
@@ -171,6 +208,9 @@ func (s *Sender) room() ([]byte, error) {
 func (s *Sender) Flush() error {
 	if s.size == 0 {
 		return nil
+	}
+	if s.tries {
+		return s.tryFlush()
 	}
 	if err := s.nc.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err

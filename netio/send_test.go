@@ -2,11 +2,14 @@ package netio
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,7 +88,7 @@ func TestBytesLeaveInTheOrderTheyCameIn(t *testing.T) {
 			case 1:
 				v := messages.View{Extents: []messages.Extent{
 					{File: diskFile{f, r.IntN(2) == 0}, Pos: int64(at), Len: n}}, Bytes: n}
-				err = s.View(&v)
+				err = s.View(&v, 0)
 			case 2:
 				if err = s.Flush(); err == nil && s.Gathered() != 0 {
 					t.Fatal("something is left after Flush")
@@ -115,3 +118,100 @@ func TestBytesLeaveInTheOrderTheyCameIn(t *testing.T) {
 		}
 	}
 }
+
+// A peer that takes nothing fills the connection; what had left by then and what is
+// sent again from there are together what was to be sent.
+func TestATriedSendGoesOnWhereTheConnectionWasFull(t *testing.T) {
+	content := make([]byte, 4<<20)
+	r := rand.New(rand.NewPCG(7, 7))
+	for i := range content {
+		content[i] = byte(r.Uint32())
+	}
+	name := filepath.Join(t.TempDir(), "segment")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	near, far := connected(t)
+	s := NewSender(near, &Buffers{Poison: true}, time.Minute, 16<<10)
+	v := messages.View{Bytes: len(content), Extents: []messages.Extent{
+		{Mem: content[:1000]},
+		{File: diskFile{f, false}, Pos: 1000, Len: 2<<20 - 1000},
+		{File: diskFile{f, true}, Pos: 2 << 20, Len: 20 << 10},
+		{File: diskFile{f, false}, Pos: 2<<20 + 20<<10, Len: 2<<20 - 20<<10},
+	}}
+	whole := 0
+	for ; err == nil; whole++ {
+		before := s.Sent()
+		err = s.Try(func() error { return s.View(&v, 0) })
+		if err == nil && s.Sent()-before != int64(v.Bytes) {
+			t.Fatalf("%d bytes of %d left without an error", s.Sent()-before, v.Bytes)
+		}
+	}
+	if !errors.Is(err, ErrFull) || s.Gathered() != 0 {
+		t.Fatalf("a full connection says %v with %d bytes gathered", err, s.Gathered())
+	}
+	left := int(s.Sent()) - (whole-1)*v.Bytes
+	got := make(chan []byte, 1)
+	go func() {
+		b, _ := io.ReadAll(far)
+		got <- b
+	}()
+	if err := s.View(&v, left); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	near.Close()
+	if !bytes.Equal(<-got, bytes.Repeat(content, whole)) {
+		t.Fatal("what arrived is not what was sent")
+	}
+}
+
+// Sending a file allocates nothing: consumers that catch up do it thousands of times a
+// second.
+func TestSendingAFileAllocatesNothing(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "segment")
+	if err := os.WriteFile(name, make([]byte, 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	near, far := connected(t)
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = io.Copy(io.Discard, far) })
+	s := NewSender(near, &Buffers{}, time.Minute, 16<<10)
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := messages.View{Bytes: 64 << 10, Extents: []messages.Extent{
+		{File: plainFile{f, raw}, Len: 64 << 10}}}
+	head := make([]byte, 100)
+	if n := testing.AllocsPerRun(100, func() {
+		if err := errors.Join(s.Memory(head), s.View(&v, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}); n >= 1 {
+		t.Errorf("%v allocations", n)
+	}
+	near.Close()
+	all.Wait()
+}
+
+// plainFile has its descriptor ready.
+type plainFile struct {
+	*os.File
+	raw syscall.RawConn
+}
+
+// Control implements messages.File.
+func (p plainFile) Control(f func(fd uintptr)) bool { return p.raw.Control(f) == nil }

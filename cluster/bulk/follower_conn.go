@@ -350,7 +350,7 @@ func (c *followerConn) send(out *netio.Sender, batch []answer, head []byte) ([]b
 		if err := out.Copy(head); err != nil {
 			return head, err
 		}
-		if err := out.View(&a.f.View); err != nil {
+		if err := out.View(&a.f.View, 0); err != nil {
 			return head, fmt.Errorf("answer of %d bytes: %w", n, err)
 		}
 		if out.Gathered() == 0 {

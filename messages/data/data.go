@@ -37,6 +37,11 @@ type Append struct {
 	// order of the log.
 	Done func(AppendResult)
 
+	// Turns, if not nil, takes over what the append starts: a leader that was idle is
+	// the caller's to run. It is called within the call that hands the append over, on
+	// the same goroutine, or not at all.
+	Turns func(Turn)
+
 	// The rest is for transactional batches. One that begins its producer's
 	// transaction in the partition is appended only after the coordinator was asked
 	// (KIP-890): else nobody would ever end that transaction.
@@ -53,6 +58,17 @@ type Append struct {
 	// FreshEpoch: each transaction of the producer has an epoch of its own
 	// (transaction.version 2), so its first batch has sequence 0.
 	FreshEpoch bool
+}
+
+// Turn is the right to run the leader of a partition, and the duty: until somebody
+// does, it handles nothing. Exactly one of its methods is called, once, soon, and not
+// while the caller holds a lock.
+type Turn interface {
+	// Take handles the appends that wait for the leader, on the caller's goroutine, as
+	// long as one write to the disk or a few take. What else waits is left to a worker.
+	Take()
+	// Leave leaves all of it to a worker.
+	Leave()
 }
 
 // AppendResult is the outcome of one Append.

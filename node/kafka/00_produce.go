@@ -61,6 +61,13 @@ type produceCall struct {
 	outcomes []produceOutcome // one for each of appends
 	left     int              // outcomes that are not done
 	answered bool             // by the leaders or by expire
+
+	// one is where the lists above lie in a request for one partition, the usual one.
+	one struct {
+		topic   [1]produceTopic
+		append  [1]produceAppend
+		outcome [1]produceOutcome
+	}
 }
 
 // produceTopic is one topic of a request.
@@ -113,7 +120,7 @@ func (c *conn) newProduce(e *exchange, req *kmsg.ProduceRequest, mem *requestMem
 	if p.acks != data.AcksAll {
 		wait = max(wait, produceWaitLeader)
 	}
-	e.deadline, e.expire = e.started.Add(max(wait, produceWaitMin)), p.expire
+	e.deadline, e.expire = e.started.Add(max(wait, produceWaitMin)), p
 	return p
 }
 
@@ -121,7 +128,7 @@ func (c *conn) newProduce(e *exchange, req *kmsg.ProduceRequest, mem *requestMem
 func (p *produceCall) plan(req *kmsg.ProduceRequest) {
 	image := p.conn.s.cluster.Image()
 	n := 0
-	p.topics = make([]produceTopic, len(req.Topics))
+	p.topics = room(p.one.topic[:0], len(req.Topics))
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		n += len(t.Partitions)
@@ -132,7 +139,15 @@ func (p *produceCall) plan(req *kmsg.ProduceRequest) {
 			p.topics[i].topic = image.Topic(t.Topic)
 		}
 	}
-	p.appends, p.outcomes = make([]produceAppend, n), make([]produceOutcome, n)
+	p.appends, p.outcomes = room(p.one.append[:0], n), room(p.one.outcome[:0], n)
+}
+
+// room returns n zero elements, in what is there if they fit.
+func room[T any](there []T, n int) []T {
+	if n <= cap(there) {
+		return there[:n]
+	}
+	return make([]T, n)
 }
 
 // check decides for each partition whether its batch may be appended.
@@ -217,7 +232,8 @@ func (p *produceCall) checkPart(t *produceTopic, part int, records []byte) error
 	}
 	a, o := &p.appends[part], &p.outcomes[part]
 	o.records, o.bytes = int(admitted.Count), admitted.Size()
-	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish}
+	a.to, a.data = to, data.Append{Batch: admitted, Acks: p.acks, Done: a.finish,
+		Turns: p.conn.post}
 	if admitted.Transactional() {
 		a.partition = name
 		a.data.FreshEpoch = p.version >= produceAdds
@@ -344,8 +360,11 @@ func (p *produceCall) count() (failed *produceOutcome) {
 
 // recordErrors returns the bad records of the batch, or nil.
 func (o *produceOutcome) recordErrors() []record.RecordError {
+	if o.result.Err == nil {
+		return nil
+	}
 	var bad *record.RecordErrors
-	if o.result.Err != nil && errors.As(o.result.Err, &bad) {
+	if errors.As(o.result.Err, &bad) {
 		return bad.Records
 	}
 	return nil

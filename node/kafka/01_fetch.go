@@ -240,11 +240,11 @@ func (f *fetchCall) release() {
 	}
 }
 
-// answer encodes the response and hands it to the writer, which releases what
-// was read once it is sent.
+// answer encodes the response and sends it or hands it to the writer. What was read
+// is released once it is sent.
 func (f *fetchCall) answer() {
 	f.count()
-	f.conn.respondFetch(f)
+	f.conn.finishNow(f.e, f.conn.fetchAnswer(f))
 }
 
 // count reports every partition to the metrics.
@@ -253,17 +253,21 @@ func (f *fetchCall) count() {
 	part := 0
 	for i := range f.topics {
 		t := &f.topics[i]
+		var of TopicMetrics // nil: a name that a client made up is no label
+		if t.topic != nil {
+			of = m.Topic(t.topic.Name)
+		}
 		for ; part < t.end; part++ {
 			p := &f.parts[part]
 			if p.code != codeNone {
 				m.RequestError(keyFetch, p.code)
 			}
 			switch {
-			case t.topic == nil: // a name that a client made up is no label
+			case of == nil:
 			case p.code != codeNone:
-				m.Topic(t.topic.Name).FetchFailed()
+				of.FetchFailed()
 			default:
-				m.Topic(t.topic.Name).Fetched(p.result.View.Bytes)
+				of.Fetched(p.result.View.Bytes)
 			}
 		}
 	}

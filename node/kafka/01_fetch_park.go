@@ -37,6 +37,15 @@ func (f *fetchCall) park(hurry <-chan struct{}) {
 		case <-f.conn.ctx.Done():
 			over = true
 		}
+		if f.minBytes <= 1 {
+			if f.heard() {
+				return
+			}
+			if over {
+				f.readAll()
+			}
+			continue
+		}
 		if (f.promising() || over) && f.readAll() {
 			return
 		}
@@ -71,6 +80,27 @@ func (f *fetchCall) stopAwaiting() {
 	}
 }
 
+// heard reads the partitions with news, and reports whether there is something to answer.
+// The others had nothing when they were read and have called nobody since: a consumer of
+// many partitions is told of one without a look at the rest. It serves those that want
+// any byte at all, who are not parked once a partition has some.
+func (f *fetchCall) heard() (enough bool) {
+	left, total := f.maxBytes, 0
+	for i := range f.parts {
+		if !f.parked.news[i].Swap(false) {
+			continue
+		}
+		f.parked.cancels[i] = nil // it has called, and will not again
+		p := &f.parts[i]
+		p.result.View.Release()
+		p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, max(left, 0)), total == 0
+		enough = f.readPart(p) || enough
+		left -= p.result.View.Bytes
+		total += p.available()
+	}
+	return enough || total >= f.minBytes
+}
+
 // promising looks at the partitions with news, and reports whether an attempt to
 // answer is worth it. A consumer that waits for many bytes from many partitions
 // hears of every append: only the partition it hears of is read again.
@@ -80,13 +110,11 @@ func (f *fetchCall) promising() bool {
 		p := &f.parts[i]
 		if f.parked.news[i].Swap(false) {
 			f.parked.cancels[i] = nil // it has called, and will not again
-			if f.minBytes > 1 {
-				p.result.View.Release()
-				p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, f.maxBytes), true
-				urgent = f.readPart(p) || urgent
-			}
+			p.result.View.Release()
+			p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, f.maxBytes), true
+			urgent = f.readPart(p) || urgent
 		}
 		total += p.available()
 	}
-	return f.minBytes <= 1 || urgent || total >= f.minBytes
+	return urgent || total >= f.minBytes
 }

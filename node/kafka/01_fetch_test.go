@@ -387,6 +387,21 @@ func TestFetchWaits(t *testing.T) {
 			t.Fatal("it answered without records")
 		}
 	})
+	t.Run("without reading partitions that have no news", func(t *testing.T) {
+		f := withTopic(2)
+		w := dial(t, serveFake(t, f, Config{}))
+		req := fetchFrom(11, time.Minute, 0, 1)
+		w.send(req)
+		testkit.Eventually(t, "it is parked", func() bool { return f.replica("t", 1).waiting() == 1 })
+		stored := f.store(t, 1, batchOf(t, "a"))
+		p := receive[*kmsg.FetchResponse](w, 0, req).Topics[0].Partitions
+		if len(p[0].RecordBatches) != 0 || !bytes.Equal(p[1].RecordBatches, stored) {
+			t.Fatalf("%+v", p)
+		}
+		if n := f.replica("t", 0).reads.Load(); n != 1 {
+			t.Fatalf("the partition without news was read %d times", n)
+		}
+	})
 	t.Run("not at all without partitions", func(t *testing.T) {
 		req := fetchFrom(11, time.Minute)
 		req.Topics = nil

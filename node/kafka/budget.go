@@ -65,8 +65,9 @@ func (b *budget) stepFactor() int {
 }
 
 // grow adds n bytes to the claim. It waits for its turn until ctx ends, and
-// then returns the reason; the claim holds what it held.
-func (c *claim) grow(ctx context.Context, n int64) error {
+// then returns the reason; the claim holds what it held. pause, if not nil, is
+// called before it waits.
+func (c *claim) grow(ctx context.Context, n int64, pause func()) error {
 	b := c.from
 	b.mu.Lock()
 	c.want = n
@@ -85,6 +86,9 @@ func (c *claim) grow(ctx context.Context, n int64) error {
 		b.fresh = append(b.fresh, c)
 	}
 	b.mu.Unlock()
+	if pause != nil {
+		pause()
+	}
 	select {
 	case <-c.ready:
 		return nil
@@ -143,7 +147,9 @@ func (c *claim) shrink(n int64) {
 	b := c.from
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	invariant.That(n <= c.held, "claim of %d bytes gives back %d", c.held, n)
+	if n > c.held { // not in the call: its arguments would be allocated each time
+		invariant.That(false, "claim of %d bytes gives back %d", c.held, n)
+	}
 	c.held -= n
 	b.used -= n
 	b.serveLocked()
@@ -172,10 +178,24 @@ func (b *budget) charge(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += n
-	invariant.That(b.used >= 0, "budget in use is %d bytes", b.used)
+	if b.used < 0 {
+		invariant.That(false, "budget in use is %d bytes", b.used)
+	}
 	if n < 0 {
 		b.serveLocked()
 	}
+}
+
+// spare takes n bytes, for memory that is of use but not needed, unless half of all is
+// taken. It reports whether it did.
+func (b *budget) spare(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+n > b.limit/2 {
+		return false
+	}
+	b.used += n
+	return true
 }
 
 func without(queue []*claim, c *claim) []*claim {

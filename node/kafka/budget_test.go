@@ -20,7 +20,7 @@ func (c *claim) waits() bool {
 func grow(t *testing.T, c *claim, n int64) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- c.grow(t.Context(), n) }()
+	go func() { done <- c.grow(t.Context(), n, nil) }()
 	return done
 }
 
@@ -73,7 +73,7 @@ func TestAWaitForTheBudgetEndsWithItsContext(t *testing.T) {
 	granted(t, grow(t, one, 80))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- two.grow(ctx, 90) }()
+	go func() { done <- two.grow(ctx, 90, nil) }()
 	testkit.Eventually(t, "it waits", two.waits)
 	behind := grow(t, three, 20)
 	testkit.Eventually(t, "another waits behind", three.waits)
@@ -114,7 +114,7 @@ func TestManyFramesAgainstASmallBudgetAllComplete(t *testing.T) {
 					if r.IntN(10) == 0 {
 						cancel()
 					}
-					_ = c.grow(ctx, 1+r.Int64N(400))
+					_ = c.grow(ctx, 1+r.Int64N(400), nil)
 					cancel()
 				}
 				c.complete()

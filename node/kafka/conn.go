@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/troupelog/troupe/messages/data"
 	"github.com/troupelog/troupe/netio"
 	"github.com/troupelog/troupe/node/door"
 )
@@ -24,8 +24,14 @@ import (
 //
 //   - the reader takes frames off the socket, guards and decodes them, gives
 //     each its place in the pipeline, and runs handlers one after the other.
-//     Produce and Fetch it only starts;
-//   - the writer sends the answers, in the order of the requests.
+//     Produce and Fetch it only starts. Before it waits for anything it runs the
+//     partitions that its Produces woke and sends the small answers that stand
+//     (settle), so that a batch usually needs no other goroutine;
+//   - the writer sends all other answers, in the order of the requests, and what is
+//     left of those that the client did not take at once.
+//
+// A Fetch is sent by whoever finishes it, if its answer is the next to leave
+// (finishNow): by the reader, or by the goroutine that parked it.
 //
 // A parked Fetch has a goroutine of its own until it is answered, and so has each
 // producer whose transaction's coordinator is being asked (00_produce_txn.go). The
@@ -38,6 +44,14 @@ type conn struct {
 	info connInfo
 	log  *slog.Logger
 	pipe *pipeline
+
+	out   *netio.Sender
+	turns []data.Turn     // the reader's: what its appends started
+	post  func(data.Turn) // adds to turns; made once
+	lent  int             // bytes of the appends that turns wait to handle
+	open  bool            // the reader's: the pipeline is tended, or there are turns
+	ready []*exchange     // the reader's, to send; empty
+	small []byte          // the reader's, of sendSelfMax bytes; nil until it is needed
 
 	ctx     context.Context         // ends when the connection is torn down
 	stop    context.CancelCauseFunc // ends ctx
@@ -91,6 +105,8 @@ func (s *Server) newConn(nc net.Conn, l Listener) *conn {
 	}
 	c.log = s.config.Log.With("remote", c.info.Remote)
 	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
+	c.out = netio.NewSender(nc, &s.buffers, s.config.WriteTimeout, sendfileMin)
+	c.post = func(t data.Turn) { c.turns = append(c.turns, t) }
 	c.ctx, c.stop = context.WithCancelCause(s.ctx)
 	c.txns.Coordinators, c.txns.Context = s.coordinators, c.ctx
 	c.txns.Failed = func(cause any) { c.failed("transaction", cause) }
@@ -168,8 +184,11 @@ func (c *conn) failed(where string, cause any) {
 
 // readAll is the reader. It returns why it ended.
 func (c *conn) readAll() (reason error) {
+	r := newFrameReader(c.nc, &c.s.buffers, c.s.budget, c.s.config.ReadTimeout, &c.s.draining,
+		c.settle)
+	defer r.close()
+	defer c.settle() // with a panic on its way out, too
 	defer c.recover("reader")
-	r := newFrameReader(c.nc, c.s.config.ReadTimeout, &c.s.draining)
 	for {
 		if err := c.readOne(r); err != nil {
 			return err
@@ -179,11 +198,14 @@ func (c *conn) readAll() (reason error) {
 
 // readOne waits for a request and starts it or answers it.
 func (c *conn) readOne(r *frameReader) error {
+	if c.lent >= lentMax {
+		c.settle()
+	}
 	if c.parks && c.pipe.pressed() {
 		close(c.hurry)
 		c.hurry, c.parks = make(chan struct{}), false
 	}
-	if err := c.pipe.admit(c.ctx); err != nil {
+	if err := c.pipe.admit(c.ctx, c.settle); err != nil {
 		return err
 	}
 	n, err := c.awaitFrame(r)
@@ -202,17 +224,25 @@ func (c *conn) readOne(r *frameReader) error {
 // idle when nothing was received or sent for Config.MaxIdle and nothing is
 // under way.
 func (c *conn) awaitFrame(r *frameReader) (int, error) {
-	since := time.Now()
+	var since time.Time // when it began to wait, or something happened last
+	deadline := func() time.Time {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		return since.Add(c.s.config.MaxIdle)
+	}
 	for {
-		n, err := r.size(since.Add(c.s.config.MaxIdle), c.maxRequestBytes())
+		n, err := r.size(deadline, c.maxRequestBytes())
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
+		now := time.Now()
 		switch sent := time.Unix(0, c.active.Load()); {
 		case c.s.draining.Load():
 			return 0, errDraining
+		case now.Before(deadline()): // an earlier one
 		case !c.pipe.idle():
-			since = time.Now()
+			since = now
 		case sent.After(since):
 			since = sent
 		default:
@@ -272,16 +302,18 @@ func (c *conn) dispatch(mem *requestMemory) error {
 // start takes the request's place in the order of answers and gets it going.
 func (c *conn) start(a *api, e *exchange, req kmsg.Request, mem *requestMemory) error {
 	if a.key == keyProduce {
+		c.lent += len(mem.bytes)
 		p := c.newProduce(e, req.(*kmsg.ProduceRequest), mem)
 		e.produces = true
-		c.pipe.push(e)
+		c.push(e)
 		p.dispatch()
 		return nil
 	}
-	c.pipe.push(e)
+	c.settle()
+	c.push(e)
 	// What comes behind a Produce on the same connection sees its effects, as
 	// if the connection did one thing at a time.
-	if err := c.pipe.awaitProduces(c.ctx); err != nil {
+	if err := c.pipe.awaitProduces(c.ctx, c.settle); err != nil {
 		mem.release()
 		c.pipe.finish(e, answer{fatal: true})
 		return err
@@ -292,6 +324,7 @@ func (c *conn) start(a *api, e *exchange, req kmsg.Request, mem *requestMemory) 
 		return nil
 	}
 	defer mem.release()
+	c.settle() // the handler may wait
 	resp := a.serve(c.s, c.ctx, &call{req: req, version: e.header.version,
 		clientID: e.header.clientID, conn: c.info})
 	if resp == nil {
@@ -307,7 +340,7 @@ func (c *conn) start(a *api, e *exchange, req kmsg.Request, mem *requestMemory) 
 // exception, or clients could not find out (KIP-511).
 func (c *conn) unsupported(e *exchange) error {
 	if e.header.key == keyAPIVersions {
-		c.pipe.push(e)
+		c.push(e)
 		c.respond(e, c.s.unsupportedAPIVersions())
 		return nil
 	}
@@ -338,101 +371,14 @@ func (c *conn) respondWith(e *exchange, encode func([]byte) []byte) {
 
 // finish charges an answer to the budgets and hands it to the writer.
 func (c *conn) finish(e *exchange, a answer) {
+	c.chargeAnswer(&a)
+	c.pipe.finish(e, a)
+}
+
+func (c *conn) chargeAnswer(a *answer) {
 	if a.frame != nil {
 		n := int64(len(a.frame.B))
 		c.s.budget.charge(n)
 		c.pipe.charge(n)
 	}
-	c.pipe.finish(e, a)
-}
-
-// drop lets go of an answer, sent or not.
-func (c *conn) drop(e *exchange) {
-	a := &e.answer
-	for i := range a.views {
-		a.views[i].Release()
-	}
-	if a.frame != nil {
-		n := int64(len(a.frame.B))
-		c.s.buffers.Put(a.frame)
-		c.s.budget.charge(-n)
-		c.pipe.charge(-n)
-	}
-	*a = answer{}
-}
-
-// sendfileMin is the size, in bytes, from which a file extent goes out by
-// sendfile.
-const sendfileMin = 64 << 10
-
-// write is the writer: it sends answers until the pipeline is drained.
-func (c *conn) write() {
-	out := netio.NewSender(c.nc, &c.s.buffers, c.s.config.WriteTimeout, sendfileMin)
-	var ready []*exchange
-	for {
-		ready = c.pipe.take(c.ctx, ready[:0])
-		if len(ready) == 0 {
-			return
-		}
-		err := c.send(out, ready)
-		c.pipe.sent(len(ready))
-		clear(ready)
-		if err != nil {
-			if !errors.Is(err, io.EOF) && c.ctx.Err() == nil {
-				c.log.Debug("Answer could not be sent", "error", err)
-			}
-			c.abort(err)
-			return
-		}
-	}
-}
-
-// send sends the answers of some exchanges and lets go of them, whatever happens.
-func (c *conn) send(out *netio.Sender, ready []*exchange) error {
-	before := out.Sent()
-	defer func() {
-		out.Rest()
-		for _, e := range ready {
-			c.drop(e)
-		}
-	}()
-	var fatal bool
-	for _, e := range ready {
-		if e.answer.fatal {
-			fatal = true
-			break
-		}
-		if err := sendAnswer(out, &e.answer); err != nil {
-			return err
-		}
-	}
-	if err := out.Flush(); err != nil {
-		return err
-	}
-	now := time.Now()
-	c.active.Store(now.UnixNano())
-	m := c.s.config.Metrics
-	m.BytesOut(int(out.Sent() - before))
-	for _, e := range ready {
-		m.Request(e.header.key, e.header.version, now.Sub(e.started))
-	}
-	if fatal {
-		return errClosed
-	}
-	return nil
-}
-
-// sendAnswer sends one answer. What it gathered may be left for Flush.
-func sendAnswer(out *netio.Sender, a *answer) error {
-	at := 0
-	for _, c := range a.cuts {
-		if err := out.Memory(a.head[at:c.at]); err != nil {
-			return err
-		}
-		at = c.at
-		if err := out.View(&a.views[c.view]); err != nil {
-			return err
-		}
-	}
-	return out.Memory(a.head[at:])
 }

@@ -29,7 +29,7 @@ func readFrame(t *testing.T, b *budget) *framed {
 		pool: &netio.Buffers{}, claim: claim{from: b},
 		pipe: newPipeline(1, 1<<40, func(*exchange) {}),
 	}}
-	r := newFrameReader(server, 30*time.Second, &f.drain)
+	r := newFrameReader(server, &netio.Buffers{}, b, 30*time.Second, &f.drain, func() {})
 	go func() {
 		err := r.body(t.Context(), f.mem, 1<<20)
 		f.mem.release()

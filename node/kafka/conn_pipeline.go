@@ -23,7 +23,7 @@ type exchange struct {
 	// Deadline and expire answer a Produce that takes too long. The zero time
 	// is none.
 	deadline time.Time
-	expire   func()
+	expire   interface{ expire() }
 
 	ready  bool // under pipeline.mu: the answer stands
 	answer answer
@@ -36,6 +36,7 @@ type answer struct {
 	head  []byte          // the frame's bytes without the records of cuts
 	cuts  []cut           // records to send between the bytes of head, by position
 	views []messages.View // released once the writer is done with them
+	left  int             // bytes of the frame that have left already
 	fatal bool            // close the connection instead
 }
 
@@ -45,6 +46,15 @@ type cut struct {
 	view int // index of views
 }
 
+// sendSelfMax is how many bytes of answers the reader sends itself in one go.
+const sendSelfMax = 4 << 10
+
+// small reports whether an answer is so little that sending it costs less than waking
+// the writer does.
+func (a *answer) small() bool {
+	return len(a.cuts) == 0 && !a.fatal && len(a.head) <= sendSelfMax
+}
+
 // pipeline is the order in which a connection's answers leave: a bounded FIFO
 // with the reader at one end, the writer at the other, and handlers finishing
 // in any order in between.
@@ -52,12 +62,15 @@ type pipeline struct {
 	mu     sync.Mutex
 	fifo   []*exchange // oldest first; at most depth
 	depth  int
-	bytes  int64 // requests and unsent answers in memory
-	limit  int64 // bytes above which the reader waits
-	live   int   // Produces not answered yet
-	taken  int   // with the writer, not sent yet
-	closed bool  // the reader is done: nothing is pushed any more
-	dead   bool  // the writer is done too: answers go to drop
+	bytes  int64  // requests and unsent answers in memory
+	limit  int64  // bytes above which the reader waits
+	live   int    // Produces not answered yet
+	taken  int    // with a sender, not sent yet
+	sends  bool   // somebody has taken answers: nobody else takes any
+	tended bool   // the reader looks for answers before it waits for anything
+	rest   []byte // of answers that the reader could not send whole; the writer's
+	closed bool   // the reader is done: nothing is pushed any more
+	dead   bool   // the writer is done too: answers go to drop
 
 	drop func(*exchange) // lets go of an answer that is not sent
 
@@ -113,20 +126,22 @@ func (p *pipeline) pressed() bool {
 	return len(p.fifo) >= p.depth || p.bytes >= min(p.limit, pressedBytes)
 }
 
-// admit waits until there is room for one more request. Only the reader calls it.
-func (p *pipeline) admit(ctx context.Context) error {
-	return p.waitUntil(ctx, func() bool {
+// admit waits until there is room for one more request, and calls pause before that.
+// Only the reader calls it.
+func (p *pipeline) admit(ctx context.Context, pause func()) error {
+	return p.waitUntil(ctx, pause, func() bool {
 		return len(p.fifo) < p.depth && (p.bytes < p.limit || len(p.fifo) == 0)
 	})
 }
 
 // awaitProduces waits until every Produce pushed before has its answer, so that
-// what comes next sees its effects. Only the reader calls it.
-func (p *pipeline) awaitProduces(ctx context.Context) error {
-	return p.waitUntil(ctx, func() bool { return p.live == 0 })
+// what comes next sees its effects, and calls pause before that. Only the reader calls
+// it.
+func (p *pipeline) awaitProduces(ctx context.Context, pause func()) error {
+	return p.waitUntil(ctx, pause, func() bool { return p.live == 0 })
 }
 
-func (p *pipeline) waitUntil(ctx context.Context, ok func() bool) error {
+func (p *pipeline) waitUntil(ctx context.Context, pause func(), ok func() bool) error {
 	for {
 		p.mu.Lock()
 		done := ok()
@@ -134,6 +149,7 @@ func (p *pipeline) waitUntil(ctx context.Context, ok func() bool) error {
 		if done {
 			return nil
 		}
+		pause()
 		select {
 		case <-p.room:
 		case <-ctx.Done():
@@ -143,11 +159,13 @@ func (p *pipeline) waitUntil(ctx context.Context, ok func() bool) error {
 }
 
 // push gives a request its place. Only the reader calls it, after admit.
+// The reader tends the pipeline from here on: it calls leave before it waits.
 func (p *pipeline) push(e *exchange) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	invariant.That(!p.closed && len(p.fifo) < p.depth, "pipeline of %d is full", p.depth)
 	p.fifo = append(p.fifo, e)
+	p.tended = true
 	p.armLocked(e.deadline)
 	if e.produces {
 		p.live++
@@ -176,14 +194,16 @@ func (p *pipeline) finish(e *exchange, a answer) {
 func (p *pipeline) settle(e *exchange, a answer) (dead bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	invariant.That(!e.ready, "request %d was answered twice", e.header.correlation)
+	if e.ready { // not in the call: its arguments would be allocated each time
+		invariant.That(false, "request %d was answered twice", e.header.correlation)
+	}
 	e.ready, e.answer = true, a
 	if e.produces {
 		if p.live--; p.live == 0 {
 			signal(p.room)
 		}
 	}
-	if len(p.fifo) > 0 && p.fifo[0] == e {
+	if len(p.fifo) > 0 && p.fifo[0] == e && !p.tended && !p.sends {
 		signal(p.head)
 	}
 	return p.dead
@@ -201,33 +221,107 @@ func (p *pipeline) close() {
 func (p *pipeline) idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.fifo)+p.taken == 0
+	return len(p.fifo)+p.taken == 0 && !p.sends && p.rest == nil
+}
+
+// leave gives the reader the answers that may leave now and that it may send
+// itself, behind each other from the oldest on: small ones, if nobody is sending. The
+// writer gets the others. With none, the reader does not tend the pipeline any more;
+// after some, it calls sent and then leave again.
+func (p *pipeline) leave(ready []*exchange) []*exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.sends && p.rest == nil {
+		n, size := 0, 0
+		for n < len(p.fifo) && p.fifo[n].ready && p.fifo[n].answer.small() {
+			if size += len(p.fifo[n].answer.head); size > sendSelfMax {
+				break
+			}
+			n++
+		}
+		if n > 0 {
+			return p.takeLocked(ready, n)
+		}
+	}
+	p.tended = false
+	if p.rest != nil || !p.sends && len(p.fifo) > 0 && p.fifo[0].ready {
+		signal(p.head)
+	}
+	return ready
+}
+
+// claim is finish for somebody who sends the answer himself, without waiting for the
+// client. It reports false, and does nothing, if the answer may not leave yet or somebody
+// else is sending. After it he calls unclaim.
+func (p *pipeline) claim(e *exchange, a answer) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead || p.sends || p.rest != nil || len(p.fifo) == 0 || p.fifo[0] != e {
+		return false
+	}
+	invariant.That(!e.ready && !e.produces, "request %d was answered twice", e.header.correlation)
+	e.ready, e.answer = true, a
+	p.fifo[0] = nil
+	p.fifo = append(p.fifo[:0], p.fifo[1:]...)
+	p.taken++
+	p.sends = true
+	return true
+}
+
+// unclaim ends the sending of what was claimed. If it has not left as a whole it is the
+// oldest again, and the writer's; or, if it reports dead, nobody's.
+func (p *pipeline) unclaim(e *exchange, whole bool) (dead bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	p.sends = false
+	if !whole && !p.dead {
+		p.fifo = slices.Insert(p.fifo, 0, e)
+	}
+	signal(p.room)
+	if !whole || p.closed || !p.tended && len(p.fifo) > 0 && p.fifo[0].ready {
+		signal(p.head)
+	}
+	return !whole && p.dead
+}
+
+// takeLocked hands the n oldest to a sender.
+func (p *pipeline) takeLocked(ready []*exchange, n int) []*exchange {
+	ready = append(ready, p.fifo[:n]...)
+	kept := copy(p.fifo, p.fifo[n:])
+	clear(p.fifo[kept:])
+	p.fifo = p.fifo[:kept]
+	p.taken += n
+	p.sends = true
+	signal(p.room)
+	return ready
 }
 
 // take waits until the oldest exchange is ready, expiring it at its deadline,
-// and appends it and all ready ones right behind it to ready. It returns none
-// when the pipeline is closed and drained, or ctx ended. Only the writer calls it.
-func (p *pipeline) take(ctx context.Context, ready []*exchange) []*exchange {
+// and appends it and all ready ones right behind it to ready. rest is what is to be
+// sent before them. It returns neither when the pipeline is closed and drained, or ctx
+// ended. Only the writer calls it.
+func (p *pipeline) take(ctx context.Context, ready []*exchange) (_ []*exchange, rest []byte) {
 	for {
 		p.mu.Lock()
 		n := 0
-		for n < len(p.fifo) && p.fifo[n].ready {
+		for !p.sends && n < len(p.fifo) && p.fifo[n].ready {
 			n++
 		}
-		ready = append(ready, p.fifo[:n]...)
-		p.fifo = append(p.fifo[:0], p.fifo[n:]...)
-		p.taken += n
-		late := p.lateLocked()
-		drained := p.closed && len(p.fifo) == 0
-		if n > 0 {
-			signal(p.room)
+		if !p.sends && p.rest != nil {
+			rest, p.rest, p.sends = p.rest, nil, true
 		}
+		if n > 0 {
+			ready = p.takeLocked(ready, n)
+		}
+		late := p.lateLocked()
+		drained := p.closed && len(p.fifo) == 0 && !p.sends
 		p.mu.Unlock()
-		if n > 0 || drained || ctx.Err() != nil {
-			return ready
+		if n > 0 || rest != nil || drained || ctx.Err() != nil {
+			return ready, rest
 		}
 		if late != nil {
-			late.expire()
+			late.expire.expire()
 			continue
 		}
 		select {
@@ -250,11 +344,13 @@ func (p *pipeline) lateLocked() *exchange {
 	return first
 }
 
-// sent says that the writer is done with n exchanges it took.
-func (p *pipeline) sent(n int) {
+// sent says that whoever took n exchanges is done with them, but for rest, a copy of
+// the bytes that did not leave.
+func (p *pipeline) sent(n int, rest []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken -= n
+	p.sends, p.rest = false, rest
 }
 
 // abandon gives up: the connection is gone. Answers that stand are dropped now,
@@ -263,7 +359,7 @@ func (p *pipeline) abandon() {
 	p.mu.Lock()
 	// Which ones stand is decided before others can see that the rest is theirs to drop.
 	unsent := slices.DeleteFunc(p.fifo, func(e *exchange) bool { return !e.ready })
-	p.fifo, p.closed, p.dead = nil, true, true
+	p.fifo, p.rest, p.closed, p.dead = nil, nil, true, true
 	p.timer.Stop()
 	p.mu.Unlock()
 	for _, e := range unsent {

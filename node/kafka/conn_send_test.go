@@ -13,6 +13,7 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // diskFile is a file of the operating system as a log hands it out. Without a
@@ -133,6 +134,44 @@ func TestManyConnectionsShareOneFile(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// The reader of requests sends as much as the connection takes; the rest is the
+// writer's, and what is behind it comes behind it.
+func TestAClientThatReadsLateGetsWholeAnswersInOrder(t *testing.T) {
+	f := withTopic(1)
+	p := f.replica("t", 0)
+	p.config.MaxMessageBytes = 10 << 20
+	want := bytes.Clone(f.store(t, 0, largeBatch(t, 5<<20)))
+	file, at := onDisk(t, want, false)
+	p.extents = split(file, at, want)
+	s := serveFake(t, f, Config{})
+	w := dial(t, s)
+	large := fetchFrom(12, 0, 0)
+	large.MaxBytes, large.Topics[0].Partitions[0].PartitionMaxBytes = 10<<20, 10<<20
+	reqs := []kmsg.Request{large, anyAPIVersions(), large, large, anyAPIVersions(), large}
+	w.send(reqs...)
+	testkit.Eventually(t, "answers wait for the client", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.pipe.mu.Lock()
+			waits := len(c.pipe.fifo)+c.pipe.taken >= 3
+			c.pipe.mu.Unlock()
+			return waits
+		}
+		return false
+	})
+	for i, req := range reqs {
+		if req.Key() != keyFetch {
+			receive[*kmsg.ApiVersionsResponse](w, int32(i), req)
+			continue
+		}
+		got := receive[*kmsg.FetchResponse](w, int32(i), req).Topics[0].Partitions[0]
+		if !bytes.Equal(got.RecordBatches, want) {
+			t.Fatalf("answer %d: %d bytes differ from those stored", i, len(got.RecordBatches))
+		}
+	}
 }
 
 func TestAFileThatIsTooShortClosesTheConnection(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 // fakePartition is one partition's log in memory. The high watermark follows
 // the log end unless hold is set.
 type fakePartition struct {
+	reads atomic.Int64 // calls of Read
+
 	mu        sync.Mutex
 	epoch     messages.LeaderEpoch
 	start     messages.Offset
@@ -29,6 +31,9 @@ type fakePartition struct {
 	asks      bool // about the first batch of a transaction
 	open      bool // a transaction is open
 	drop      bool // keep no records: for benchmarks
+	lends     bool // it is the poster's to run
+	taken     atomic.Int64
+	left      atomic.Int64
 	hold      bool
 	config    *configs.TopicSettings // nil: does not lead
 	err       error                  // of Append and Read while it is set
@@ -68,6 +73,32 @@ func (p *fakePartition) visibleLocked(i data.Isolation) messages.Offset {
 
 // Append implements Partition.
 func (p *fakePartition) Append(a *data.Append) {
+	if p.lends {
+		a.Turns(&fakeTurn{p, a})
+		return
+	}
+	p.append(a)
+}
+
+// fakeTurn is an append that waits for the poster to run it.
+type fakeTurn struct {
+	p *fakePartition
+	a *data.Append
+}
+
+// Take implements data.Turn.
+func (t *fakeTurn) Take() {
+	t.p.taken.Add(1)
+	t.p.append(t.a)
+}
+
+// Leave implements data.Turn.
+func (t *fakeTurn) Leave() {
+	t.p.left.Add(1)
+	go t.p.append(t.a)
+}
+
+func (p *fakePartition) append(a *data.Append) {
 	p.mu.Lock()
 	if p.pause {
 		p.parked = append(p.parked, a)
@@ -162,6 +193,7 @@ func notifyAll(ws []*fakeWaiter) {
 
 // Read implements Partition.
 func (p *fakePartition) Read(r data.Read) data.ReadResult {
+	p.reads.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	none := data.ReadResult{HighWatermark: -1, LastStable: -1, LogStart: -1,

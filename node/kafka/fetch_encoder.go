@@ -8,11 +8,11 @@ import (
 	"github.com/troupelog/troupe/netio"
 )
 
-// respondFetch finishes the exchange of a Fetch. The frame's metadata is
+// fetchAnswer makes the answer to a Fetch. The frame's metadata is
 // encoded into one buffer; the records stay where they are and are sent between
 // its pieces. All views were taken before, so the frame's size is known before
 // its first byte leaves.
-func (c *conn) respondFetch(f *fetchCall) {
+func (c *conn) fetchAnswer(f *fetchCall) answer {
 	buf := c.s.buffers.Get(netio.BufferMin)
 	b := append(buf.B[:0], 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.e.header.correlation))
@@ -24,7 +24,7 @@ func (c *conn) respondFetch(f *fetchCall) {
 	}
 	binary.BigEndian.PutUint32(a.head, uint32(len(a.head)-4+records))
 	a.frame = c.s.buffers.Adopt(buf, a.head)
-	c.finish(f.e, a)
+	return a
 }
 
 // appendResponse appends the header's tag section and the body of the response

@@ -145,9 +145,8 @@ func TestFetchResponseIsByteIdenticalWithKmsg(t *testing.T) {
 			for range 500 {
 				f := randomFetch(r, c, version)
 				want := kmsgFrame(f.e.header.correlation, f.asKmsg())
-				c.pipe.push(f.e)
-				c.respondFetch(f)
-				c.pipe.fifo = c.pipe.fifo[:0]
+				f.e.answer = c.fetchAnswer(f)
+				c.chargeAnswer(&f.e.answer)
 				got := f.e.answer.wire(t)
 				if !bytes.Equal(got, want) {
 					t.Fatalf("got  %x\nwant %x", got, want)

@@ -1,0 +1,140 @@
+package kafka
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// lending is a topic whose partitions are run by who appends to them.
+func lending(partitions int) *fakeCluster {
+	f := withTopic(partitions)
+	for i := range int32(partitions) {
+		f.replica("t", i).lends = true
+	}
+	return f
+}
+
+func TestTheReaderRunsThePartitionsThatItsAppendsWake(t *testing.T) {
+	f := lending(1)
+	w := dial(t, serveFake(t, f, Config{}))
+	const n = 50
+	for i := range int64(n) {
+		req := produceTo(9, -1, map[int32][]byte{0: batchOf(t, fmt.Sprint(i))})
+		w.send(req)
+		resp := receive[*kmsg.ProduceResponse](w, int32(i), req)
+		if got := resp.Topics[0].Partitions[0].BaseOffset; got != i {
+			t.Fatalf("request %d was appended at %d", i, got)
+		}
+	}
+	if p := f.replica("t", 0); p.taken.Load() != n || p.left.Load() != 0 {
+		t.Errorf("%d turns taken, %d left", p.taken.Load(), p.left.Load())
+	}
+}
+
+func TestTheReaderLeavesToWorkersWhatIsMoreThanItsShare(t *testing.T) {
+	const partitions = 16
+	f := lending(partitions)
+	w := dial(t, serveFake(t, f, Config{}))
+	batches := map[int32][]byte{}
+	for i := range int32(partitions) {
+		batches[i] = batchOf(t, "a")
+	}
+	req := produceTo(9, -1, batches)
+	w.send(req)
+	resp := receive[*kmsg.ProduceResponse](w, 0, req)
+	var taken, left int64
+	for i := range int32(partitions) {
+		if code := resp.Topics[0].Partitions[i].ErrorCode; code != 0 {
+			t.Errorf("partition %d: code %d", i, code)
+		}
+		taken += f.replica("t", i).taken.Load()
+		left += f.replica("t", i).left.Load()
+	}
+	if taken != turnsMax || left != partitions-turnsMax {
+		t.Errorf("%d turns taken, %d left", taken, left)
+	}
+}
+
+// Whatever comes behind an append, or nothing, the append is not left lying.
+func TestWhatTheReaderPutOffIsDoneBeforeItWaitsOrEnds(t *testing.T) {
+	produce := produceTo(9, 1, map[int32][]byte{0: batchOf(t, "a")})
+	large := produceTo(9, 1, map[int32][]byte{0: largeBatch(t, 300<<10)})
+	for _, tt := range []struct {
+		name   string
+		config Config
+		next   []byte
+		closed bool
+	}{
+		{name: "nothing"},
+		{name: "another request", next: frame(1, anyAPIVersions())},
+		{name: "a bad frame", next: []byte{0xff, 0, 0, 0}, closed: true},
+		{name: "a part of a frame", next: frame(1, produce)[:20]},
+		{name: "a part of a large frame", next: frame(1, large)[:200<<10]},
+		{name: "a request that has no place yet", config: Config{MaxInFlight: 1},
+			next: frame(1, produce)},
+		{name: "a frame that finds no memory", config: Config{QueuedMaxBytes: 100 << 10},
+			next: frame(1, large)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := dial(t, serveFake(t, lending(1), tt.config))
+			w.raw(append(frame(0, produce), tt.next...))
+			receive[*kmsg.ProduceResponse](w, 0, produce)
+			if tt.closed {
+				w.expectClosed()
+			}
+		})
+	}
+}
+
+func TestAnswersThatDoNotLeaveWholeAreFinishedByTheWriterInOrder(t *testing.T) {
+	p := newPipeline(4, 1<<20, func(*exchange) {})
+	first, second := &exchange{}, &exchange{}
+	p.push(first)
+	p.push(second)
+	p.finish(first, answer{head: []byte("first")})
+	ready := p.leave(nil)
+	if len(ready) != 1 || ready[0] != first {
+		t.Fatalf("the reader got %d answers", len(ready))
+	}
+	p.finish(second, answer{head: []byte("second")})
+	p.sent(1, []byte("st"))
+	if ready = p.leave(ready[:0]); len(ready) != 0 || p.idle() {
+		t.Fatalf("the reader got %d answers behind one that is not sent whole", len(ready))
+	}
+	ready, rest := p.take(t.Context(), nil)
+	if !bytes.Equal(rest, []byte("st")) || len(ready) != 1 || ready[0] != second {
+		t.Fatalf("the writer got %q and %d answers", rest, len(ready))
+	}
+	p.sent(1, nil)
+	if !p.idle() {
+		t.Error("something is still under way")
+	}
+}
+
+func TestTheReaderLeavesLargeAnswersAndTheirOrderToTheWriter(t *testing.T) {
+	p := newPipeline(4, 1<<20, func(*exchange) {})
+	large, small := &exchange{}, &exchange{}
+	p.push(large)
+	p.push(small)
+	p.finish(small, answer{head: []byte("small")})
+	p.finish(large, answer{head: make([]byte, sendSelfMax+1)})
+	if ready := p.leave(nil); len(ready) != 0 {
+		t.Fatalf("the reader got %d answers", len(ready))
+	}
+	if ready, _ := p.take(t.Context(), nil); len(ready) != 2 || ready[0] != large {
+		t.Fatalf("the writer got %d answers", len(ready))
+	}
+	late := &exchange{}
+	p.push(late)
+	p.finish(late, answer{head: []byte("late")})
+	if ready := p.leave(nil); len(ready) != 0 {
+		t.Error("the reader sends while the writer does")
+	}
+	p.sent(2, nil)
+	if ready, _ := p.take(t.Context(), nil); len(ready) != 1 || ready[0] != late {
+		t.Errorf("the writer got %d answers", len(ready))
+	}
+}
