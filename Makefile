@@ -21,7 +21,7 @@ BUF  := go tool -modfile=tools/go.mod buf
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 
 .PHONY: help build run cluster test deps consul clients race lint fmt proto proto-check fuzz sim chaos \
-	eos groups sdk bench check clean
+	eos groups sdk bench bench-peers bench-smoke check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,8 +93,14 @@ groups: ## members join, leave and die in a group of MEMBERS (100) over PARTS (1
 	GROUP_MEMBERS=$(MEMBERS) GROUP_PARTITIONS=$(PARTS) go test -count=1 -timeout 20m -v \
 		-run 'PartitionsThatStay' ./e2e | grep -v '^=== '
 
-bench: build ## measure the node beside an ideal broker, in one run
-	go run ./bench -troupe bin/troupe
+bench: build ## measure the node beside an ideal broker, in one run (ONLY=regexp of workloads)
+	go run ./bench -troupe bin/troupe -only '$(ONLY)'
+
+bench-peers: build consul ## measure it beside Kafka and NATS too, and write docs/performance.md
+	go run ./bench -troupe bin/troupe -peers -document docs/performance.md
+
+bench-smoke: build ## fail if the node got much slower than it was, beside the ideal broker
+	go run ./bench -troupe bin/troupe -smoke
 
 check: lint test race proto-check ## everything CI runs
 

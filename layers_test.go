@@ -106,7 +106,15 @@ var layers = []layer{
 		"messages/...", "actors", "actors/control", "actors/coordinator", "actors/topics",
 		"persistence/registry", "persistence/vfs", "persistence/segment",
 	}},
-	{"bench", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
+	{"bench/raw", []string{"messages/..."}},
+	{"bench/ideal", []string{"bench/raw"}},
+	{"bench/figures", nil},
+	{"bench/peer", []string{"messages/...", "testkit", "bench/raw"}},
+	{"bench/clients", []string{
+		"messages/...", "testkit", "testkit/sdk", "clientlib", "bench/figures", "bench/peer",
+	}},
+	{"bench", []string{"messages/...", "testkit", "bench/..."}},
+	{"tools/peers/natsload", nil}, // a module of its own
 	{"e2e", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/cluster", []string{"messages/...", "testkit", "testkit/sdk", "clientlib"}},
 	{"e2e/clients", []string{"messages/...", "testkit"}},
@@ -131,13 +139,18 @@ var outside = map[string][]string{
 		"node", "node/gateway", "node/logging", "clientlib/internal/link",
 	},
 	"github.com/twmb/franz-go/pkg/kmsg": {
-		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench", "testkit",
+		"node/kafka", "node/metrics", "node/lag", "node/cli", "bench/peer", "bench/raw",
+		"bench/clients", "testkit",
 	},
-	"github.com/twmb/franz-go/pkg/kerr": {"node/kafka", "node/metrics", "node/cli", "testkit"},
+	"github.com/twmb/franz-go/pkg/kerr": {
+		"node/kafka", "node/metrics", "node/cli", "bench/peer", "testkit",
+	},
 	"github.com/twmb/franz-go": {
-		"node/cli", "node/lag", "bench", "testkit", "testkit/sdk", "examples/mixed",
+		"node/cli", "node/lag", "bench/peer", "bench/raw", "bench/clients", "testkit", "testkit/sdk",
+		"examples/mixed",
 	},
-	"go.etcd.io/bbolt": {"persistence/registry"},
+	"github.com/nats-io": {"tools/peers/natsload"},
+	"go.etcd.io/bbolt":   {"persistence/registry"},
 	"github.com/hashicorp/consul/api": {
 		"persistence/registry", "cluster", "clientlib/internal/link",
 	},
@@ -148,7 +161,9 @@ var outside = map[string][]string{
 		"node", "node/logging", "node/admin", "node/config", "actors", "actors/control",
 		"actors/coordinator",
 	},
-	"golang.org/x/sys":       {"persistence/vfs", "netio", "node", "bench", "testkit"},
+	"golang.org/x/sys": {
+		"persistence/vfs", "netio", "node", "bench/ideal", "bench/raw", "bench/clients", "testkit",
+	},
 	"google.golang.org/grpc": {"cluster/transport"},
 	"google.golang.org/protobuf": {
 		"messages/wire", "actors", "cluster", "cluster/transport", "testkit/sim", "clientlib",

@@ -35,6 +35,7 @@ type dirHandle struct {
 	most    int64        // bound of used (log.dir.max.bytes); negative: none
 	bounds  sync.Map     // messages.TopicPartition -> logBounds, of logs that are not open
 	gone    sync.Map     // messages.TopicPartition: in the checkpoint files, but no more here
+	flusher flusher
 }
 
 // logBounds are a log's entries in the checkpoint files.
@@ -150,7 +151,7 @@ func (d *dirHandle) changed() {
 
 // flush runs a flush with bounded concurrency and calls reply when it ended.
 func (d *dirHandle) flush(f commitlog.Flush, reply func(error)) {
-	d.root.Send(d.pid, flushJob{f, reply})
+	d.flusher.run(flushJob{f.Run, reply})
 }
 
 // checkpoint writes the checkpoint files at once.

@@ -43,6 +43,47 @@ func TestWithFlushMessages1AnAnswerWaitsForTheSync(t *testing.T) {
 	}
 }
 
+func TestWhatIsAppendedDuringASyncIsTheGroupOfTheNext(t *testing.T) {
+	disk := vfs.NewFaulty(vfs.NewMem(), 1)
+	w := start(t, plan{disk: disk})
+	w.create("orders", 1, "flush.messages", "1")
+	w.produce("orders", "first") // makes the segment
+	r := w.leader("orders", 0)
+	syncs, leave := make(chan struct{}, 10), make(chan struct{})
+	disk.Inject(vfs.Rule{Ops: vfs.OpSync, Path: "*.log", Hook: func(vfs.Call) {
+		syncs <- struct{}{}
+		<-leave
+	}})
+	first := appendAsync(r, data.AcksAll, batchOf("a"))
+	receive(t, "the first sync", syncs)
+	var group []<-chan data.AppendResult
+	for i := range 5 { // one write each
+		group = append(group, appendAsync(r, data.AcksAll, batchOf("b")))
+		w.eventually("it is in the log", func() bool {
+			return r.Offsets().LogEnd == messages.Offset(3+i)
+		})
+	}
+	leave <- struct{}{}
+	if res := receive(t, "the first answer", first); res.Err != nil {
+		t.Error(res.Err)
+	}
+	receive(t, "the second sync", syncs)
+	for i, a := range group {
+		if len(a) > 0 {
+			t.Errorf("append %d was answered by a sync that began before it", i)
+		}
+	}
+	close(leave)
+	for i, a := range group {
+		if res := receive(t, "an answer", a); res.Err != nil || res.BaseOffset != messages.Offset(i+2) {
+			t.Errorf("append %d: %+v", i, res)
+		}
+	}
+	if len(syncs) > 0 {
+		t.Errorf("%d more syncs than the group needed", len(syncs))
+	}
+}
+
 func TestABackgroundFlushComesByItself(t *testing.T) {
 	w := start(t, plan{})
 	w.create("orders", 1, "flush.ms", "1")

@@ -9,13 +9,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupelog/troupe/messages"
-	"github.com/troupelog/troupe/persistence/commitlog"
 	"github.com/troupelog/troupe/persistence/datadir"
 )
-
-// maxFlushes is how many fdatasyncs one data directory runs at the same time:
-// enough for a group commit over many partitions, few enough to bound threads.
-const maxFlushes = 8
 
 // Messages to a log-dir actor.
 type (
@@ -26,11 +21,6 @@ type (
 		name   string
 		done   func(*actor.PID, error)
 	}
-	flushJob struct {
-		flush commitlog.Flush
-		reply func(error)
-	}
-	flushDone     struct{}
 	checkpointDue struct{}
 	retentionDue  struct{}
 	dirFailed     struct{ err error }
@@ -44,8 +34,8 @@ type (
 // errNotRecovered: the last process crashed, and the log was not opened since.
 var errNotRecovered = errors.New("it was not opened after the last crash")
 
-// logDir owns one data directory: it supervises the replicas in it, runs their
-// flushes, and writes the checkpoint files. When the disk fails it takes all its
+// logDir owns one data directory: it supervises the replicas in it, owns the
+// flusher they share, and writes the checkpoint files. When the disk fails it takes all its
 // replicas offline and the node lives on.
 type logDir struct {
 	env      *Env
@@ -53,11 +43,9 @@ type logDir struct {
 	handle   *dirHandle
 	faces    map[string]*Replica              // by the child's PID id
 	names    map[messages.TopicPartition]bool // taken by a child
-	flushes  []flushJob                       // waiting for a free slot; at most two per replica
-	running  int
-	starts   []func(error)   // who waits for the log starts to be durable
-	deferred []*spawnReplica // wait for an earlier replica of the same name to be gone
-	behind   bool            // the last checkpoint failed
+	starts   []func(error)                    // who waits for the log starts to be durable
+	deferred []*spawnReplica                  // for an earlier replica of that name to be gone
+	behind   bool                             // the last checkpoint failed
 	retain   *time.Timer
 	draining func(error) // set once it drains
 
@@ -66,6 +54,7 @@ type logDir struct {
 
 func newLogDir(env *Env, handle *dirHandle) *actor.Props {
 	log := env.Log.With().Str("dir", handle.dir.Path).Logger()
+	handle.flusher.took = env.Metrics.LogFlushed
 	l := &logDir{env: env, handle: handle, log: log,
 		faces: map[string]*Replica{}, names: map[messages.TopicPartition]bool{}}
 	strategy := newSupervisor(env, KindReplica, func(child *actor.PID, reason any) {
@@ -94,12 +83,6 @@ func (l *logDir) Receive(ctx actor.Context) {
 		l.armCompaction(ctx)
 	case *spawnReplica:
 		l.spawn(ctx, m)
-	case flushJob:
-		l.flushes = append(l.flushes, m)
-		l.startFlushes(ctx)
-	case flushDone:
-		l.running--
-		l.startFlushes(ctx)
 	case checkpointDue:
 		l.checkpoint()
 		l.spawnDeferred(ctx)
@@ -184,24 +167,6 @@ func (l *logDir) spawnDeferred(ctx actor.Context) {
 	l.deferred = nil
 	for _, m := range waiting {
 		l.spawn(ctx, m)
-	}
-}
-
-// startFlushes hands waiting flushes to goroutines of their own, each of which
-// ends with its fdatasync and reports back.
-func (l *logDir) startFlushes(ctx actor.Context) {
-	self, root, metrics := ctx.Self(), l.env.Root, l.env.Metrics
-	for l.running < maxFlushes && len(l.flushes) > 0 {
-		job := l.flushes[0]
-		l.flushes = l.flushes[1:]
-		l.running++
-		go func() {
-			began := time.Now()
-			err := job.flush.Run()
-			metrics.LogFlushed(time.Since(began))
-			job.reply(err)
-			root.Send(self, flushDone{})
-		}()
 	}
 }
 
@@ -349,6 +314,7 @@ func (l *logDir) drained(ctx actor.Context) {
 }
 
 func (l *logDir) closeDir() error {
+	l.handle.flusher.wait()
 	if err := l.handle.offline.Load(); err != nil {
 		return *err
 	}

@@ -82,8 +82,8 @@ func (r *replica) write() {
 		r.leader.Appended(r.store.End(), now)
 	}
 	r.parkWritten()
+	r.flushSoon() // it runs while the rest is done
 	r.publish()
-	r.flushSoon()
 	r.watchISR()
 }
 

@@ -1,58 +1,90 @@
 //go:build linux
 
-// Command bench measures a node beside an ideal broker, in one run.
+// Command bench measures Troupe beside other brokers, in one run: the brokers take turns
+// under the same load, in the same minutes, so the ratio between them means something
+// even where the absolute numbers do not.
 //
-// The ideal broker (ideal.go) is the least a broker can do: it reads frames,
-// checks a CRC, appends to preallocated files and serves them with sendfile. It
-// has no actors, no metadata and no protocol worth the name, so it is a ceiling
-// for this machine. Both take turns under the same load, in the same minutes, so
-// the ratio between them means something even where the absolute numbers do not.
+// The ideal broker (bench/ideal) is the least a broker can do: it reads frames, checks a
+// CRC, appends to preallocated files and serves them with sendfile. It has no actors, no
+// metadata and no protocol worth the name, so it is a ceiling for this machine. With
+// -peers, Apache Kafka and NATS JetStream are measured too.
 //
-// The load is made of Kafka frames that were encoded before the clock starts:
-// what is measured is the broker, not a client library. Brokers are processes of
-// their own; their CPU time comes from /proc.
+// The raw driver (bench/raw) sends Kafka frames that were encoded before the clock starts
+// and throws answers away: what is measured is the broker, not a client library. Real
+// clients are in bench/clients. Brokers are processes of their own; their CPU time comes
+// from /proc.
 //
-// Offset commits are measured on the node alone (commits.go), and producers and consumers
-// of the SDK beside those of franz-go (sdk.go).
-//
-//	go run ./bench -troupe bin/troupe
+//	go run ./bench -troupe bin/troupe            beside the ideal broker
+//	go run ./bench -peers -rounds 5              beside all
+//	go run ./bench -only 'produce 64 KiB'        some workloads
+//	go run ./bench -list                         what there is
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
+
+	"github.com/troupelog/troupe/bench/ideal"
+	"github.com/troupelog/troupe/bench/peer"
 )
 
 // settings of a run, from the command line.
 type settings struct {
-	troupe    string
-	dir       string
-	megabytes int64 // of batches per measurement
-	rounds    int
-	only      string
+	troupe string         // binary
+	kafka  string         // folder with Kafka's jars; empty: they are fetched
+	nats   string         // binary; empty: it is built
+	dir    string         // on the disk to measure
+	peers  bool           // Kafka and NATS too
+	mb     int64          // megabytes of batches for a run at most
+	rounds int            // how often each workload is repeated
+	only   *regexp.Regexp // names of workloads
+
+	guard    bool   // fail when what smokeClaims says does not hold
+	document string // to write what was seen into; empty: it is printed only
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == idealCommand {
-		exit(serveIdeal(os.Args[2]))
+	if len(os.Args) == 3 && os.Args[1] == peer.IdealCommand {
+		exit(ideal.Serve(os.Args[2]))
 	}
-	var s settings
+	s := settings{}
+	only := flag.String("only", "", "measure only workloads whose name matches this expression")
+	list := flag.Bool("list", false, "list the workloads")
+	smoke := flag.Bool("smoke", false, "a short run for CI that fails when a node got much slower")
+	again := flag.Bool("render", false, "measure nothing; write -document from what it shows already")
+	flag.StringVar(&s.document, "document", "", "write what was seen into this Markdown document")
 	flag.StringVar(&s.troupe, "troupe", "bin/troupe", "the binary to measure")
+	flag.StringVar(&s.kafka, "kafka", "", "folder with Kafka's jars (default: fetched with Maven)")
+	flag.StringVar(&s.nats, "nats", "", "nats-server binary (default: built from tools/peers)")
 	flag.StringVar(&s.dir, "dir", "", "a folder on the disk to measure (default: a temporary one)")
-	flag.Int64Var(&s.megabytes, "mb", 1024, "megabytes of batches per measurement")
-	flag.IntVar(&s.rounds, "rounds", 3, "how often each measurement is repeated; the median counts")
-	flag.StringVar(&s.only, "only", "", "measure only scenarios whose name contains this")
+	flag.BoolVar(&s.peers, "peers", false, "measure Kafka and NATS too")
+	flag.Int64Var(&s.mb, "mb", 1024, "megabytes of batches for one run, at most")
+	flag.IntVar(&s.rounds, "rounds", 5, "how often each workload is repeated; the median counts")
 	flag.Parse()
+	var err error
+	if s.only, err = regexp.Compile(*only); err != nil {
+		exit(fmt.Errorf("-only: %w", err))
+	}
+	if *smoke {
+		s.smoke()
+	}
+	if *list {
+		for _, w := range workloads() {
+			fmt.Printf("%-10s %s\n", w.group, w.name)
+		}
+		return
+	}
+	if *again {
+		exit(render(s.document))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	exit(compare(ctx, s))
+	exit(measure(ctx, s))
 }
 
 func exit(err error) {
@@ -61,47 +93,4 @@ func exit(err error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// compare starts both brokers, lets them take turns, and prints what it saw.
-func compare(ctx context.Context, s settings) (err error) {
-	dir, err := os.MkdirTemp(s.dir, "troupe-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	ideal, err := startIdeal(ctx, filepath.Join(dir, "ideal"))
-	if err != nil {
-		return fmt.Errorf("ideal broker: %w", err)
-	}
-	defer ideal.stop()
-	troupe, err := startTroupe(ctx, s.troupe, filepath.Join(dir, "troupe"))
-	if err != nil {
-		return fmt.Errorf("troupe: %w", err)
-	}
-	defer troupe.stop()
-
-	var table table
-	for _, sc := range scenarios {
-		if !sc.matches(s.only) {
-			continue
-		}
-		row, err := measure(ctx, s, sc, ideal, troupe)
-		if err != nil {
-			return fmt.Errorf("%s: %w", sc.name(), err)
-		}
-		fmt.Fprintln(os.Stderr, "done:", sc.name())
-		table = append(table, row)
-	}
-	if err := table.write(os.Stdout); err != nil {
-		return err
-	}
-	if err := measureCommits(ctx, s, troupe, os.Stdout); err != nil {
-		return err
-	}
-	if !strings.Contains(sdkName, s.only) {
-		return nil
-	}
-	return measureSDK(ctx, s, troupe, os.Stdout)
 }

@@ -168,6 +168,31 @@ func TestAFullDiskIsToldFromAFailingOne(t *testing.T) {
 	mustBatches(t, readAll(t, l, 0))
 }
 
+// The kernel tells of a failed write-out once; a sync that ran beside the one that
+// was told, or after it, says nothing about the bytes.
+func TestAFlushBesideOneThatFailsFailsToo(t *testing.T) {
+	faulty := vfs.NewFaulty(newMem(t), 1)
+	l, _ := mustOpen(t, faulty, testOptions())
+	fill(t, l, 10, 5, 20)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	faulty.Inject(vfs.Rule{Ops: vfs.OpSync, Err: vfs.ErrIO, Times: 1, Hook: func(vfs.Call) {
+		close(entered)
+		<-leave
+	}})
+	f, _ := l.PrepareFlush()
+	first, closed := make(chan error, 1), make(chan error, 1)
+	go func() { first <- f.Run() }()
+	<-entered
+	go func() { closed <- l.Close() }() // flushes what the first one has not noted yet
+	close(leave)
+	if err := <-first; !errors.Is(err, vfs.ErrIO) {
+		t.Errorf("the flush whose sync failed: %v", err)
+	}
+	if err := <-closed; !errors.Is(err, messages.ErrStorage) {
+		t.Errorf("the log was closed as if all were durable: %v", err)
+	}
+}
+
 func TestAFailedSyncEndsAllWriting(t *testing.T) {
 	faulty := vfs.NewFaulty(newMem(t), 1)
 	l, _ := mustOpen(t, faulty, testOptions())

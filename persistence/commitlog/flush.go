@@ -1,6 +1,8 @@
 package commitlog
 
 import (
+	"errors"
+
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/persistence/segment"
 )
@@ -21,7 +23,16 @@ func (f *Flush) End() messages.Offset { return f.end }
 // Run syncs the files, on any goroutine. After a failure, an *segment.IOError,
 // the log takes no more appends: the kernel may have dropped what it could not
 // write, and a second sync would succeed without it.
+//
+// Flushes of a log wait for each other, and fail with messages.ErrStorage after
+// one that failed: the kernel reports a failed write-out to one sync of an open
+// file only, and that of another flush would not hear of it.
 func (f *Flush) Run() error {
+	f.log.syncing.Lock()
+	defer f.log.syncing.Unlock()
+	if err := f.log.writable(); err != nil && !errors.Is(err, ErrClosed) {
+		return err
+	}
 	if err := f.run(); err != nil {
 		f.log.fail(err)
 		return err

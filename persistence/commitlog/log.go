@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -119,6 +120,7 @@ type Log struct {
 	durable  atomic.Int64
 	cleaned  atomic.Int64
 	failure  atomic.Pointer[error] // of a sync, or ErrClosed: final
+	syncing  sync.Mutex            // held while a Flush runs
 	files    *segment.Cache
 	ownFiles bool
 

@@ -1,6 +1,10 @@
 //go:build linux
 
-package main
+// Package ideal is the ideal broker: the least that a broker can do with the frames of
+// bench/raw. It reads them, checks a CRC, appends to preallocated files and serves them
+// with sendfile; it has no actors, no metadata and no protocol worth the name, so it is a
+// ceiling for a machine. The commands of bench may call it.
+package ideal
 
 import (
 	"bufio"
@@ -19,10 +23,16 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/troupelog/troupe/bench/raw"
 )
 
+// Files are preallocated: those of the first partitions as large as segments are, those
+// of further ones so large that many fit on the disk.
 const (
 	idealSegmentBytes = 256 << 20
+	idealLargeMax     = 16 // partitions
+	idealSmallBytes   = 4 << 20
 	idealReadBuffer   = 256 << 10
 	maxIdealFrame     = 2 << 20
 )
@@ -43,52 +53,51 @@ type ideal struct {
 type idealPartition struct {
 	mu       sync.RWMutex
 	segments []*os.File
+	size     int64 // of a segment
 	batch    int64 // bytes
 	records  int64 // per batch
 	count    int64 // batches
 }
 
-// serveIdeal serves until SIGTERM.
-func serveIdeal(dir string) error {
+// Serve serves frames of bench/raw from files in dir until SIGTERM. It writes its
+// address to dir/troupe.addr, as a node does.
+func Serve(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { l.Close() })()
 	text, err := json.Marshal(map[string]string{"kafka": l.Addr().String()})
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, addressFile), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "troupe.addr"), text, 0o644); err != nil {
 		return err
 	}
+	accept(ctx, l, dir)
+	return nil
+}
+
+// accept serves connections until the context ends, and waits for them to end.
+func accept(ctx context.Context, l net.Listener, dir string) {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	b := &ideal{dir: dir, partitions: map[uint32]*idealPartition{}}
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return nil // told to stop
+			return // told to stop
 		}
-		go func() {
-			defer c.Close()
-			if err := b.serve(c.(*net.TCPConn)); err != nil && !errors.Is(err, io.EOF) {
+		wg.Go(func() {
+			defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+			defer func() { _ = c.Close() }() // whoever was connected sees that it ended
+			err := b.serve(c.(*net.TCPConn))
+			if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, "ideal:", err)
 			}
-		}()
-	}
-}
-
-// forget makes the ideal broker drop all it has: a frame of no bytes says so.
-func forget(ctx context.Context, addr string) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	if _, err := c.Write(make([]byte, 4)); err == nil {
-		_, _ = c.Read(make([]byte, 1)) // the broker closes when it is done
+		})
 	}
 }
 
@@ -111,7 +120,7 @@ func (b *ideal) serve(c *net.TCPConn) error {
 		if _, err := io.ReadFull(in, request); err != nil {
 			return err
 		}
-		if binary.BigEndian.Uint16(request) == fetchKey {
+		if binary.BigEndian.Uint16(request) == raw.FetchKey {
 			if err := b.fetch(c, request); err != nil {
 				return err
 			}
@@ -134,7 +143,7 @@ func (b *ideal) serve(c *net.TCPConn) error {
 // topicOf returns the topic of a request and the place behind it; skip is the
 // size of the fixed fields in front of the array of topics.
 func topicOf(request []byte, skip int) (topic string, rest []byte) {
-	const header = 2 + 2 + 4 + 2 + len(clientID)
+	const header = 2 + 2 + 4 + 2 + len(raw.ClientID)
 	at := header + skip + 4
 	n := int(binary.BigEndian.Uint16(request[at:]))
 	return string(request[at+2 : at+2+n]), request[at+2+n:]
@@ -158,7 +167,7 @@ func (b *ideal) produce(request []byte) ([]byte, error) {
 	if err := p.append(b.dir, index, batch); err != nil {
 		return nil, err
 	}
-	size, errorAt := produceAnswer(topic)
+	size, errorAt := raw.ProduceAnswer(topic)
 	answer := make([]byte, 4+size)
 	binary.BigEndian.PutUint32(answer, uint32(size))
 	binary.BigEndian.PutUint32(answer[4:], 1)
@@ -167,7 +176,7 @@ func (b *ideal) produce(request []byte) ([]byte, error) {
 }
 
 // perSegment is how many batches a segment holds.
-func (p *idealPartition) perSegment() int64 { return idealSegmentBytes / p.batch }
+func (p *idealPartition) perSegment() int64 { return p.size / p.batch }
 
 func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 	segment := p.count / p.perSegment()
@@ -177,7 +186,7 @@ func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Fallocate(int(f.Fd()), 0, 0, idealSegmentBytes); err != nil {
+		if err := unix.Fallocate(int(f.Fd()), 0, 0, p.size); err != nil {
 			return err
 		}
 		p.segments = append(p.segments, f)
@@ -193,8 +202,9 @@ func (p *idealPartition) append(dir string, index uint32, batch []byte) error {
 // fetch answers with as many batches as fit, straight from the file.
 func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	topic, _ := topicOf(request, 4+4+4+4+1)
-	index := binary.BigEndian.Uint32(request[len(request)-fetchPartitionFromEnd:])
-	offset := int64(binary.BigEndian.Uint64(request[len(request)-fetchOffsetFromEnd:]))
+	index := binary.BigEndian.Uint32(request[len(request)-raw.FetchPartitionFromEnd:])
+	offset := int64(binary.BigEndian.Uint64(request[len(request)-raw.FetchOffsetFromEnd:]))
+	most := int64(binary.BigEndian.Uint32(request[len(request)-raw.FetchMaxBytesFromEnd:]))
 	p := b.partition(index)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -203,9 +213,9 @@ func (b *ideal) fetch(c *net.TCPConn, request []byte) error {
 	}
 	first := offset / p.records
 	segment, within := first/p.perSegment(), first%p.perSegment()
-	n := min(fetchMaxBytes/p.batch, p.count-first, p.perSegment()-within) * p.batch
+	n := min(max(1, most/p.batch), p.count-first, p.perSegment()-within) * p.batch
 
-	headSize, errorAt := fetchAnswerHead(topic)
+	headSize, errorAt := raw.FetchAnswerHead(topic)
 	head := make([]byte, 4+headSize)
 	binary.BigEndian.PutUint32(head, uint32(headSize)+uint32(n))
 	binary.BigEndian.PutUint32(head[4:], 1)
@@ -253,7 +263,10 @@ func (b *ideal) partition(index uint32) *idealPartition {
 	defer b.mu.Unlock()
 	p := b.partitions[index]
 	if p == nil {
-		p = &idealPartition{}
+		p = &idealPartition{size: idealSegmentBytes}
+		if len(b.partitions) >= idealLargeMax {
+			p.size = idealSmallBytes
+		}
 		b.partitions[index] = p
 	}
 	return p
