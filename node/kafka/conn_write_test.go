@@ -2,8 +2,12 @@ package kafka
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -137,4 +141,91 @@ func TestTheReaderLeavesLargeAnswersAndTheirOrderToTheWriter(t *testing.T) {
 	if ready, _ := p.take(t.Context(), nil); len(ready) != 1 || ready[0] != late {
 		t.Errorf("the writer got %d answers", len(ready))
 	}
+}
+
+// timeUp answers a request when its time is up.
+type timeUp struct {
+	p       *pipeline
+	e       *exchange
+	expired atomic.Bool
+}
+
+func (x *timeUp) expire() {
+	x.expired.Store(true)
+	x.p.finish(x.e, answer{})
+}
+
+// The writer looks at the deadline of the oldest request alone, and of what is sent by
+// somebody else it is not told.
+func TestARequestIsTimedOutBehindAnAnswerThatTheWriterDidNotSend(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		send func(p *pipeline, e *exchange)
+	}{
+		{"by who finished it", func(p *pipeline, e *exchange) {
+			if !p.claim(e, answer{}) {
+				t.Error("the oldest answer may not leave")
+			}
+			p.unclaim(e, true)
+		}},
+		{"by the reader", func(p *pipeline, e *exchange) {
+			behind := &exchange{}
+			p.push(behind)
+			p.finish(e, answer{})
+			for ready := p.leave(nil); len(ready) > 0; ready = p.leave(nil) {
+				p.sent(len(ready), nil)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPipeline(4, 1<<20, func(*exchange) {})
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				oldest := &exchange{}
+				p.push(oldest)
+				late := &exchange{deadline: time.Now().Add(time.Second)}
+				up := &timeUp{p: p, e: late}
+				late.expire = up
+				p.push(late)
+				p.leave(nil)
+				go p.take(ctx, nil)
+				<-time.After(2 * time.Second)
+				synctest.Wait()
+				if up.expired.Load() {
+					t.Fatal("timed out before it is its turn")
+				}
+				tt.send(p, oldest)
+				<-time.After(time.Second)
+				synctest.Wait()
+				if !up.expired.Load() {
+					t.Error("not timed out")
+				}
+			})
+		})
+	}
+}
+
+func TestAnAnswerThatIsBeingSentKeepsItsPlace(t *testing.T) {
+	p := newPipeline(2, 1<<20, func(*exchange) {})
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	first, second, third := &exchange{}, &exchange{}, &exchange{}
+	p.push(first)
+	if !p.claim(first, answer{}) {
+		t.Fatal("the oldest answer may not leave")
+	}
+	p.push(second)
+	if p.admit(over, func() {}) == nil {
+		t.Error("a third request of two is let in")
+	}
+	p.unclaim(first, false)
+	ready, _ := p.take(t.Context(), nil)
+	if len(ready) != 1 || ready[0] != first {
+		t.Fatalf("the writer got %d answers", len(ready))
+	}
+	if err := p.admit(over, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	p.push(third)
 }
