@@ -12,9 +12,6 @@ import (
 // started: gathering more makes a write no cheaper.
 const lentMax = 256 << 10
 
-// turnsMax is how many partitions the reader runs itself; workers run what is more.
-const turnsMax = 8
-
 // sendfileMin is the size, in bytes, from which a file extent goes out by
 // sendfile.
 const sendfileMin = 64 << 10
@@ -33,17 +30,7 @@ func (c *conn) settle() {
 		return
 	}
 	c.open, c.lent = false, 0
-	for len(c.turns) > turnsMax {
-		last := len(c.turns) - 1
-		t := c.turns[last]
-		c.turns[last], c.turns = nil, c.turns[:last]
-		t.Leave()
-	}
-	for i, t := range c.turns {
-		c.turns[i] = nil
-		t.Take()
-	}
-	c.turns = c.turns[:0]
+	c.turns.run()
 	c.sendReady()
 }
 

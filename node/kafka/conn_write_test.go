@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupelog/troupe/testkit"
 )
 
 // lending is a topic whose partitions are run by who appends to them.
@@ -57,10 +59,66 @@ func TestTheReaderLeavesToWorkersWhatIsMoreThanItsShare(t *testing.T) {
 		taken += f.replica("t", i).taken.Load()
 		left += f.replica("t", i).left.Load()
 	}
-	if taken != turnsMax || left != partitions-turnsMax {
+	// Less of them if the machine is slow: see turnsWait.
+	if taken < 1 || taken > turnsMax || taken+left != partitions {
 		t.Errorf("%d turns taken, %d left", taken, left)
 	}
 }
+
+// The disk of one partition stands still. The others are no less served, other clients'
+// appends to them among it.
+func TestAPartitionThatIsStuckHoldsUpNoneThatTheReaderWouldRunNext(t *testing.T) {
+	f := lending(3)
+	p := f.replica("t", 0)
+	p.stuck = make(chan struct{})
+	w := dial(t, serveFake(t, f, Config{}))
+	a := batchOf(t, "a")
+	req := produceTo(9, -1, map[int32][]byte{0: a, 1: a, 2: a})
+	w.send(req)
+	for i := range int32(2) {
+		testkit.Eventually(t, "the batch is appended", func() bool {
+			return f.replica("t", i+1).Offsets().LogEnd == 1
+		})
+	}
+	close(p.stuck)
+	resp := receive[*kmsg.ProduceResponse](w, 0, req)
+	for _, p := range resp.Topics[0].Partitions {
+		if p.ErrorCode != 0 {
+			t.Errorf("partition %d: code %d", p.Partition, p.ErrorCode)
+		}
+	}
+	w.send(req)
+	receive[*kmsg.ProduceResponse](w, 1, req)
+	for i := range int32(3) {
+		if n := f.replica("t", i).Offsets().LogEnd; n != 2 {
+			t.Errorf("partition %d has %d records", i, n)
+		}
+	}
+}
+
+func TestATurnThatPanicsLeavesTheOthersToWorkers(t *testing.T) {
+	var all turns
+	var first, second panicking
+	all.add(&first)
+	all.add(&second)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		all.run()
+	}()
+	if first.left || !second.left {
+		t.Error("the second one is nobody's")
+	}
+}
+
+// panicking is a turn that runs into a bug.
+type panicking struct{ left bool }
+
+func (p *panicking) Take()  { panic("a bug") }
+func (p *panicking) Leave() { p.left = true }
 
 // Whatever comes behind an append, or nothing, the append is not left lying.
 func TestWhatTheReaderPutOffIsDoneBeforeItWaitsOrEnds(t *testing.T) {
