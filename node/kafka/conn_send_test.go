@@ -3,11 +3,13 @@ package kafka
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -220,5 +222,41 @@ func BenchmarkFetch(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// faulty is a file that runs into a bug.
+type faulty struct{ messages.File }
+
+func (faulty) Control(func(uintptr)) bool { return false }
+
+func (faulty) ReadAt([]byte, int64) (int, error) { panic("a bug") }
+
+// Half an answer may have left, so nothing can come behind it.
+func TestNothingIsSentBehindAnAnswerThatPanicked(t *testing.T) {
+	f := withTopic(1)
+	p := f.replica("t", 0)
+	p.extents = func(b record.Batch) []messages.Extent {
+		return []messages.Extent{{File: faulty{}, Len: b.Size()}}
+	}
+	s := serveFake(t, f, Config{})
+	w := dial(t, s)
+	w.send(fetchFrom(12, time.Minute, 0), anyAPIVersions())
+	testkit.Eventually(t, "an answer waits behind the parked one", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.pipe.mu.Lock()
+			waits := len(c.pipe.fifo) == 2 && c.pipe.fifo[1].ready && !c.pipe.tended
+			c.pipe.mu.Unlock()
+			if waits {
+				return true
+			}
+		}
+		return false
+	})
+	f.store(t, 0, batchOf(t, "a"))
+	if b, err := io.ReadAll(w); len(b) > 0 || isTimeout(err) {
+		t.Errorf("%d bytes came, and %v", len(b), err)
 	}
 }
