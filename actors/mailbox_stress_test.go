@@ -2,6 +2,7 @@ package actors
 
 import (
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,4 +129,39 @@ func TestAMailboxThatManyRunLosesDoublesAndReordersNothing(t *testing.T) {
 	if want := posters * (each/97 + 1); c.failed != want {
 		t.Errorf("%d failures, want %d", c.failed, want)
 	}
+}
+
+// What fails is the replica alone, and it is restarted, though the goroutine is that of
+// a connection.
+func TestAReplicaThatFailsWhileItsPosterRunsItIsRestarted(t *testing.T) {
+	w := start(t, plan{})
+	w.create("orders", 1)
+	w.produce("orders", "first")
+	r := w.leader("orders", 0)
+	var turns []data.Turn
+	var failed atomic.Bool
+	a := &data.Append{Batch: batchOf("a"), Acks: data.AcksLeader,
+		Turns: func(t data.Turn) { turns = append(turns, t) },
+		Done: func(data.AppendResult) {
+			if !failed.Swap(true) {
+				panic("a bug")
+			}
+		}}
+	for len(turns) == 0 { // until no worker has the mailbox
+		w.append(r, data.AcksLeader, batchOf("b"))
+		b := *a
+		b.Batch, b.Done = batchOf("c"), func(data.AppendResult) {}
+		r.Append(&b)
+	}
+	r.Append(a)
+	before := debug.SetPanicOnFault(false)
+	for _, turn := range turns {
+		turn.Take()
+	}
+	if debug.SetPanicOnFault(before) {
+		t.Error("the setting for faults is the replica's")
+	}
+	w.eventually("the replica leads again", func() bool {
+		return failed.Load() && w.append(w.leader("orders", 0), data.AcksAll, batchOf("d")).Err == nil
+	})
 }
