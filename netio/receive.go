@@ -29,7 +29,11 @@ func NewReceiver(nc net.Conn) *Receiver {
 // be empty.
 func (r *Receiver) Wait(a, b []byte) (int, error) {
 	if r.raw == nil {
-		return r.nc.Read(a)
+		n, err := r.nc.Read(a)
+		if n > 0 {
+			err = nil // it comes again
+		}
+		return n, err
 	}
 	return r.receive(a, b, true)
 }

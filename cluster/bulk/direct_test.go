@@ -61,6 +61,21 @@ func TestSmallAnswersArriveWholeWhenTheFollowerIsSlowToRead(t *testing.T) {
 	testkit.Eventually(t, "the views are released", func() bool { return log.open.Load() == 0 })
 }
 
+// The writer may be done, and somebody else send, as soon as it has what is left.
+func TestWhoLeavesARestToTheWriterIsDoneWithWhatItWasMadeOf(t *testing.T) {
+	c := &followerConn{wake: make(chan struct{}, 1), sending: true,
+		pieces: [][]byte{[]byte("head"), []byte("records")}}
+	c.leave(6)
+	if string(c.rest) != "cords" {
+		t.Errorf("left %q", c.rest)
+	}
+	for _, p := range c.pieces {
+		if p != nil {
+			t.Errorf("%q is to be cleared when others may use its place", p)
+		}
+	}
+}
+
 // readAnswer reads an answer up to its records.
 func readAnswer(t *testing.T, r io.Reader) fetched {
 	t.Helper()

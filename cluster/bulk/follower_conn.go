@@ -122,20 +122,25 @@ func (c *followerConn) sendNow(id uint64, f *data.ReplicaFetched) {
 		c.pieces = append(c.pieces, v.Extents[i].Mem)
 	}
 	n, err := c.direct.Write(c.pieces)
-	if err == nil && n < size {
+	whole := n == size
+	switch {
+	case err != nil:
+	case whole:
+		clear(c.pieces)
+	default:
 		c.leave(n)
 	}
-	clear(c.pieces)
 	v.Release()
 	switch {
 	case err != nil:
 		c.end(err)
-	case n == size:
+	case whole:
 		c.sent()
 	}
 }
 
-// leave hands what is left of pieces, beyond the first n bytes, to the writer.
+// leave hands what is left of pieces, beyond the first n bytes, to the writer. Pieces are
+// the next sender's then, who may come as soon as the writer is done.
 func (c *followerConn) leave(n int) {
 	c.mu.Lock()
 	c.rest = c.rest[:0]
@@ -144,6 +149,7 @@ func (c *followerConn) leave(n int) {
 		n -= skip
 		c.rest = append(c.rest, p[skip:]...)
 	}
+	clear(c.pieces)
 	c.mu.Unlock()
 	signal(c.wake)
 }

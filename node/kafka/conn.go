@@ -46,7 +46,7 @@ type conn struct {
 	pipe *pipeline
 
 	out   *netio.Sender
-	turns []data.Turn     // the reader's: what its appends started
+	turns turns           // what the appends started
 	post  func(data.Turn) // adds to turns; made once
 	lent  int             // bytes of the appends that turns wait to handle
 	open  bool            // the reader's: the pipeline is tended, or there are turns
@@ -106,7 +106,7 @@ func (s *Server) newConn(nc net.Conn, l Listener) *conn {
 	c.log = s.config.Log.With("remote", c.info.Remote)
 	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
 	c.out = netio.NewSender(nc, &s.buffers, s.config.WriteTimeout, sendfileMin)
-	c.post = func(t data.Turn) { c.turns = append(c.turns, t) }
+	c.post = c.turns.add
 	c.ctx, c.stop = context.WithCancelCause(s.ctx)
 	c.txns.Coordinators, c.txns.Context = s.coordinators, c.ctx
 	c.txns.Failed = func(cause any) { c.failed("transaction", cause) }

@@ -165,6 +165,7 @@ func (r *frameReader) more(deadline func() time.Time) error {
 	r.resize()
 	n, err := r.try(r.ahead[r.end:], nil)
 	if errors.Is(err, netio.ErrWouldWait) {
+		r.resize() // it may wait for long
 		n, err = r.wait(r.ahead[r.end:], nil, deadline())
 	}
 	r.end += n
@@ -271,7 +272,12 @@ func (r *frameReader) first(left *time.Duration) error {
 		return err
 	}
 	*left -= time.Since(started)
-	if errors.Is(err, os.ErrDeadlineExceeded) && *left > 0 && !r.draining.Load() {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case r.draining.Load():
+		return errDraining
+	case *left > 0:
 		return nil // an earlier deadline
 	}
 	return err

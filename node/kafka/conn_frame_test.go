@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -10,13 +12,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/troupelog/troupe/netio"
+	"github.com/troupelog/troupe/testkit"
 )
 
 // framed is a frame of 1 MiB under way, to a reader with a grace of 30 seconds.
 type framed struct {
 	t      *testing.T
 	client net.Conn
+	server net.Conn
 	mem    *requestMemory
 	drain  atomic.Bool
 	done   chan error
@@ -25,7 +31,7 @@ type framed struct {
 func readFrame(t *testing.T, b *budget) *framed {
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close() })
-	f := &framed{t: t, client: client, done: make(chan error, 1), mem: &requestMemory{
+	f := &framed{t: t, client: client, server: server, done: make(chan error, 1), mem: &requestMemory{
 		pool: &netio.Buffers{}, claim: claim{from: b},
 		pipe: newPipeline(1, 1<<40, func(*exchange) {}),
 	}}
@@ -156,4 +162,67 @@ func TestAFrameTakesSmallerStepsWhenMemoryIsScarce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client whose requests end where the memory to read ahead does looks like one that
+// sends more than is read, until there is nothing.
+func TestAConnectionThatWaitsHoldsNoMemoryToReadAhead(t *testing.T) {
+	s := serveFake(t, newFakeCluster(), Config{})
+	w := dial(t, s)
+	req := anyAPIVersions()
+	b := make([]byte, aheadIdle) // a header with a long client id, and no body
+	copy(b, frame(0, req))
+	binary.BigEndian.PutUint32(b, aheadIdle-4)
+	binary.BigEndian.PutUint16(b[12:], aheadIdle-14)
+	w.raw(b)
+	receive[*kmsg.ApiVersionsResponse](w, 0, req)
+	testkit.Eventually(t, "all memory is given back", func() bool {
+		return s.Stats().QueuedBytes == 0
+	})
+}
+
+// lastWords is a connection that ends with its last bytes.
+type lastWords struct {
+	net.Conn
+	b []byte
+}
+
+func (l *lastWords) SetReadDeadline(time.Time) error { return nil }
+
+func (l *lastWords) Read(b []byte) (int, error) {
+	n := copy(b, l.b)
+	l.b = l.b[n:]
+	if len(l.b) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func TestTheLastFrameOfAConnectionIsRead(t *testing.T) {
+	const n = 10000
+	nc := &lastWords{b: append([]byte{0, 0, n >> 8, n & 0xff}, make([]byte, n)...)}
+	b := newBudget(1 << 20)
+	var drain atomic.Bool
+	r := newFrameReader(nc, &netio.Buffers{}, b, time.Second, &drain, func() {})
+	defer r.close()
+	got, err := r.size(func() time.Time { return time.Now().Add(time.Minute) }, 1<<20)
+	if got != n || err != nil {
+		t.Fatalf("a frame of %d bytes: %v", got, err)
+	}
+	mem := &requestMemory{pool: &netio.Buffers{}, claim: claim{from: b},
+		pipe: newPipeline(1, 1<<20, func(*exchange) {})}
+	defer mem.release()
+	if err := r.body(t.Context(), mem, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFrameOfWhichNothingCameEndsWhenTheNodeDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := readFrame(t, newBudget(1<<30))
+		synctest.Wait()
+		f.drain.Store(true)
+		_ = f.server.SetReadDeadline(time.Unix(1, 0))
+		f.outlived(errDraining)
+	})
 }

@@ -60,8 +60,9 @@ func (a *answer) small() bool {
 // in any order in between.
 type pipeline struct {
 	mu     sync.Mutex
-	fifo   []*exchange // oldest first; at most depth
+	fifo   []*exchange // oldest first; with claims at most depth
 	depth  int
+	claims int    // 1: the answer before them is being sent and may come back
 	bytes  int64  // requests and unsent answers in memory
 	limit  int64  // bytes above which the reader waits
 	live   int    // Produces not answered yet
@@ -123,14 +124,14 @@ const pressedBytes = 1 << 20
 func (p *pipeline) pressed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.fifo) >= p.depth || p.bytes >= min(p.limit, pressedBytes)
+	return len(p.fifo)+p.claims >= p.depth || p.bytes >= min(p.limit, pressedBytes)
 }
 
 // admit waits until there is room for one more request, and calls pause before that.
 // Only the reader calls it.
 func (p *pipeline) admit(ctx context.Context, pause func()) error {
 	return p.waitUntil(ctx, pause, func() bool {
-		return len(p.fifo) < p.depth && (p.bytes < p.limit || len(p.fifo) == 0)
+		return len(p.fifo)+p.claims < p.depth && (p.bytes < p.limit || len(p.fifo) == 0)
 	})
 }
 
@@ -163,7 +164,7 @@ func (p *pipeline) waitUntil(ctx context.Context, pause func(), ok func() bool) 
 func (p *pipeline) push(e *exchange) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	invariant.That(!p.closed && len(p.fifo) < p.depth, "pipeline of %d is full", p.depth)
+	invariant.That(!p.closed && len(p.fifo)+p.claims < p.depth, "pipeline of %d is full", p.depth)
 	p.fifo = append(p.fifo, e)
 	p.tended = true
 	p.armLocked(e.deadline)
@@ -261,10 +262,8 @@ func (p *pipeline) claim(e *exchange, a answer) bool {
 	}
 	invariant.That(!e.ready && !e.produces, "request %d was answered twice", e.header.correlation)
 	e.ready, e.answer = true, a
-	p.fifo[0] = nil
-	p.fifo = append(p.fifo[:0], p.fifo[1:]...)
-	p.taken++
-	p.sends = true
+	p.removeLocked(1)
+	p.claims = 1
 	return true
 }
 
@@ -274,7 +273,7 @@ func (p *pipeline) unclaim(e *exchange, whole bool) (dead bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken--
-	p.sends = false
+	p.sends, p.claims = false, 0
 	if !whole && !p.dead {
 		p.fifo = slices.Insert(p.fifo, 0, e)
 	}
@@ -288,13 +287,22 @@ func (p *pipeline) unclaim(e *exchange, whole bool) (dead bool) {
 // takeLocked hands the n oldest to a sender.
 func (p *pipeline) takeLocked(ready []*exchange, n int) []*exchange {
 	ready = append(ready, p.fifo[:n]...)
+	p.removeLocked(n)
+	signal(p.room)
+	return ready
+}
+
+// removeLocked takes the n oldest out for a sender. The writer, which may be another,
+// has to hear of the deadline of what is the oldest now.
+func (p *pipeline) removeLocked(n int) {
 	kept := copy(p.fifo, p.fifo[n:])
 	clear(p.fifo[kept:])
 	p.fifo = p.fifo[:kept]
 	p.taken += n
 	p.sends = true
-	signal(p.room)
-	return ready
+	if kept > 0 && !p.fifo[0].ready {
+		p.armLocked(p.fifo[0].deadline)
+	}
 }
 
 // take waits until the oldest exchange is ready, expiring it at its deadline,

@@ -2,17 +2,22 @@ package kafka
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/record"
+	"github.com/troupelog/troupe/netio"
 	"github.com/troupelog/troupe/testkit"
 )
 
@@ -219,6 +224,84 @@ func BenchmarkFetch(b *testing.B) {
 					w.readInto(buf)
 				}
 			})
+		}
+	}
+}
+
+// faulty is a file that runs into a bug.
+type faulty struct{ messages.File }
+
+func (faulty) Control(func(uintptr)) bool { return false }
+
+func (faulty) ReadAt([]byte, int64) (int, error) { panic("a bug") }
+
+// Half an answer may have left, so nothing can come behind it.
+func TestNothingIsSentBehindAnAnswerThatPanicked(t *testing.T) {
+	f := withTopic(1)
+	p := f.replica("t", 0)
+	p.extents = func(b record.Batch) []messages.Extent {
+		return []messages.Extent{{File: faulty{}, Len: b.Size()}}
+	}
+	s := serveFake(t, f, Config{})
+	w := dial(t, s)
+	w.send(fetchFrom(12, time.Minute, 0), anyAPIVersions())
+	testkit.Eventually(t, "an answer waits behind the parked one", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			c.pipe.mu.Lock()
+			waits := len(c.pipe.fifo) == 2 && c.pipe.fifo[1].ready && !c.pipe.tended
+			c.pipe.mu.Unlock()
+			if waits {
+				return true
+			}
+		}
+		return false
+	})
+	f.store(t, 0, batchOf(t, "a"))
+	if b, err := io.ReadAll(w); len(b) > 0 || isTimeout(err) {
+		t.Errorf("%d bytes came, and %v", len(b), err)
+	}
+}
+
+// recorded is a connection that keeps what is written to it.
+type recorded struct {
+	net.Conn
+	bytes.Buffer
+}
+
+func (r *recorded) Write(b []byte) (int, error)      { return r.Buffer.Write(b) }
+func (r *recorded) Read(b []byte) (int, error)       { return r.Buffer.Read(b) }
+func (r *recorded) SetWriteDeadline(time.Time) error { return nil }
+
+// Wherever the connection was full: in front of, in, or behind records, of which a
+// partition may have none.
+func TestAnAnswerGoesOnFromAnyByte(t *testing.T) {
+	content := []byte("0123456789abcdef")
+	file, at := onDisk(t, content, true)
+	extents := func(ends ...int) messages.View {
+		v, from := messages.View{}, 0
+		for i, end := range ends {
+			e := messages.Extent{Mem: content[from:end], Len: end - from}
+			if i%2 == 1 {
+				e = messages.Extent{File: file, Pos: at + int64(from), Len: end - from}
+			}
+			v.Extents, v.Bytes, from = append(v.Extents, e), end, end
+		}
+		return v
+	}
+	a := answer{head: []byte("HEADMIDDLEEND"),
+		cuts:  []cut{{at: 4, view: 0}, {at: 4, view: 1}, {at: 10, view: 2}, {at: 13, view: 3}},
+		views: []messages.View{extents(2, 7, 16), extents(1), extents(3, 4), extents(5, 9)}}
+	want := "HEAD" + "0123456789abcdef" + "0" + "MIDDLE" + "0123" + "END" + "012345678"
+	for a.left = range want {
+		var nc recorded
+		s := netio.NewSender(&nc, &netio.Buffers{}, time.Minute, sendfileMin)
+		if err := errors.Join(sendAnswer(s, &a), s.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if got := nc.String(); got != want[a.left:] {
+			t.Errorf("from byte %d: %q, want %q", a.left, got, want[a.left:])
 		}
 	}
 }

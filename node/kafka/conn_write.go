@@ -12,9 +12,6 @@ import (
 // started: gathering more makes a write no cheaper.
 const lentMax = 256 << 10
 
-// turnsMax is how many partitions the reader runs itself; workers run what is more.
-const turnsMax = 8
-
 // sendfileMin is the size, in bytes, from which a file extent goes out by
 // sendfile.
 const sendfileMin = 64 << 10
@@ -33,17 +30,7 @@ func (c *conn) settle() {
 		return
 	}
 	c.open, c.lent = false, 0
-	for len(c.turns) > turnsMax {
-		last := len(c.turns) - 1
-		t := c.turns[last]
-		c.turns[last], c.turns = nil, c.turns[:last]
-		t.Leave()
-	}
-	for i, t := range c.turns {
-		c.turns[i] = nil
-		t.Take()
-	}
-	c.turns = c.turns[:0]
+	c.turns.run()
 	c.sendReady()
 }
 
@@ -92,15 +79,25 @@ func (c *conn) finishNow(e *exchange, a answer) {
 		c.pipe.finish(e, a)
 		return
 	}
-	whole := true
-	defer func() { // with a panic on its way out, too
-		if whole {
-			c.drop(e)
-		}
-		if c.pipe.unclaim(e, whole) {
+	sent := false
+	defer func() {
+		if !sent { // a panic ends the connection, and nobody sends anything before it does
 			c.drop(e)
 		}
 	}()
+	whole := c.trySend(e)
+	sent = true
+	if whole {
+		c.drop(e)
+	}
+	if c.pipe.unclaim(e, whole) {
+		c.drop(e)
+	}
+}
+
+// trySend sends an answer as far as the client takes it without waiting, and reports
+// whether nothing is left to send.
+func (c *conn) trySend(e *exchange) (whole bool) {
 	before := c.out.Sent()
 	err := c.out.Try(func() error { return sendAnswer(c.out, &e.answer) })
 	n := int(c.out.Sent() - before)
@@ -108,12 +105,13 @@ func (c *conn) finishNow(e *exchange, a answer) {
 	case errors.Is(err, netio.ErrFull):
 		e.answer.left += n
 		c.s.config.Metrics.BytesOut(n)
-		whole = false
+		return false
 	case err != nil:
 		c.abort(err)
 	default:
 		c.count([]*exchange{e}, n)
 	}
+	return true
 }
 
 // count reports answers that were sent.

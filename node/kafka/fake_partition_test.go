@@ -28,10 +28,11 @@ type fakePartition struct {
 	waiters   map[*fakeWaiter]struct{}
 	parked    []*data.Append // while pause is set: in order, not answered yet
 	pause     bool
-	asks      bool // about the first batch of a transaction
-	open      bool // a transaction is open
-	drop      bool // keep no records: for benchmarks
-	lends     bool // it is the poster's to run
+	asks      bool          // about the first batch of a transaction
+	open      bool          // a transaction is open
+	drop      bool          // keep no records: for benchmarks
+	lends     bool          // it is the poster's to run
+	stuck     chan struct{} // not nil: the poster runs it until that is closed
 	taken     atomic.Int64
 	left      atomic.Int64
 	hold      bool
@@ -89,6 +90,9 @@ type fakeTurn struct {
 // Take implements data.Turn.
 func (t *fakeTurn) Take() {
 	t.p.taken.Add(1)
+	if t.p.stuck != nil {
+		<-t.p.stuck
+	}
 	t.p.append(t.a)
 }
 
