@@ -56,7 +56,7 @@ func smokeClaims() (all []figures.Claim) {
 func failed(verdicts []figures.Verdict) error {
 	var errs []error
 	for _, v := range verdicts {
-		if !v.Held {
+		if !v.Held || v.Seen == 0 {
 			errs = append(errs, fmt.Errorf("%s: %.3g, at least %.3g, at most %.3g (0: no bound)",
 				v.Text, v.Seen, v.Least, v.Most))
 		}
