@@ -133,10 +133,12 @@ func (b *bench) withNodes(ctx context.Context, nodes int) (rows []figures.Row, e
 	}
 	for i := range chosen {
 		row, err := b.rounds(ctx, &chosen[i], running, i)
+		if len(row.Runs) > 0 {
+			rows = append(rows, row)
+		}
 		if err != nil {
 			return rows, fmt.Errorf("%s: %w", chosen[i].name, err)
 		}
-		rows = append(rows, row)
 	}
 	return rows, nil
 }
