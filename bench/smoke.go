@@ -25,10 +25,10 @@ const (
 // smokeLoads are the workloads and how often a node may allocate for one request, which
 // no busy machine changes: it is 13 for a Produce, and less than 20 for a Fetch.
 var smokeLoads = map[string]float64{
-	"produce 64 KiB of 1 KiB records, 1 connection, 1 partition":     60,
+	"produce 64 KiB of 1 KiB records, 1 connection, 1 partition":     30,
 	"produce 64 KiB of 1 KiB records, 16 connections, 16 partitions": 30,
-	"produce 16 KiB of 100 B records, 1 connection, 1 partition":     60,
-	"consume 64 KiB of 1 KiB records, 1 connection, 1 partition":     60,
+	"produce 16 KiB of 100 B records, 1 connection, 1 partition":     30,
+	"consume 64 KiB of 1 KiB records, 1 connection, 1 partition":     30,
 }
 
 // smoke makes a run a smoke run.
