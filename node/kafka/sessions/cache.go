@@ -153,6 +153,15 @@ func (c *Cache[S]) Expire(now time.Time) (gone []S, next time.Duration) {
 	}
 }
 
+// Clear removes all sessions.
+func (c *Cache[S]) Clear() (gone []S) {
+	for oldest := c.ring.newer; oldest != &c.ring; oldest = c.ring.newer {
+		c.remove(oldest)
+		gone = append(gone, oldest.session)
+	}
+	return gone
+}
+
 func (c *Cache[S]) remove(at *slot[S]) {
 	delete(c.byID, at.id)
 	c.total -= at.partitions

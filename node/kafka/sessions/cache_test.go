@@ -122,10 +122,23 @@ func TestIdleSessionsEnd(t *testing.T) {
 	}
 }
 
+func TestAClearedCacheIsEmpty(t *testing.T) {
+	c := NewCache[int32](limits(10))
+	add(c, 1, at(0), 1)
+	add(c, 2, at(0), 1)
+	if gone := c.Clear(); !slices.Equal(gone, []int32{1, 2}) {
+		t.Fatalf("%v", gone)
+	}
+	if n, parts := c.Len(); n != 0 || parts != 0 || c.Clear() != nil {
+		t.Fatalf("%d sessions with %d partitions", n, parts)
+	}
+}
+
 // A cache is compared with one that looks through a plain list.
 func TestACacheCountsWhatItKeeps(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	l := Limits{Sessions: 8, Partitions: 20, Total: 60, Stale: 10 * time.Second, Idle: 30 * time.Second}
+	l := Limits{Sessions: 8, Partitions: 20, Total: 60,
+		Stale: 10 * time.Second, Idle: 30 * time.Second}
 	c := NewCache[int32](l)
 	kept := map[int32]int{}
 	drop := func(ids []int32) {

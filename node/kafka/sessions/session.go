@@ -174,10 +174,11 @@ func (s *Session[P]) Wake(p *Part[P]) {
 	}
 }
 
-// Each calls f with every partition, in any order.
+// Each calls f with every partition, in any order. What comes of it must not depend on
+// that.
 func (s *Session[P]) Each(f func(*Part[P])) {
-	for _, t := range s.topics {
-		for _, p := range t.parts {
+	for _, t := range s.topics { // any order: f is told so
+		for _, p := range t.parts { // any order: f is told so
 			f(p)
 		}
 	}
