@@ -124,6 +124,7 @@ type Env struct {
 	lives       atomic.Int64  // replica actors made, to tell one instance from the next
 	guards      atomic.Uint64 // questions to transaction coordinators, to tell them apart
 	depths      map[string]*depth
+	props       map[string][]actor.PropsOption
 	dispatcher  *dispatcher
 	nodeAgent   atomic.Pointer[actor.PID]
 	storage     atomic.Pointer[actor.PID]
@@ -139,6 +140,10 @@ func (e *Env) Init(recoveries int) {
 		e.depths[kind] = &depth{}
 	}
 	e.dispatcher = newDispatcher()
+	e.props = map[string][]actor.PropsOption{}
+	for _, kind := range depthKinds {
+		e.props[kind] = e.propsOf(kind)
+	}
 }
 
 // maxOpening bounds how many logs are opened or closed at the same time, and so

@@ -3,6 +3,7 @@ package actors
 import (
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -30,13 +31,15 @@ func (e *Env) MailboxDepths() map[string]int64 {
 }
 
 // Props are the options all actors of a kind are made with. The kind is one of
-// those whose mailboxes are counted.
-func (e *Env) Props(kind string) []actor.PropsOption {
-	return []actor.PropsOption{
+// those whose mailboxes are counted. The slice is shared by all of them.
+func (e *Env) Props(kind string) []actor.PropsOption { return e.props[kind] }
+
+func (e *Env) propsOf(kind string) []actor.PropsOption {
+	return slices.Clip([]actor.PropsOption{
 		actor.WithReceiverMiddleware(logPanics(e.Log)),
 		actor.WithMailbox(func() actor.Mailbox { return newMailbox(e.depths[kind]) }),
 		actor.WithDispatcher(e.dispatcher),
-	}
+	})
 }
 
 // borrowedMost is how many messages the poster of an append handles itself before a

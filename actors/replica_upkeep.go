@@ -59,17 +59,11 @@ func (r *replica) flushed(m flushed) {
 	}
 	r.store.Flushed(m.flush)
 	r.dir.changed()
-	// First the next flush, with all that came meanwhile, then the answers: they
-	// take as long as a flush when a group is large.
-	r.write()
-	if r.store == nil {
-		return // the write failed, and everybody has an answer
-	}
-	r.flushSoon()
 	if r.leader != nil {
 		r.answerParked()
 	}
 	r.ask()
+	r.flushSoon()
 }
 
 // deleteRecords raises the log start and answers once that survives a crash.

@@ -37,6 +37,10 @@ const (
 
 	unsyncedBytes      = 10_000_000_000 // or what -mb allows
 	unsyncedPartitions = 10
+
+	// topicPartitions are in one topic at most: Troupe allows no more, and Kafka makes
+	// no more by one request.
+	topicPartitions = 10_000
 )
 
 // startWorkloads start what they measure: start, idle memory, many partitions. The time
@@ -204,12 +208,17 @@ func manyPartitions(label string, n int, peers []string, rounds int) workload {
 
 func (f *fresh) partitions(ctx context.Context, n int, r *figures.Result) error {
 	began := time.Now()
-	_, err := f.broker.Create(ctx, peer.Topic{Name: f.topic, Partitions: n})
-	if err != nil {
-		return err
+	// The first topic has the turn's name, for the first record after the restart.
+	for name, left := f.topic, n; left > 0; left -= topicPartitions {
+		topic := peer.Topic{Name: name, Partitions: min(left, topicPartitions)}
+		if _, err := f.broker.Create(ctx, topic); err != nil {
+			return err
+		}
+		name = fmt.Sprintf("%s-%d", f.topic, left)
 	}
 	r.Extra[createMs] = milliseconds(time.Since(began))
-	if err := f.idle(ctx, r); err != nil {
+	err := f.idle(ctx, r)
+	if err != nil {
 		return err
 	}
 	if r.Disk, err = f.broker.Disk(); err != nil {

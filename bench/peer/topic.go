@@ -78,7 +78,11 @@ func create(ctx context.Context, send request, t Topic) error {
 	if !ok || len(answered.Topics) != 1 {
 		return errors.New("an answer without the topic")
 	}
-	return kerr.ErrorForCode(answered.Topics[0].ErrorCode)
+	err = kerr.ErrorForCode(answered.Topics[0].ErrorCode)
+	if why := answered.Topics[0].ErrorMessage; err != nil && why != nil {
+		return fmt.Errorf("%w (%s)", err, *why)
+	}
+	return err
 }
 
 // awaitLeaders waits until a node knows a leader of every partition, and leads those that

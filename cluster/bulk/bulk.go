@@ -67,8 +67,12 @@ const (
 	fileMin = 16 << 10
 	// maxConnections bounds the connections of a Server, probes included.
 	maxConnections = 1024
-	// readBuffer is the size of a connection's read buffer, in bytes.
+	// readBuffer is the size of the read buffer of a follower's connection, in bytes:
+	// some hundred fetches at once.
 	readBuffer = 32 << 10
+	// answerBuffer is that of the connection to a leader: small answers whole, and
+	// little of a large one, whose records are then read to where they stay.
+	answerBuffer = 4 << 10
 )
 
 // limits are bounds and times that only tests change.

@@ -237,17 +237,27 @@ func TestAFileThatIsTooShortBreaksTheConnection(t *testing.T) {
 
 func TestRecordsThatFitNoAnswerAreAnError(t *testing.T) {
 	log := newLog(t, 1<<20)
-	h := &leader{answer: func(q *data.ReplicaFetch) *data.ReplicaFetched {
-		return &data.ReplicaFetched{View: log.inFile(0, q.MaxBytes)}
-	}}
-	on := listen(t)
-	serve(t, ServerConfig{MaxRecords: 1000}, h, defaultLimits, on)
-	p := follow(t, PoolConfig{}, defaultLimits, on.Addr().String())
-	if f := receive(t, p.ask(fetchOf(0, 0, 1001))); !errors.Is(f.Err, messages.ErrBatchTooLarge) {
-		t.Fatalf("%+v", f)
+	inMemory := func(at, n int) messages.View {
+		v := log.inFile(at, n)
+		v.Extents = []messages.Extent{{Mem: log.content[at : at+n]}}
+		return v
 	}
-	if n := log.open.Load(); n != 0 {
-		t.Fatalf("%d views are not released", n)
+	for kind, view := range map[string]func(at, n int) messages.View{
+		"of a file": log.inFile, "in memory": inMemory,
+	} {
+		h := &leader{answer: func(q *data.ReplicaFetch) *data.ReplicaFetched {
+			return &data.ReplicaFetched{View: view(0, q.MaxBytes)}
+		}}
+		on := listen(t)
+		serve(t, ServerConfig{MaxRecords: 1000}, h, defaultLimits, on)
+		p := follow(t, PoolConfig{}, defaultLimits, on.Addr().String())
+		f := receive(t, p.ask(fetchOf(0, 0, 1001)))
+		if !errors.Is(f.Err, messages.ErrBatchTooLarge) {
+			t.Fatalf("%s: %+v", kind, f)
+		}
+		if n := log.open.Load(); n != 0 {
+			t.Fatalf("%s: %d views are not released", kind, n)
+		}
 	}
 }
 

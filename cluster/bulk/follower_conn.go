@@ -33,6 +33,17 @@ type followerConn struct {
 	pong    bool     // owed
 	reason  error    // why the connection ended; nil: it did not
 	wake    chan struct{}
+	// sending: a goroutine writes to the connection, or rest waits to be the next
+	// that is written.
+	sending bool
+	rest    []byte // of an answer that direct sent in part
+
+	// direct sends a small answer from the goroutine that has it, when nothing else
+	// is being sent; nil: not on this connection. What follows belongs to who set
+	// sending.
+	direct *netio.Direct
+	head   []byte
+	pieces [][]byte
 }
 
 // answer waits to be sent. It is a copy: what a handler replies with is its own
@@ -51,7 +62,7 @@ type request struct {
 }
 
 func newFollowerConn(s *Server, node messages.NodeID, number uint64, nc net.Conn) *followerConn {
-	return &followerConn{s: s, node: node, number: number, nc: nc,
+	return &followerConn{s: s, node: node, number: number, nc: nc, direct: netio.NewDirect(nc),
 		over: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
@@ -71,9 +82,81 @@ func (c *followerConn) answer(id uint64, f *data.ReplicaFetched) {
 		v.Release()
 		return
 	}
+	if c.direct != nil && !c.sending && len(c.queue) == 0 && c.small(&f.View) {
+		c.sending = true
+		c.pending--
+		c.mu.Unlock()
+		c.sendNow(id, f)
+		return
+	}
 	c.queue = append(c.queue, answer{id, *f})
 	c.mu.Unlock()
 	signal(c.wake)
+}
+
+// directMax bounds what is sent by the goroutine that answers, in bytes. Above it
+// the copy into the socket costs more than waking the writer, and would keep the
+// partition's actor from its work.
+const directMax = 8 << 10
+
+// small reports whether an answer's records may be sent directly: they are few, and
+// in memory.
+func (c *followerConn) small(v *messages.View) bool {
+	for i := range v.Extents {
+		if v.Extents[i].Mem == nil {
+			return false
+		}
+	}
+	return bytesOf(v) <= min(directMax, c.s.config.MaxRecords)
+}
+
+// sendNow sends a small answer at once. What the socket has no room for is left to
+// the writer. The caller has set sending.
+func (c *followerConn) sendNow(id uint64, f *data.ReplicaFetched) {
+	v := f.View
+	size := bytesOf(&v)
+	c.head = appendFetched(c.head[:0], id, f, size)
+	c.pieces = append(c.pieces[:0], c.head)
+	size += len(c.head)
+	for i := range v.Extents {
+		c.pieces = append(c.pieces, v.Extents[i].Mem)
+	}
+	n, err := c.direct.Write(c.pieces)
+	if err == nil && n < size {
+		c.leave(n)
+	}
+	clear(c.pieces)
+	v.Release()
+	switch {
+	case err != nil:
+		c.end(err)
+	case n == size:
+		c.sent()
+	}
+}
+
+// leave hands what is left of pieces, beyond the first n bytes, to the writer.
+func (c *followerConn) leave(n int) {
+	c.mu.Lock()
+	c.rest = c.rest[:0]
+	for _, p := range c.pieces {
+		skip := min(n, len(p))
+		n -= skip
+		c.rest = append(c.rest, p[skip:]...)
+	}
+	c.mu.Unlock()
+	signal(c.wake)
+}
+
+// sent says that a goroutine has sent what it had to.
+func (c *followerConn) sent() {
+	c.mu.Lock()
+	c.sending = false
+	more := len(c.queue) > 0 || c.pong
+	c.mu.Unlock()
+	if more {
+		signal(c.wake)
+	}
 }
 
 // end closes the connection; the first reason counts.
@@ -197,16 +280,12 @@ func (c *followerConn) write() {
 	var head []byte
 	var batch []answer
 	for {
-		var pong, more bool
-		batch, pong, more = c.take(batch)
+		var more bool
+		batch, head, more = c.take(batch, head[:0])
 		if !more {
 			return
 		}
-		var err error
-		if pong {
-			head = appendEmpty(head[:0], typePong)
-			err = out.Copy(head)
-		}
+		err := out.Copy(head)
 		if err == nil {
 			head, err = c.send(out, batch, head)
 		}
@@ -215,6 +294,7 @@ func (c *followerConn) write() {
 		}
 		out.Rest()
 		release(batch)
+		c.sent()
 		if cap(batch) > maxKept {
 			batch = nil
 		}
@@ -224,21 +304,28 @@ func (c *followerConn) write() {
 // maxKept is how long an empty queue may be, in answers, before it is made anew.
 const maxKept = 4096
 
-// take waits for something to send and swaps the queue for an empty slice. more
-// is false when the connection is over.
-func (c *followerConn) take(empty []answer) (queue []answer, pong, more bool) {
+// take waits for something to send: bytes, appended to head, and after them
+// answers, for which an empty slice is taken in return. more is false when the
+// connection is over.
+func (c *followerConn) take(empty []answer, head []byte) (
+	queue []answer, bytes []byte, more bool,
+) {
 	for {
 		c.mu.Lock()
 		if c.reason != nil {
 			c.mu.Unlock()
-			return nil, false, false
+			return nil, head, false
 		}
-		if len(c.queue) > 0 || c.pong {
-			queue, pong = c.queue, c.pong
-			c.queue, c.pong = empty[:0], false
+		if len(c.rest) > 0 || !c.sending && (len(c.queue) > 0 || c.pong) {
+			head, c.rest = append(head, c.rest...), c.rest[:0]
+			if c.pong {
+				head, c.pong = appendEmpty(head, typePong), false
+			}
+			queue, c.queue = c.queue, empty[:0]
 			c.pending -= len(queue)
+			c.sending = true
 			c.mu.Unlock()
-			return queue, pong, true
+			return queue, head, true
 		}
 		c.mu.Unlock()
 		<-c.wake

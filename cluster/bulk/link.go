@@ -20,6 +20,16 @@ type link struct {
 	peer *peer
 	nc   net.Conn
 
+	// direct sends a fetch from the goroutine that asks, when nothing else is being
+	// sent; nil: not on this connection.
+	direct *netio.Direct
+	frame  []byte    // of direct, used again
+	pieces [1][]byte // of direct
+	// sending: a goroutine writes to the connection, or rest waits to be the next
+	// that is written. Under peer.mu.
+	sending bool
+	rest    []byte // of a frame that direct sent in part; the writer's while sending
+
 	useful atomic.Bool // it brought something
 	heard  atomic.Bool // something arrived since the last check
 	full   atomic.Bool // the reader waits for the budget: the peer cannot be heard
@@ -37,7 +47,8 @@ type link struct {
 }
 
 func newLink(p *peer, nc net.Conn) *link {
-	return &link{peer: p, nc: nc, gone: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &link{peer: p, nc: nc, direct: netio.NewDirect(nc),
+		gone: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // end closes the connection; the first reason counts.
@@ -97,18 +108,14 @@ func (l *link) write() {
 		case <-l.gone:
 			return
 		}
-		calls = l.peer.take(l, calls)
-		b = b[:0]
-		if l.ping.Swap(false) {
-			b = appendEmpty(b, typePing)
+		var ok bool
+		if calls, b, ok = l.peer.take(l, calls, b[:0]); !ok {
+			continue
 		}
 		for _, c := range calls {
 			b = appendFetch(b, c.id, c.q)
 		}
 		clear(calls)
-		if len(b) == 0 {
-			continue
-		}
 		err := l.nc.SetWriteDeadline(time.Now().Add(l.peer.pool.limits.write))
 		if err == nil {
 			_, err = l.nc.Write(b)
@@ -117,15 +124,32 @@ func (l *link) write() {
 			l.end(err)
 			return
 		}
+		l.peer.sent(l)
 		if cap(calls) > maxKept {
 			calls, b = nil, nil
 		}
 	}
 }
 
+// send sends one fetch at once, for the goroutine that asks. What the socket has
+// no room for is left to the writer. The caller has set sending.
+func (l *link) send(c *call) {
+	l.frame = appendFetch(l.frame[:0], c.id, c.q)
+	l.pieces[0] = l.frame
+	n, err := l.direct.Write(l.pieces[:])
+	switch {
+	case err != nil:
+		l.end(err) // the reader's goroutine answers the fetch
+	case n < len(l.frame):
+		l.peer.left(l, l.frame[n:])
+	default:
+		l.peer.sent(l)
+	}
+}
+
 // readAll is the reader.
 func (l *link) readAll() error {
-	r := bufio.NewReaderSize(heeded{l.nc, &l.heard}, readBuffer)
+	r := bufio.NewReaderSize(heeded{l.nc, &l.heard}, answerBuffer)
 	var head [frameHead]byte
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {

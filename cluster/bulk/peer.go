@@ -52,24 +52,34 @@ func newPeer(p *Pool, node messages.NodeID) *peer {
 }
 
 func (p *peer) fetch(q *data.ReplicaFetch, done func(*data.ReplicaFetched)) {
-	if err := p.enqueue(q, done); err != nil {
+	c := &call{q: q, done: done}
+	l, err := p.enqueue(c)
+	if err != nil {
 		done(&data.ReplicaFetched{Err: err})
+	} else if l != nil {
+		l.send(c)
 	}
 }
 
-func (p *peer) enqueue(q *data.ReplicaFetch, done func(*data.ReplicaFetched)) error {
+// enqueue puts a call on the table. It returns the link on which the caller must
+// send it, or nil when it is in the queue for the writer.
+func (p *peer) enqueue(c *call) (*link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return errPoolClosed
+		return nil, errPoolClosed
 	}
 	if len(p.pending) >= p.pool.limits.pending {
-		return fmt.Errorf("%d fetches from node %d are under way: %w", len(p.pending), p.node,
+		return nil, fmt.Errorf("%d fetches from node %d are under way: %w", len(p.pending), p.node,
 			messages.ErrOverloaded)
 	}
 	p.last++
-	c := &call{id: p.last, q: q, done: done}
+	c.id = p.last
 	p.pending[c.id] = c
+	if l := p.link; l != nil && l.direct != nil && !l.sending && len(p.queue) == 0 {
+		l.sending = true
+		return l, nil
+	}
 	p.queue = append(p.queue, c)
 	switch {
 	case p.link != nil:
@@ -78,7 +88,7 @@ func (p *peer) enqueue(q *data.ReplicaFetch, done func(*data.ReplicaFetched)) er
 		p.running = true
 		p.pool.running.Go(p.run)
 	}
-	return nil
+	return nil, nil
 }
 
 // run connects and reads until nobody waits any more.
@@ -198,16 +208,44 @@ func (p *peer) close() {
 	}
 }
 
-// take gives the writer of a link what is to be sent, in place of sent.
-func (p *peer) take(l *link, sent []*call) []*call {
+// take gives the writer of a link what is to be sent: bytes, appended to b, and
+// after them calls, in place of the ones sent. ok is false when there is nothing, or
+// when another goroutine sends, which wakes the writer afterwards.
+func (p *peer) take(l *link, done []*call, b []byte) (calls []*call, bytes []byte, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.link != l {
-		return sent[:0]
+	if len(l.rest) > 0 {
+		b, l.rest = append(b, l.rest...), l.rest[:0]
+	} else if l.sending {
+		return done[:0], b, false
 	}
-	queue := p.queue
-	p.queue = sent[:0]
-	return queue
+	if l.ping.Swap(false) {
+		b = appendEmpty(b, typePing)
+	}
+	calls = done[:0]
+	if p.link == l {
+		calls, p.queue = p.queue, calls
+	}
+	l.sending = len(b) > 0 || len(calls) > 0
+	return calls, b, l.sending
+}
+
+// sent says that a goroutine has sent what it had to.
+func (p *peer) sent(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.sending = false
+	if len(p.queue) > 0 || l.ping.Load() {
+		signal(l.wake)
+	}
+}
+
+// left hands the writer the rest of a frame, which goes before all else.
+func (p *peer) left(l *link, rest []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.rest = append(l.rest[:0], rest...)
+	signal(l.wake)
 }
 
 // unlink forgets a connection that ended.

@@ -10,7 +10,7 @@ import (
 
 // lentMax is how much the reader reads, in bytes, before it runs what its appends
 // started: gathering more makes a write no cheaper.
-const lentMax = 128 << 10
+const lentMax = 256 << 10
 
 // turnsMax is how many partitions the reader runs itself; workers run what is more.
 const turnsMax = 8

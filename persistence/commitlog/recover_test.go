@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -155,16 +156,60 @@ func TestZerosAtTheEndAreTheNormalEnd(t *testing.T) {
 	if err != nil || before.Size() <= l.Size() {
 		t.Fatalf("no space is reserved: %v", err)
 	}
-	crashed := m.CrashClone(1, vfs.KeepAll)
-	again, rec := mustOpen(t, crashed, testOptions())
-	if rec.Reason != "" || rec.TruncatedBytes != 0 || again.End() != 20 {
+	for reserved, left := range map[int64]bool{before.Size(): true, l.Size() + 128<<10: false} {
+		crashed := m.CrashClone(1, vfs.KeepAll)
+		reserve(t, crashed, name, reserved)
+		faulty := vfs.NewFaulty(crashed, 1)
+		faulty.Record(vfs.OpTruncate | vfs.OpSync)
+		again, rec := mustOpen(t, faulty, testOptions())
+		if rec.Reason != "" || rec.TruncatedBytes != 0 || again.End() != 20 {
+			t.Errorf("recovery %+v", rec)
+		}
+		if done := faulty.Recorded(); left != (len(done) == 0) {
+			t.Errorf("of %d reserved bytes: %q", reserved, done)
+		}
+		after, err := crashed.Stat(name)
+		if err != nil || left && after.Size() != reserved || !left && after.Size() != again.Size() {
+			t.Errorf("%d bytes of %d used are left: %v", after.Size(), again.Size(), err)
+		}
+		if names := fileNames(t, crashed); len(names) != 3 {
+			t.Errorf("files %q", names)
+		}
+		fill(t, again, 30, 5, 100)
+		mustBatches(t, readAll(t, again, 0))
+	}
+}
+
+func TestRecoveryCutsWhatWasWrittenBehindTheZeros(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 20, 5, 100)
+	name := l.state.Load().segments[0].Name()
+	f, err := m.OpenWrite(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As after a power cut that kept the last of the pages of a write.
+	if _, err := f.WriteAt([]byte{1}, l.Size()+1000); err != nil {
+		t.Fatal(err)
+	}
+	again, rec := mustOpen(t, m.CrashClone(1, vfs.KeepAll), testOptions())
+	if rec.Reason != "" || again.End() != 20 {
 		t.Errorf("recovery %+v", rec)
 	}
-	if after, err := crashed.Stat(name); err != nil || after.Size() != again.Size() {
+	if after, err := again.fsys.Stat(name); err != nil || after.Size() != again.Size() {
 		t.Errorf("%d bytes of %d used are left: %v", after.Size(), again.Size(), err)
 	}
-	if names := fileNames(t, crashed); len(names) != 3 {
-		t.Errorf("files %q", names)
+}
+
+func reserve(t *testing.T, m *vfs.Mem, name string, size int64) {
+	t.Helper()
+	f, err := m.OpenWrite(name)
+	if err == nil {
+		err = errors.Join(f.Allocate(size), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,6 +12,10 @@ import (
 // pauseBytes is how much Recover scans between two calls of Check.Pause.
 const pauseBytes = 4 << 20
 
+// smallTail is how much behind the last batch Recover reads to see that it is but
+// reserved space.
+const smallTail = 64 << 10
+
 // NoLimit is the Check.Limit of the last segment of a log.
 const NoLimit = messages.Offset(math.MaxInt64)
 
@@ -41,6 +45,8 @@ type Checked struct {
 	Scanned int64           // bytes whose CRC was checked
 	Epoch   messages.LeaderEpoch
 	Reason  error // why the batch at Size is not good; nil: the file ends or is zero there
+
+	unused bool // what is behind Size is nothing but zeros
 }
 
 // OpenActive takes up the last segment of a log that was closed cleanly: its
@@ -99,17 +105,34 @@ func Recover(
 		}
 		r := &Reader{s: s, m: m, window: walkWindow, hot: math.MaxInt64,
 			t: &tail{size: min(size, math.MaxInt32)}}
-		err = guard(r, func() error { return s.scan(r, t, &c, &found) })
+		err = guard(r, func() error {
+			if err := s.scan(r, t, &c, &found); err != nil || found.Reason != nil {
+				return err
+			}
+			return found.look(r, t.size)
+		})
 		r.Release()
 		if err != nil {
 			return nil, found, err
 		}
 	}
 	found.Size, found.Next = t.size, t.next
-	s.dirtyTail = t.size < size
+	s.dirtyTail = t.size < size && !found.unused
 	s.warmFrom.Store(t.size)
 	s.tail.Store(t)
 	return s, found, nil
+}
+
+// look sees whether what is behind the batches was never written, if it is little.
+// A partition that had a few records, as most have where there are thousands,
+// then needs no cut, and no fdatasync, before it opens.
+func (c *Checked) look(r *Reader, from int64) error {
+	if from == r.t.size || r.t.size-from > smallTail || r.t.size != c.File {
+		return nil
+	}
+	b, err := r.Bytes(from, r.t.size-from)
+	c.unused = err == nil && allZero(b)
+	return err
 }
 
 func (s *Segment) scan(r *Reader, t *tail, c *Check, found *Checked) error {
@@ -197,12 +220,12 @@ func allZero(b []byte) bool {
 
 // Repair cuts the file of a recovered segment to its good batches and makes the
 // cut durable, so that bytes behind it can never come back as batches. It does
-// nothing when the file ends with them. Only for segments no reader has seen.
+// nothing when the file ends with them, or with a little reserved space, which the
+// next appends use. Only for segments no reader has seen.
 func (s *Segment) Repair() error {
-	if !s.dirtyTail && s.reserved == s.Size() {
+	if !s.dirtyTail {
 		return nil
 	}
-	s.dirtyTail = true
 	if err := s.trim(); err != nil {
 		return err
 	}

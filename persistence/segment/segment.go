@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	firstStep       = 64 << 10  // bytes reserved for a new segment
+	firstStep       = 4 << 10   // bytes reserved for a new segment: many get a record or two
 	maxStep         = 64 << 20  // bytes reserved at once, at most
 	gatherMax       = 256 << 10 // bytes of one gathered write, unless one batch has more
 	gatherBuffers   = 64        // batches of one gathered write

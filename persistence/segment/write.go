@@ -106,7 +106,7 @@ func (s *Segment) reserve(f vfs.File, need int64) error {
 	if s.Preallocate {
 		want = s.Bytes
 	}
-	want = max(need, min(want, s.Bytes))
+	want = max(need, min(max(want, (need+firstStep-1)/firstStep*firstStep), s.Bytes))
 	err := f.Allocate(want)
 	if errors.Is(err, vfs.ErrNoSpace) && want > need {
 		want = need
