@@ -35,7 +35,7 @@ func (f *fetchCall) openSession() {
 			c := s.state.Ask(sessions.Topic{ID: t.id, Name: t.name}, p.index, sessions.Asked{
 				From: p.read.From, MaxBytes: int32(p.maxBytes),
 				CurrentEpoch: p.read.CurrentEpoch, LastEpoch: p.read.LastEpoch})
-			s.state.Tell(c, p.seen())
+			s.state.Told(c, p.seen())
 		}
 	}
 }

@@ -195,20 +195,25 @@ func (s *Session[P]) Due() []*Part[P] {
 	return s.due
 }
 
+// Told takes what the full answer that begins the session tells of a partition.
+func (s *Session[P]) Told(p *Part[P], seen Seen) {
+	p.high, p.start = seen.High, seen.Start
+	if seen.Failed {
+		p.high = messages.NoOffset // when it goes well again, the client must hear of it
+	}
+}
+
 // Tell takes what a look at a partition found, as part of an answer. It reports whether
-// the answer has to tell of it; the partition is last in the order of the session then, so
-// that those with much to read do not keep the others from being read.
+// the answer has to tell of it. With records the partition is last in the order of the
+// session then, so that those with much to read do not keep the others from being read.
 //
 // A partition stays due until it is quiet: one that failed has to be looked at again, and
 // one that has records too, because the client may want the same again.
 func (s *Session[P]) Tell(p *Part[P], seen Seen) bool {
 	tell := seen.Records || seen.Failed || seen.Diverging ||
 		p.high != seen.High || p.start != seen.Start
-	p.high, p.start = seen.High, seen.Start
-	if seen.Failed {
-		p.high = messages.NoOffset // when it goes well again, the client must hear of it
-	}
-	if tell {
+	s.Told(p, seen)
+	if seen.Records {
 		s.last(p)
 	}
 	if seen.Quiet {
