@@ -72,10 +72,7 @@ func (f *fetchCall) resume(req *kmsg.FetchRequest) (enough bool) {
 		return true
 	}
 	f.parked = &fetchPark{more: make(chan struct{}, 1)}
-	s.user = f
-	s.newsMu.Lock()
-	s.more = f.parked.more
-	s.newsMu.Unlock()
+	s.attach(f)
 	f.awaitMore()
 	return false
 }

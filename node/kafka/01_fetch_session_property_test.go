@@ -270,7 +270,12 @@ func TestAClientWithASessionReadsTheWholeLogWhileItGrows(t *testing.T) {
 			size := len(batchOf(t, "a"))
 			for left := partitions * batches; left > 0; {
 				c.w = conns[r.IntN(2)]
-				got := c.fetchSome(t, int32(r.IntN(4*size)), int32(r.IntN(6*size)))
+				// One that wants a byte need not wait long: there is more to come.
+				wait, minBytes := int32(60_000), int32(1)
+				if r.IntN(2) == 0 {
+					wait, minBytes = 20, int32(r.IntN(4*size))
+				}
+				got := c.fetchSome(t, wait, minBytes, int32(r.IntN(6*size)))
 				for at, told := range got {
 					left -= int(next(t, told.records, c.want[at]) - c.want[at])
 					c.want[at] = next(t, told.records, c.want[at])
@@ -281,7 +286,8 @@ func TestAClientWithASessionReadsTheWholeLogWhileItGrows(t *testing.T) {
 }
 
 // fetchSome fetches what changed within limits, and returns what came.
-func (c *sessionClient) fetchSome(t *testing.T, minBytes, maxBytes int32) map[place]toldOf {
+func (c *sessionClient) fetchSome(t *testing.T, wait, minBytes, maxBytes int32,
+) map[place]toldOf {
 	t.Helper()
 	changed := map[place]int64{}
 	for at, offset := range c.want {
@@ -291,7 +297,7 @@ func (c *sessionClient) fetchSome(t *testing.T, minBytes, maxBytes int32) map[pl
 	}
 	req := c.request(changed)
 	req.SessionID, req.SessionEpoch = c.id, c.epoch
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 20, minBytes, maxBytes
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = wait, minBytes, maxBytes
 	resp := request[*kmsg.FetchResponse](c.w, req)
 	if resp.ErrorCode != 0 || resp.SessionID == 0 {
 		t.Fatalf("epoch %d: %+v", c.epoch, resp)

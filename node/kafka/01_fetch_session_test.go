@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,6 +105,21 @@ func TestAFetchSessionLooksAtNothingWithoutNews(t *testing.T) {
 	}
 	after := f.replica("t", 0).reads.Load() + f.replica("t", 2).reads.Load()
 	equal(t, "reads of partitions without news", after-before, int64(0))
+}
+
+func TestAFetchSessionHearsNewsThatComesBeforeItIsParked(t *testing.T) {
+	f := withTopic(2)
+	s := serveFake(t, f, Config{})
+	req, first, w := openSession(t, s, f, 12, 0, 1)
+	request[*kmsg.FetchResponse](w, goOn(req, first.SessionID, 1))
+	once := sync.OnceFunc(func() { f.store(t, 1, batchOf(t, "a")) })
+	f.replica("t", 0).edit(func(p *fakePartition) { p.onRead = once })
+	next := goOn(req, first.SessionID, 2)
+	next.MaxWaitMillis = 60_000
+	next.Topics = fetchFrom(12, 0, 0).Topics
+	if got := told(request[*kmsg.FetchResponse](w, next)); len(got) != 1 || got[0][:2] != "1:" {
+		t.Errorf("%v", got)
+	}
 }
 
 func TestFetchSessionErrors(t *testing.T) {

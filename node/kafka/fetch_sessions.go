@@ -206,6 +206,17 @@ func stopWaiting(p *cachedPart) {
 	}
 }
 
+// attach makes a request the one that news wakes, also that which came since it heard.
+func (s *fetchSession) attach(f *fetchCall) {
+	s.user = f
+	s.newsMu.Lock()
+	defer s.newsMu.Unlock()
+	s.more = f.parked.more
+	if len(s.news) > 0 || s.ended.Load() {
+		signal(s.more)
+	}
+}
+
 // wakeUser makes the request that is parked look again.
 func (s *fetchSession) wakeUser() {
 	s.newsMu.Lock()
