@@ -328,8 +328,8 @@ func (r *Replica) publish(l *leadership) {
 	})
 }
 
-// waiters are parked readers. There are as many as there are parked fetches of
-// this partition, which the listener bounds.
+// waiters are readers to be called. There are as many as there are parked fetches and
+// fetch sessions of this partition, which the listener bounds.
 type waiters struct {
 	mu   sync.Mutex
 	list []*waiter

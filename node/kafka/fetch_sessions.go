@@ -11,7 +11,7 @@ import (
 	"github.com/troupelog/troupe/node/kafka/sessions"
 )
 
-// Bounds of fetch sessions. A partition of one takes about 400 bytes.
+// Bounds of fetch sessions. A partition of one takes about 300 bytes.
 const (
 	sessionPartitionsMax  = 50_000  // of one session
 	sessionsPartitionsMax = 250_000 // of all sessions

@@ -206,7 +206,8 @@ var table = [idCount]Def{
 	failedProduceRequests: {"kafka_server_brokertopicmetrics_failedproducerequests_total",
 		Counter, perTopic, "Partitions of Produce requests answered with an error.", nil},
 	totalFetchRequests: {"kafka_server_brokertopicmetrics_totalfetchrequests_total",
-		Counter, perTopic, "Partitions read by Fetch requests.", nil},
+		Counter, perTopic, "Partitions read by Fetch requests; with a fetch session, those that the " +
+			"answer tells of.", nil},
 	failedFetchRequests: {"kafka_server_brokertopicmetrics_failedfetchrequests_total",
 		Counter, perTopic, "Partitions of Fetch requests answered with an error.", nil},
 
