@@ -166,15 +166,17 @@ func TestAFetchSessionForgets(t *testing.T) {
 		return []kmsg.FetchRequestForgottenTopic{{TopicID: req.Topics[0].TopicID,
 			Partitions: []int32{partition}}}
 	}
-	next := goOn(req, first.SessionID, 1)
+	request[*kmsg.FetchResponse](w, goOn(req, first.SessionID, 1))
+	next := goOn(req, first.SessionID, 2)
 	next.ForgottenTopics = forget(0)
 	request[*kmsg.FetchResponse](w, next)
+	equal(t, "waiting", f.replica("t", 0).waiting()+2*f.replica("t", 1).waiting(), 2)
 	f.store(t, 0, batchOf(t, "a"))
 	size := len(f.store(t, 1, batchOf(t, "b")))
-	resp := request[*kmsg.FetchResponse](w, goOn(req, first.SessionID, 2))
+	resp := request[*kmsg.FetchResponse](w, goOn(req, first.SessionID, 3))
 	equal(t, "what is left", told(resp), []string{fmt.Sprintf("1:0:1:%d", size)})
 
-	next = goOn(req, first.SessionID, 3)
+	next = goOn(req, first.SessionID, 4)
 	next.ForgottenTopics = forget(1)
 	resp = request[*kmsg.FetchResponse](w, next)
 	if resp.SessionID != 0 || resp.ErrorCode != 0 || len(resp.Topics) != 0 {
@@ -350,6 +352,21 @@ func TestASessionThatEndsAnswersWhatIsParked(t *testing.T) {
 	}
 }
 
+func TestASessionThatEndsWhileItsRequestIsReadIsNotParked(t *testing.T) {
+	f := withTopic(1)
+	s := serveFake(t, f, Config{})
+	req, first, w := openSession(t, s, f, 12, 0)
+	f.replica("t", 0).edit(func(p *fakePartition) {
+		p.onRead = func() { s.sessions.remove(first.SessionID) }
+	})
+	next := goOn(req, first.SessionID, 1)
+	next.MaxWaitMillis = 60_000
+	if resp := request[*kmsg.FetchResponse](w, next); resp.ErrorCode != 0 {
+		t.Errorf("%+v", resp)
+	}
+	equal(t, "waiting", f.replica("t", 0).waiting(), 0)
+}
+
 func TestIdleFetchSessionsEnd(t *testing.T) {
 	f := withTopic(1)
 	s := serveFake(t, f, Config{})
@@ -384,9 +401,6 @@ func TestFetchSessionsWaitForManyBytes(t *testing.T) {
 	}
 	equal(t, "the answer", told(receive[*kmsg.FetchResponse](w, 1, next)),
 		[]string{fmt.Sprintf("0:0:1:%d", size), fmt.Sprintf("1:0:2:%d", 2*size)})
-	if n := f.replica("t", 0).views.Load() + f.replica("t", 1).views.Load(); n != 0 {
-		t.Errorf("%d views are out", n)
-	}
 }
 
 // One of many partitions has news, as for a consumer of a topic that little is written to.

@@ -195,8 +195,11 @@ func notifyAll(ws []*fakeWaiter) {
 // Read implements Partition.
 func (p *fakePartition) Read(r data.Read) data.ReadResult {
 	p.reads.Add(1)
-	if p.onRead != nil {
-		p.onRead()
+	p.mu.Lock()
+	hook := p.onRead
+	p.mu.Unlock()
+	if hook != nil {
+		hook()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -252,7 +252,7 @@ func (s *fetchSession) hear() []*cachedPart {
 // await sees to it that notified is called when a partition has more than what was read
 // from it. It reports whether that is so, and what was read still holds.
 func (s *fetchSession) await(p *fetchPart) bool {
-	if p.from == nil || s.ended.Load() {
+	if p.from == nil {
 		return false
 	}
 	c := p.cached
