@@ -71,7 +71,8 @@ var layers = []layer{
 	}},
 
 	{"node/door", []string{"messages/..."}},
-	{"node/kafka", []string{"messages/...", "netio", "node/door"}},
+	{"node/kafka/sessions", []string{"messages"}},
+	{"node/kafka", []string{"messages/...", "netio", "node/door", "node/kafka/sessions"}},
 	{"node/gateway", []string{"messages/...", "actors/ask", "actors/alarm", "node/door"}},
 	{"node/metrics", []string{"messages/..."}},
 	{"node/lag", []string{"messages/..."}},
@@ -180,7 +181,7 @@ var pure = []string{
 	"messages/wire", "messages/coord", "messages/group", "messages/txn", "messages/primitive",
 	"actors/producers", "actors/replicas", "actors/topics", "actors/groups",
 	"actors/groups/consumer", "actors/txns", "cluster/placement", "clientlib/internal/lanes",
-	"clientlib/internal/outgoing",
+	"clientlib/internal/outgoing", "node/kafka/sessions",
 }
 
 // impureImports are the standard packages a pure package may not import, with

@@ -144,12 +144,26 @@ func (r *Replica) Read(q data.Read) (res data.ReadResult) {
 		res.Err = r.notLeading()
 		return res
 	}
-	defer r.catchFault(log, &res.Err)()
 	o := l.offsets
 	if res.Err = replicas.Fence(o.Epoch, q.CurrentEpoch); res.Err != nil {
 		return res
 	}
 	res.HighWatermark, res.LastStable, res.LogStart = o.HighWatermark, o.LastStable, o.LogStart
+	// A reader that has caught up asks after each answer. There is nothing for it, and no
+	// file to look at.
+	if q.LastEpoch == messages.NoEpoch && q.From == visibleEnd(o, q.Isolation) &&
+		q.From >= o.LogStart {
+		return res
+	}
+	return r.readLog(o, log, q, res)
+}
+
+// readLog is Read where the log has to be looked at.
+func (r *Replica) readLog(
+	o data.Offsets, log *commitlog.Log, q data.Read, so data.ReadResult,
+) (res data.ReadResult) {
+	res = so
+	defer r.catchFault(log, &res.Err)()
 	if q.LastEpoch != messages.NoEpoch {
 		ours := epochEnd(o, log, q.LastEpoch)
 		if ours.End == messages.NoOffset {
@@ -314,8 +328,8 @@ func (r *Replica) publish(l *leadership) {
 	})
 }
 
-// waiters are parked readers. There are as many as there are parked fetches of
-// this partition, which the listener bounds.
+// waiters are readers to be called. There are as many as there are parked fetches and
+// fetch sessions of this partition, which the listener bounds.
 type waiters struct {
 	mu   sync.Mutex
 	list []*waiter

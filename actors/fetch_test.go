@@ -111,3 +111,22 @@ func TestAFollowerThatMayHaveForgottenTheHighWatermarkIsToldAgain(t *testing.T) 
 		}
 	}
 }
+
+func TestAReaderAtTheTailCostsNothing(t *testing.T) {
+	b := onBench(t, 1, []messages.NodeID{1}, "0", nil)
+	r := b.body.Face
+	at := r.Offsets().HighWatermark
+	var res data.ReadResult
+	if n := testing.AllocsPerRun(100, func() {
+		res = r.Read(data.Read{From: at, MaxBytes: 1000, MinOne: true, CurrentEpoch: -1, LastEpoch: -1})
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if res.Err != nil || res.View.Bytes != 0 || res.HighWatermark != at || res.LogStart != 0 {
+		t.Errorf("%+v", res)
+	}
+	res = r.Read(data.Read{From: at + 1, CurrentEpoch: -1, LastEpoch: -1})
+	if !errors.Is(res.Err, messages.ErrOffsetOutOfRange) {
+		t.Errorf("behind the tail: %v", res.Err)
+	}
+}

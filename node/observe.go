@@ -73,6 +73,7 @@ func (n *Node) snapshot() metrics.Snapshot {
 	lags := n.lags.Groups(ctx)
 	s.Groups, s.GroupsLeftOut = consumerGroups(lags.Groups), lags.LeftOut
 	k := n.kafka.Stats()
+	s.FetchSessions, s.FetchSessionPartitions = k.FetchSessions, k.FetchSessionPartitions
 	s.Budgets = []metrics.Budget{{Name: "requests", Used: k.QueuedBytes, Limit: k.QueuedLimit}}
 	if n.gateway != nil {
 		g := n.gateway.Stats()

@@ -242,9 +242,13 @@ func (n *Node) serveKafka() {
 	request, _ := n.cfg.Int("socket.request.max.bytes")
 	queued, _ := n.cfg.Bytes("queued.max.request.bytes")
 	fetch, _ := n.cfg.Int("fetch.max.bytes")
+	sessions, _ := n.cfg.Int("max.incremental.fetch.session.cache.slots")
+	if sessions == 0 {
+		sessions = -1 // none; 0 is the listener's default
+	}
 	n.kafka = kafka.New(kafka.Config{
 		MaxConnections: connections, MaxIdle: idle, MaxRequestBytes: request,
-		QueuedMaxBytes: queued, FetchMaxBytes: fetch,
+		QueuedMaxBytes: queued, FetchMaxBytes: fetch, FetchSessions: sessions,
 		Log: logging.Slog(n.log, slog.LevelDebug), Metrics: listenerMetrics{n.metrics},
 	}, partitions{n.client}, n.client, n.coordinators, settings{n})
 	n.lags = lag.New(lag.Config{

@@ -191,8 +191,10 @@ var brokerTable = []Def{
 		NoEffect: "connections are not counted by address; max.connections bounds them together",
 		Doc:      "Client connections a node accepts at a time from one address."},
 	{Name: "max.incremental.fetch.session.cache.slots", Type: Int, Default: "1000", Range: atLeast(0),
-		NoEffect: "Troupe declines fetch sessions, as the protocol allows; clients send full fetches",
-		Doc:      "Fetch sessions that Kafka keeps."},
+		Doc: "Fetch sessions (KIP-227) a node keeps at a time: with one, a consumer's requests and " +
+			"their answers name only the partitions with something new. Above it, sessions make way " +
+			"that were not used for 120 s or have fewer partitions; clients without one name all " +
+			"partitions in each request."},
 	{Name: "message.max.bytes", Type: Int, Default: "1048588", Range: atLeast(0), Unit: "bytes",
 		Dynamic: true, Doc: "max.message.bytes of topics that do not set it."},
 	{Name: "metrics.consumer.lag.max.partitions", Type: Int, Default: "10000",

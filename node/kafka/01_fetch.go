@@ -7,13 +7,14 @@ import (
 
 	"github.com/troupelog/troupe/messages"
 	"github.com/troupelog/troupe/messages/data"
+	"github.com/troupelog/troupe/node/kafka/sessions"
 )
 
 // Fetch, key 1, versions 4 to 18: read record batches.
 //
 //	v4   record batch format v2, isolation level
 //	v5   log start offsets
-//	v7   fetch sessions (KIP-227), which are declined
+//	v7   fetch sessions (KIP-227), see 01_fetch_session.go
 //	v9   leader epochs are checked (KIP-320)
 //	v10  zstd (KIP-110)
 //	v11  rack and preferred replica (KIP-392); the leader serves everybody
@@ -24,10 +25,9 @@ import (
 //	v17  the directory of a follower's replica (KIP-853), passed over
 //	v18  the high watermark that a follower knows (KIP-1166), passed over
 //
-// A request for a session is answered with session id 0, which every client
-// takes as "none": it then names all partitions in each request, and expects
-// exactly those in the answer. Incremental requests cannot come from a session
-// of ours and are told so.
+// A request that asks for a session is served like one that does not, and gets one with
+// its answer if there is room. An incremental request of a session is about all the
+// partitions of the session; only those are looked at that it names or that have news.
 //
 // The answer leaves at once if it has min_bytes, or any partition has an error
 // or a diverging epoch. Otherwise the request is parked: it is tried again when
@@ -47,6 +47,11 @@ type fetchCall struct {
 	maxBytes int // of records in the answer
 	wait     time.Duration
 	level    data.Isolation
+
+	session   *fetchSession // that the request goes on with; nil: it stands for itself
+	sessionID int32         // of the answer
+	epoch     int32         // of the session's next request
+	opens     bool          // the client asks for a session
 
 	code   int16 // of the whole answer; no topics then
 	topics []fetchTopic
@@ -70,6 +75,17 @@ type fetchPart struct {
 	from     Partition // nil: code stands
 	code     int16
 	result   data.ReadResult
+
+	cached *cachedPart     // nil: of no session
+	topic  *messages.Topic // of a session; nil: there is none
+}
+
+// visible is how far the reader may see.
+func (p *fetchPart) visible() messages.Offset {
+	if p.read.Isolation == data.ReadCommitted {
+		return p.result.LastStable
+	}
+	return p.result.HighWatermark
 }
 
 // fetch takes a Fetch request from the reader. It answers or parks it.
@@ -78,17 +94,11 @@ func (c *conn) fetch(e *exchange, req *kmsg.FetchRequest) {
 	if req.IsolationLevel == int8(data.ReadCommitted) {
 		f.level = data.ReadCommitted
 	}
-	if req.SessionEpoch > 0 || req.SessionEpoch < -1 {
-		f.code = codeFetchSessionIDNotFound
-		f.answer()
-		return
-	}
 	f.maxBytes = min(max(int(req.MaxBytes), 0), c.s.config.FetchMaxBytes)
 	f.minBytes = min(max(int(req.MinBytes), 0), f.maxBytes)
 	f.wait = min(time.Duration(req.MaxWaitMillis)*time.Millisecond, fetchWaitMax)
-	f.plan(req)
-	enough := f.wait <= 0 || len(f.parts) == 0
-	f.holding(func() { enough = f.readAll() || enough })
+	enough := false
+	f.holding(func() { enough = f.start(req) })
 	if enough {
 		f.answer()
 		return
@@ -102,6 +112,21 @@ func (c *conn) fetch(e *exchange, req *kmsg.FetchRequest) {
 		f.holding(func() { f.park(hurry) })
 		f.answer()
 	}()
+}
+
+// start makes the first attempt. It reports whether the answer should leave now.
+func (f *fetchCall) start(req *kmsg.FetchRequest) (enough bool) {
+	if ofSession(req) {
+		if enough = f.resume(req); f.session != nil || f.code != codeNone {
+			return enough
+		}
+	} else if req.SessionID != 0 {
+		f.conn.s.sessions.remove(req.SessionID)
+	}
+	f.opens = f.version >= 7 && req.SessionEpoch == sessions.InitialEpoch
+	f.plan(req)
+	enough = f.wait <= 0 || len(f.parts) == 0
+	return f.readAll() || enough
 }
 
 // holding runs do, and gives back what was read if it panics: a bug must not
@@ -119,46 +144,47 @@ func (f *fetchCall) holding(do func()) {
 
 // plan lays out the topics and partitions of the request.
 func (f *fetchCall) plan(req *kmsg.FetchRequest) {
-	image := f.conn.s.cluster.Image()
 	n := 0
 	f.topics = make([]fetchTopic, len(req.Topics))
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		n += len(t.Partitions)
-		f.topics[i] = fetchTopic{name: t.Topic, id: t.TopicID, end: n}
-		if f.version >= 13 {
-			f.topics[i].topic = image.TopicByID(t.TopicID)
-		} else {
-			f.topics[i].topic = image.Topic(t.Topic)
-		}
+		f.topics[i] = fetchTopic{name: t.Topic, id: t.TopicID, topic: f.topic(t.Topic, t.TopicID), end: n}
 	}
 	f.parts = make([]fetchPart, 0, n)
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
-			f.parts = append(f.parts, f.part(&f.topics[i], &req.Topics[i].Partitions[j]))
+			p := &req.Topics[i].Partitions[j]
+			f.parts = append(f.parts, f.part(f.topics[i].topic, p.Partition, p.PartitionMaxBytes,
+				data.Read{
+					From:         messages.Offset(p.FetchOffset),
+					Isolation:    f.level,
+					CurrentEpoch: messages.LeaderEpoch(p.CurrentLeaderEpoch),
+					LastEpoch:    messages.LeaderEpoch(p.LastFetchedEpoch),
+				}))
 		}
 	}
 }
 
-func (f *fetchCall) part(t *fetchTopic, asked *kmsg.FetchRequestTopicPartition) fetchPart {
-	p := fetchPart{
-		index:    asked.Partition,
-		maxBytes: max(int(asked.PartitionMaxBytes), 0),
-		read: data.Read{
-			From:         messages.Offset(asked.FetchOffset),
-			Isolation:    f.level,
-			CurrentEpoch: messages.LeaderEpoch(asked.CurrentLeaderEpoch),
-			LastEpoch:    messages.LeaderEpoch(asked.LastFetchedEpoch),
-		},
+// topic finds a topic as requests of this version name it; nil: there is none.
+func (f *fetchCall) topic(name string, id messages.TopicID) *messages.Topic {
+	if f.version >= 13 {
+		return f.conn.s.cluster.Image().TopicByID(id)
 	}
+	return f.conn.s.cluster.Image().Topic(name)
+}
+
+// part lays out one partition.
+func (f *fetchCall) part(t *messages.Topic, index, maxBytes int32, read data.Read) fetchPart {
+	p := fetchPart{index: index, maxBytes: max(int(maxBytes), 0), read: read}
 	var err error
 	switch {
-	case t.topic == nil && f.version >= 13:
+	case t == nil && f.version >= 13:
 		err = messages.ErrUnknownTopicID
-	case t.topic == nil:
+	case t == nil:
 		err = messages.ErrUnknownTopicOrPartition
 	default:
-		p.from, err = f.conn.s.partitions.Partition(t.topic, asked.Partition)
+		p.from, err = f.conn.s.partitions.Partition(t, index)
 	}
 	if err != nil {
 		p.fail(fetchErrorCode(err, f.version), err)
@@ -243,6 +269,9 @@ func (f *fetchCall) release() {
 // answer encodes the response and sends it or hands it to the writer. What was read
 // is released once it is sent.
 func (f *fetchCall) answer() {
+	if f.opens {
+		f.openSession()
+	}
 	f.count()
 	f.conn.finishNow(f.e, f.conn.fetchAnswer(f))
 }

@@ -3,8 +3,6 @@ package kafka
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/troupelog/troupe/messages/data"
 )
 
 // fetchPark is what a Fetch needs while it is parked. The goroutine that parks
@@ -13,11 +11,19 @@ type fetchPark struct {
 	more    chan struct{} // capacity 1: some partition has news
 	news    []atomic.Bool // by part; set by whoever changes the partition
 	cancels []func()      // by part; nil while nothing is awaited
+
+	// left is closed when the request is not parked any more, if it is of a session and
+	// somebody wants to know. It is under fetchSession.mu.
+	left chan struct{}
 }
 
 // park waits until the answer should leave, and leaves what to answer in parts.
 // hurry is closed when the answer must not wait any more.
 func (f *fetchCall) park(hurry <-chan struct{}) {
+	if f.session != nil {
+		f.parkInSession(hurry)
+		return
+	}
 	f.parked = &fetchPark{
 		more:    make(chan struct{}, 1),
 		news:    make([]atomic.Bool, len(f.parts)),
@@ -61,11 +67,7 @@ func (f *fetchCall) await() {
 		if p.from == nil || w.cancels[i] != nil {
 			continue
 		}
-		visible := p.result.HighWatermark
-		if f.level == data.ReadCommitted {
-			visible = p.result.LastStable
-		}
-		w.cancels[i] = p.from.Await(f.level, visible, func() {
+		w.cancels[i] = p.from.Await(f.level, p.visible(), func() {
 			w.news[i].Store(true)
 			signal(w.more)
 		})
@@ -80,6 +82,20 @@ func (f *fetchCall) stopAwaiting() {
 	}
 }
 
+// fresh reports whether a partition has news, once.
+func (f *fetchCall) fresh(i int) bool {
+	if c := f.parts[i].cached; c != nil {
+		news := c.Own.fresh
+		c.Own.fresh = false
+		return news
+	}
+	if !f.parked.news[i].Swap(false) {
+		return false
+	}
+	f.parked.cancels[i] = nil // it has called, and will not again
+	return true
+}
+
 // heard reads the partitions with news, and reports whether there is something to answer.
 // The others had nothing when they were read and have called nobody since: a consumer of
 // many partitions is told of one without a look at the rest. It serves those that want
@@ -87,10 +103,9 @@ func (f *fetchCall) stopAwaiting() {
 func (f *fetchCall) heard() (enough bool) {
 	left, total := f.maxBytes, 0
 	for i := range f.parts {
-		if !f.parked.news[i].Swap(false) {
+		if !f.fresh(i) {
 			continue
 		}
-		f.parked.cancels[i] = nil // it has called, and will not again
 		p := &f.parts[i]
 		p.result.View.Release()
 		p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, max(left, 0)), total == 0
@@ -108,8 +123,7 @@ func (f *fetchCall) promising() bool {
 	total, urgent := 0, false
 	for i := range f.parts {
 		p := &f.parts[i]
-		if f.parked.news[i].Swap(false) {
-			f.parked.cancels[i] = nil // it has called, and will not again
+		if f.fresh(i) {
 			p.result.View.Release()
 			p.read.MaxBytes, p.read.MinOne = min(p.maxBytes, f.maxBytes), true
 			urgent = f.readPart(p) || urgent

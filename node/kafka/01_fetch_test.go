@@ -90,41 +90,6 @@ func TestWhatOnlyFollowersOfKafkaSayInAFetchIsPassedOver(t *testing.T) {
 	}
 }
 
-func TestFetchSessionsAreDeclined(t *testing.T) {
-	for _, tt := range []struct {
-		name      string
-		id, epoch int32
-		code      int16
-	}{
-		{"no session", 0, -1, 0},
-		{"a request for a session is served without one", 0, 0, 0},
-		{"closing a session of another node is served without one", 7, -1, 0},
-		{"replacing a session of another node is served without one", 7, 0, 0},
-		{"an incremental request has no session", 7, 3, 70},
-		{"an incremental request of no session", 0, 3, 70},
-		{"an epoch that cannot be", 7, -2, 70},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			f := withTopic(3)
-			req := fetchFrom(11, 0, 2, 0)
-			req.SessionID, req.SessionEpoch = tt.id, tt.epoch
-			resp := fetchOne(t, f, req)
-			if resp.ErrorCode != tt.code || resp.SessionID != 0 {
-				t.Fatalf("%+v", resp)
-			}
-			if tt.code != 0 {
-				if len(resp.Topics) != 0 {
-					t.Fatalf("%+v", resp)
-				}
-				return
-			}
-			if p := resp.Topics[0].Partitions; len(p) != 2 || p[0].Partition != 2 || p[1].Partition != 0 {
-				t.Fatalf("not exactly the partitions asked for: %+v", p)
-			}
-		})
-	}
-}
-
 func TestFetchErrorsAnswerAtOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -202,8 +202,7 @@ func (c *conn) readOne(r *frameReader) error {
 		c.settle()
 	}
 	if c.parks && c.pipe.pressed() {
-		close(c.hurry)
-		c.hurry, c.parks = make(chan struct{}), false
+		c.stopParking()
 	}
 	if err := c.pipe.admit(c.ctx, c.settle); err != nil {
 		return err
@@ -218,6 +217,12 @@ func (c *conn) readOne(r *frameReader) error {
 		return fmt.Errorf("request of %d bytes: %w", n, err)
 	}
 	return c.dispatch(mem)
+}
+
+// stopParking has parked Fetches answered now.
+func (c *conn) stopParking() {
+	close(c.hurry)
+	c.hurry, c.parks = make(chan struct{}), false
 }
 
 // awaitFrame waits for the next frame and returns its size. A connection is

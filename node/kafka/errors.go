@@ -57,6 +57,7 @@ const (
 	codeNonEmptyGroup              int16 = 68
 	codeGroupIDNotFound            int16 = 69
 	codeFetchSessionIDNotFound     int16 = 70
+	codeInvalidFetchSessionEpoch   int16 = 71
 	codeTopicDeletionDisabled      int16 = 73
 	codeFencedLeaderEpoch          int16 = 74
 	codeUnknownLeaderEpoch         int16 = 75
@@ -79,6 +80,7 @@ const (
 	codeUnknownTopicID             int16 = 100
 	codeDuplicateBroker            int16 = 101
 	codeBrokerIDNotRegistered      int16 = 102
+	codeFetchSessionTopicIDError   int16 = 106
 	codeTransactionalIDNotFound    int16 = 105
 	codeIneligibleReplica          int16 = 107
 	codeNewLeaderElected           int16 = 108

@@ -16,7 +16,8 @@ import (
 // fakePartition is one partition's log in memory. The high watermark follows
 // the log end unless hold is set.
 type fakePartition struct {
-	reads atomic.Int64 // calls of Read
+	reads  atomic.Int64 // calls of Read
+	onRead func()       // nil, or called by Read
 
 	mu        sync.Mutex
 	epoch     messages.LeaderEpoch
@@ -198,6 +199,12 @@ func notifyAll(ws []*fakeWaiter) {
 // Read implements Partition.
 func (p *fakePartition) Read(r data.Read) data.ReadResult {
 	p.reads.Add(1)
+	p.mu.Lock()
+	hook := p.onRead
+	p.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	none := data.ReadResult{HighWatermark: -1, LastStable: -1, LogStart: -1,

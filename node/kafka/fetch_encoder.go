@@ -36,7 +36,7 @@ func (f *fetchCall) appendResponse(b []byte) (head []byte, cuts []cut, views []m
 	w.i32(0)  // throttle time
 	if f.version >= 7 {
 		w.i16(f.code)
-		w.i32(0) // session: none
+		w.i32(f.sessionID)
 	}
 	nodes := endpoints{conn: f.conn}
 	w.arrayLen(len(f.topics))

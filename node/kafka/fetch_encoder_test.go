@@ -35,6 +35,9 @@ func twoNodes() *fakeCluster {
 func randomFetch(r *rand.Rand, c *conn, version int16) *fetchCall {
 	f := &fetchCall{conn: c, version: version, level: data.Isolation(r.IntN(2)),
 		e: &exchange{header: requestHeader{correlation: int32(r.Uint32())}}}
+	if version >= 7 {
+		f.sessionID = r.Int32()
+	}
 	if version >= 7 && r.IntN(10) == 0 {
 		f.code = codeFetchSessionIDNotFound
 		return f
@@ -83,7 +86,7 @@ func randomFetchPart(r *rand.Rand, level data.Isolation) fetchPart {
 // asKmsg is the response kmsg would be asked to encode.
 func (f *fetchCall) asKmsg() *kmsg.FetchResponse {
 	resp := kmsg.NewPtrFetchResponse()
-	resp.Version, resp.ErrorCode = f.version, f.code
+	resp.Version, resp.ErrorCode, resp.SessionID = f.version, f.code, f.sessionID
 	resp.Topics = []kmsg.FetchResponseTopic{}
 	part := 0
 	hinted := map[messages.NodeID]bool{}

@@ -19,6 +19,8 @@ type Metrics interface {
 	// RequestError counts a Kafka error code other than 0 in the answer to a
 	// partition of a Produce or Fetch.
 	RequestError(key, code int16)
+	// FetchSessionEvicted counts a fetch session that made way for another.
+	FetchSessionEvicted()
 	// Topic returns the counters of a topic that exists.
 	Topic(name string) TopicMetrics
 }
@@ -50,6 +52,7 @@ func (noMetrics) BytesIn(int)                         {}
 func (noMetrics) BytesOut(int)                        {}
 func (noMetrics) Request(int16, int16, time.Duration) {}
 func (noMetrics) RequestError(int16, int16)           {}
+func (noMetrics) FetchSessionEvicted()                {}
 func (noMetrics) Topic(string) TopicMetrics           { return noTopicMetrics{} }
 
 type noTopicMetrics struct{}

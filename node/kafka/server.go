@@ -46,6 +46,9 @@ type Config struct {
 	// FetchMaxBytes bounds the records of one Fetch response (fetch.max.bytes).
 	// Default 55 MiB.
 	FetchMaxBytes int
+	// FetchSessions bounds the fetch sessions that are kept
+	// (max.incremental.fetch.session.cache.slots). Default 1000; negative: none.
+	FetchSessions int
 	// ReadTimeout is how long a client may stop in the middle of a request.
 	// Default 30 s.
 	ReadTimeout time.Duration
@@ -94,6 +97,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ConnectionMaxBytes, 16<<20)
 	orDefault(&c.MaxInFlight, 64)
 	orDefault(&c.FetchMaxBytes, 55<<20)
+	orDefault(&c.FetchSessions, 1000)
 	if c.MaxIdle < 0 {
 		c.MaxIdle = math.MaxInt64 / 4 // a deadline that time can still be added to
 	}
@@ -135,6 +139,7 @@ type Server struct {
 	settings     Settings
 	apis         apiTable
 	shapes       [keyMax + 1][]*shape // by key, and version from api.accepts
+	sessions     *fetchSessions
 	buffers      netio.Buffers
 	budget       *budget
 
@@ -164,6 +169,7 @@ func New(config Config, partitions Partitions, cluster Cluster, coordinators Coo
 		coordinators: coordinators,
 		settings:     settings,
 		apis:         newAPITable(),
+		sessions:     newFetchSessions(config.FetchSessions, config.Metrics),
 		budget:       newBudget(config.QueuedMaxBytes),
 		listeners:    map[net.Listener]struct{}{},
 		conns:        map[*conn]struct{}{},
@@ -322,6 +328,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
 	defer s.cancel(ErrServerClosed)
+	defer s.sessions.close()
 	select {
 	case <-done:
 		return nil
@@ -342,12 +349,16 @@ type Stats struct {
 	Connections int
 	QueuedBytes int64 // memory of requests and responses under way
 	QueuedLimit int64
+	// FetchSessions are the fetch sessions, FetchSessionPartitions what they know of.
+	FetchSessions, FetchSessionPartitions int
 }
 
 // Stats returns how much the server holds now, for gauges.
 func (s *Server) Stats() Stats {
 	used, limit := s.budget.stats()
+	sessions, partitions := s.sessions.stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Connections: len(s.conns), QueuedBytes: used, QueuedLimit: limit}
+	return Stats{Connections: len(s.conns), QueuedBytes: used, QueuedLimit: limit,
+		FetchSessions: sessions, FetchSessionPartitions: partitions}
 }

@@ -29,6 +29,7 @@ type Node struct {
 	connections         prometheus.Gauge
 	connectionsCreated  prometheus.Counter
 	connectionsRejected *prometheus.CounterVec
+	sessionsEvicted     prometheus.Counter
 	sessions            prometheus.Gauge
 	bytesIn, bytesOut   prometheus.Counter
 
@@ -59,6 +60,7 @@ func New(b Build) *Node {
 		connections:         gauge(r, connections),
 		connectionsCreated:  counter(r, connectionsCreated),
 		connectionsRejected: counters(r, connectionsRejected),
+		sessionsEvicted:     counter(r, fetchSessionEvictions),
 		sessions:            gauge(r, sessions),
 		bytesIn:             counter(r, clientBytesIn),
 		bytesOut:            counter(r, clientBytesOut),
@@ -126,6 +128,9 @@ func (n *Node) ConnectionClosed() { n.connections.Dec() }
 func (n *Node) ConnectionRejected(reason string) {
 	n.connectionsRejected.WithLabelValues(reason).Inc()
 }
+
+// FetchSessionEvicted counts a fetch session that made way for another.
+func (n *Node) FetchSessionEvicted() { n.sessionsEvicted.Inc() }
 
 // SessionOpened counts a session of a program that uses the SDK, SessionClosed its end.
 func (n *Node) SessionOpened() { n.sessions.Inc() }

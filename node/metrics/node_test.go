@@ -20,6 +20,7 @@ func exercise() *Node {
 	n.RequestError(0, 6)
 	n.ConnectionOpened()
 	n.ConnectionRejected("too many connections")
+	n.FetchSessionEvicted()
 	n.BytesIn(10)
 	n.BytesOut(20)
 	orders := n.Topic("orders")
@@ -58,6 +59,7 @@ func snapshot() Snapshot {
 		Recovering:    4,
 		Coordinators:  []Coordinator{{Kind: "group", Active: 3, Loading: 2, Members: 11}},
 		MailboxDepths: map[string]int64{"replica": 3},
+		FetchSessions: 4, FetchSessionPartitions: 44,
 		Budgets:       []Budget{{Name: "request bytes", Used: 1, Limit: 1000}},
 		GroupsLeftOut: 6,
 		Groups: []ConsumerGroup{{ID: "billing\xff", Members: 2, Partitions: []GroupPartition{
@@ -100,6 +102,9 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 		`troupe_coordinator_partitions{kind="group",state="active"} 3`,
 		`troupe_coordinator_partitions{kind="group",state="loading"} 2`,
 		`troupe_coordinator_members{kind="group"} 11`,
+		`kafka_server_fetchsessioncache_numincrementalfetchsessions 4`,
+		`kafka_server_fetchsessioncache_numincrementalfetchpartitionscached 44`,
+		`kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total 1`,
 		`kafka_server_replicamanager_partitioncount 5`,
 		`kafka_server_replicamanager_leadercount 3`,
 		`kafka_server_replicamanager_underreplicatedpartitions 1`,

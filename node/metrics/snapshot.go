@@ -23,6 +23,8 @@ type Snapshot struct {
 	Coordinators []Coordinator
 	// MailboxDepths are the messages that wait, by kind of actor.
 	MailboxDepths map[string]int64
+	// FetchSessions are those this node keeps, FetchSessionPartitions what they know of.
+	FetchSessions, FetchSessionPartitions int
 	// Budgets are the bounded resources of the node, each name once.
 	Budgets []Budget
 	// Groups are the consumer groups this node coordinates, each once.
@@ -112,6 +114,7 @@ var snapshotMetrics = []id{
 	dirTotalBytes, dirFreeBytes, dirUsedBytes, dirOnline,
 	groupMembers, groupOffset, groupOffsetSum, groupLag, groupLagSum, groupLagSeconds, groupLeftOut,
 	recoveryPending, coordinatorPartitions, coordinatorMembers, actorMailbox, budgetUsed, budgetLimit,
+	fetchSessions, fetchSessionPartitions,
 }
 
 // descs holds the descriptions of snapshotMetrics, made once.
@@ -161,6 +164,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for kind, depth := range s.MailboxDepths {
 		send(out, actorMailbox, depth, kind)
 	}
+	send(out, fetchSessions, s.FetchSessions)
+	send(out, fetchSessionPartitions, s.FetchSessionPartitions)
 	for _, b := range s.Budgets {
 		send(out, budgetUsed, b.Used, b.Name)
 		send(out, budgetLimit, b.Limit, b.Name)

@@ -47,6 +47,9 @@ const (
 	connections
 	connectionsCreated
 	connectionsRejected
+	fetchSessions
+	fetchSessionPartitions
+	fetchSessionEvictions
 	sessions
 	clientBytesIn
 	clientBytesOut
@@ -179,6 +182,12 @@ var table = [idCount]Def{
 	connectionsRejected: {"troupe_network_connections_rejected_total", Counter,
 		[]string{"reason"},
 		"Connections closed by this node before their time, by reason.", nil},
+	fetchSessions: {"kafka_server_fetchsessioncache_numincrementalfetchsessions", Gauge, nil,
+		"Fetch sessions this node keeps.", nil},
+	fetchSessionPartitions: {"kafka_server_fetchsessioncache_numincrementalfetchpartitionscached",
+		Gauge, nil, "Partitions of these sessions.", nil},
+	fetchSessionEvictions: {"kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total",
+		Counter, nil, "Fetch sessions that made way for others.", nil},
 	sessions: {"troupe_sdk_sessions", Gauge, nil,
 		"Programs that use the SDK and have a session here now.", nil},
 	clientBytesIn: {"troupe_network_received_bytes_total", Counter, nil,
@@ -197,7 +206,8 @@ var table = [idCount]Def{
 	failedProduceRequests: {"kafka_server_brokertopicmetrics_failedproducerequests_total",
 		Counter, perTopic, "Partitions of Produce requests answered with an error.", nil},
 	totalFetchRequests: {"kafka_server_brokertopicmetrics_totalfetchrequests_total",
-		Counter, perTopic, "Partitions read by Fetch requests.", nil},
+		Counter, perTopic, "Partitions read by Fetch requests; with a fetch session, those that the " +
+			"answer tells of.", nil},
 	failedFetchRequests: {"kafka_server_brokertopicmetrics_failedfetchrequests_total",
 		Counter, perTopic, "Partitions of Fetch requests answered with an error.", nil},
 
