@@ -21,6 +21,7 @@ func main() {
 
 // start runs a node until ctx ends.
 func start(ctx context.Context, o cli.StartOptions) error {
+	placeForDisks()
 	version, commit := cli.Build()
 	from := sources(o)
 	return node.Run(ctx, node.Options{

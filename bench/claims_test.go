@@ -48,6 +48,9 @@ func TestTheGuardFailsOnWhatDoesNotHoldAndOnWhatWasNotMeasured(t *testing.T) {
 	if err := failed(run(21).Judge([]figures.Claim{claim})); err == nil {
 		t.Error("2.1 allocations passed")
 	}
+	if err := failed(run(0).Judge([]figures.Claim{claim})); err == nil {
+		t.Error("no allocations passed: nobody counted them")
+	}
 	if err := failed((&figures.Run{}).Judge([]figures.Claim{claim})); err == nil {
 		t.Error("what was not measured passed")
 	}

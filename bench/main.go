@@ -22,6 +22,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -82,9 +83,20 @@ func main() {
 	if *again {
 		exit(render(s.document))
 	}
+	if err := s.check(*only); err != nil {
+		exit(err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	exit(measure(ctx, s))
+}
+
+// check refuses a document of less than all workloads beside all brokers.
+func (s settings) check(only string) error {
+	if s.document != "" && (!s.peers || s.guard || only != "") {
+		return errors.New("-document shows whole runs: give it -peers, and neither -only nor -smoke")
+	}
+	return nil
 }
 
 func exit(err error) {

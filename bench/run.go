@@ -133,10 +133,12 @@ func (b *bench) withNodes(ctx context.Context, nodes int) (rows []figures.Row, e
 	}
 	for i := range chosen {
 		row, err := b.rounds(ctx, &chosen[i], running, i)
+		if len(row.Runs) > 0 {
+			rows = append(rows, row)
+		}
 		if err != nil {
 			return rows, fmt.Errorf("%s: %w", chosen[i].name, err)
 		}
-		rows = append(rows, row)
 	}
 	return rows, nil
 }
@@ -209,8 +211,12 @@ func (b *bench) rate(name string, otherwise float64) float64 {
 	return otherwise
 }
 
-// warm gives each broker a load that is not counted: Java compiles what runs often.
-// Without other brokers than our own there is nothing to warm.
+// warmRounds are enough for Java to have compiled what runs often: with one, Kafka used
+// up to twice the CPU in the first two rounds that were counted.
+const warmRounds = 4
+
+// warm gives each broker loads that are not counted. Without other brokers than our own
+// there is nothing to warm.
 func (b *bench) warm(ctx context.Context, nodes int, running map[string]*peer.Broker) error {
 	if !b.peers {
 		return nil
@@ -220,9 +226,9 @@ func (b *bench) warm(ctx context.Context, nodes int, running map[string]*peer.Br
 			continue
 		}
 		t := turn{bench: b, kind: k, broker: running[k.Name], work: &workload{nodes: nodes}}
-		for i, s := range []raw.Shape{large, small} {
+		for i := range 2 * warmRounds {
 			t.topic = fmt.Sprintf("bench-%d-warm-%d", nodes, i)
-			if err := t.warm(ctx, s); err != nil {
+			if err := t.warm(ctx, []raw.Shape{large, small}[i%2]); err != nil {
 				return fmt.Errorf("%s: %w", k.Name, err)
 			}
 		}

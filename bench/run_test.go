@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -43,5 +45,40 @@ func TestHalfLoadIsHalfOfWhatTheSlowestBrokerCanDo(t *testing.T) {
 	at.rates[mixedName] = least(row, figures.Result.RecordsPerSecond)
 	if got := at.capacity(); got != 700 {
 		t.Errorf("the capacity is %f, expected 700", got)
+	}
+}
+
+func TestADocumentIsOfAWholeRun(t *testing.T) {
+	whole := settings{document: "performance", peers: true}
+	if err := whole.check(""); err != nil {
+		t.Error(err)
+	}
+	if err := (settings{}).check("produce"); err != nil {
+		t.Errorf("a part of a run that is only printed: %v", err)
+	}
+	alone, smoke := whole, whole
+	alone.peers, smoke.guard = false, true
+	for what, err := range map[string]error{"without peers": alone.check(""),
+		"a smoke run": smoke.check(""), "some workloads": whole.check("produce")} {
+		if err == nil {
+			t.Errorf("%s is written into a document", what)
+		}
+	}
+}
+
+func TestWhatWasMeasuredBeforeAFailureIsKept(t *testing.T) {
+	b := newBench(settings{rounds: 3})
+	b.kinds = []peer.Kind{{Name: peer.Ideal}}
+	failure := errors.New("failure")
+	w := workload{name: "w", peers: []string{peer.Ideal},
+		run: func(_ context.Context, t turn) (r figures.Result, err error) {
+			if t.round == 2 {
+				err = failure
+			}
+			return r, err
+		}}
+	row, err := b.rounds(t.Context(), &w, nil, 0)
+	if !errors.Is(err, failure) || len(row.Runs[peer.Ideal]) != 2 {
+		t.Errorf("kept %+v, error %v", row.Runs, err)
 	}
 }

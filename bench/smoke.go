@@ -18,16 +18,17 @@ const (
 	smokeRounds = 3
 	smokeMB     = 256
 
-	smokeThroughput = 0.35 // of the ideal broker, at least
+	smokeThroughput = 0.25 // of the ideal broker, at least
 	smokeCPU        = 2.5  // times that of the ideal broker, at most
 )
 
-// smokeLoads are the workloads and how often a node may allocate for one request.
+// smokeLoads are the workloads and how often a node may allocate for one request, which
+// no busy machine changes: it is 13 for a Produce, and less than 20 for a Fetch.
 var smokeLoads = map[string]float64{
-	"produce 64 KiB of 1 KiB records, 1 connection, 1 partition":     60,
-	"produce 64 KiB of 1 KiB records, 16 connections, 16 partitions": 60,
-	"produce 16 KiB of 100 B records, 1 connection, 1 partition":     60,
-	"consume 64 KiB of 1 KiB records, 1 connection, 1 partition":     60,
+	"produce 64 KiB of 1 KiB records, 1 connection, 1 partition":     30,
+	"produce 64 KiB of 1 KiB records, 16 connections, 16 partitions": 30,
+	"produce 16 KiB of 100 B records, 1 connection, 1 partition":     30,
+	"consume 64 KiB of 1 KiB records, 1 connection, 1 partition":     30,
 }
 
 // smoke makes a run a smoke run.
@@ -56,7 +57,7 @@ func smokeClaims() (all []figures.Claim) {
 func failed(verdicts []figures.Verdict) error {
 	var errs []error
 	for _, v := range verdicts {
-		if !v.Held {
+		if !v.Held || v.Seen == 0 {
 			errs = append(errs, fmt.Errorf("%s: %.3g, at least %.3g, at most %.3g (0: no bound)",
 				v.Text, v.Seen, v.Least, v.Most))
 		}

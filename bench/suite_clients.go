@@ -26,9 +26,9 @@ const (
 const mixedName = "franz-go produce and consume, 1 KiB"
 
 const (
-	produceWhile = 1200 * time.Millisecond
-	latencyWhile = 4 * time.Second
-	latencySkip  = time.Second
+	produceWhile = 1000 * time.Millisecond
+	latencyWhile = 3 * time.Second
+	latencySkip  = 500 * time.Millisecond
 	clientParts  = 12
 	clientLinger = 5 * time.Millisecond
 	fanOutGroups = 5

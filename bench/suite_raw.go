@@ -21,7 +21,7 @@ const (
 	// Kafka's clients use by default.
 	window = 5
 
-	runFor     = 1500 * time.Millisecond // a load without a rate, at most
+	runFor     = 1200 * time.Millisecond // a load without a rate, at most
 	runAtRate  = 2 * time.Second
 	readMB     = 256 // are read, again and again
 	commitConn = 10  // connections of offset commits

@@ -32,8 +32,8 @@ const (
 )
 
 const (
-	settleFor = 10 * time.Second // until memory is looked at
-	idleFor   = 20 * time.Second
+	settleFor = 4 * time.Second // until memory is looked at
+	idleFor   = 10 * time.Second
 
 	unsyncedBytes      = 10_000_000_000 // or what -mb allows
 	unsyncedPartitions = 10
@@ -53,7 +53,7 @@ func startWorkloads() []workload {
 			peers: everyone, run: startAfterKill, rounds: 3},
 		{group: idleGroup, name: "idle memory", peers: everyone, run: idleMemory, rounds: 3},
 		manyPartitions("1,000", 1000, bothPeers, 3),
-		manyPartitions("10,000", 10_000, bothPeers, 1),
+		manyPartitions("10,000", 10_000, []string{peer.Troupe}, 3),
 		manyPartitions("50,000", 50_000, []string{peer.Troupe}, 1),
 	}
 }

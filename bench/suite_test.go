@@ -41,7 +41,7 @@ func TestALoadOfNATSIsSpelledOut(t *testing.T) {
 	l := natsLoads()["franz-go end to end at 10 % load"]
 	at.rates[mixedName] = 5000
 	const want = "-load end-to-end -topic a -partitions 12 -record 1024 -records 0 " +
-		"-while 4s -skip 1s -rate 500"
+		"-while 3s -skip 500ms -rate 500"
 	if got := strings.Join(l.args(at, l.kind, 0), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -32,8 +32,8 @@ func (r *Run) Judge(claims []Claim) []Verdict {
 		v := Verdict{Claim: c}
 		if row := r.Row(c.Workload); row != nil && len(row.Runs[c.Own]) > 0 {
 			if c.Base != "" {
-				v.Made = len(row.Runs[c.Base]) > 0
 				v.Seen, v.Low, v.High = row.Ratio(c.Own, c.Base, c.Value)
+				v.Made = v.High > 0 // else one of them has no such figure
 			} else {
 				v.Made = true
 				v.Seen, v.Low, v.High = row.Median(c.Own, c.Value)

@@ -114,7 +114,12 @@ func middle(vs []float64) (median, least, most float64) {
 		return 0, 0, 0
 	}
 	slices.SortFunc(vs, cmp.Compare)
-	return vs[len(vs)/2], vs[0], vs[len(vs)-1]
+	half := len(vs) / 2
+	median = vs[half]
+	if len(vs)%2 == 0 {
+		median = (vs[half-1] + median) / 2
+	}
+	return median, vs[0], vs[len(vs)-1]
 }
 
 // Run is everything one command measured, as it is kept in a file.

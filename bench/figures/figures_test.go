@@ -35,6 +35,10 @@ func TestRatiosAreThoseOfTheRounds(t *testing.T) {
 	if median, _, _ := row.Median("own", Result.MBPerSecond); median != 1000 {
 		t.Errorf("median %v", median)
 	}
+	even := Row{Runs: map[string][]Result{"own": runOf(10, 40)}} // 1000 and 250 MB/s
+	if median, _, _ := even.Median("own", Result.MBPerSecond); median != 625 {
+		t.Errorf("median of two runs is %v", median)
+	}
 	if median, _, _ := row.Median("nobody", Result.MBPerSecond); median != 0 {
 		t.Errorf("median of no runs is %v", median)
 	}
@@ -73,6 +77,11 @@ func TestAClaimHoldsOnlyWithinItsBounds(t *testing.T) {
 		if v.Made != c.made || v.Held != c.held {
 			t.Errorf("%+v: %+v", c, v)
 		}
+	}
+	none := Claim{Workload: "a <b>", Own: "own", Base: "other", Most: 2,
+		Value: func(r Result) float64 { return float64(r.P99) }}
+	if v := example().Judge([]Claim{none})[0]; v.Made || v.Held {
+		t.Errorf("what nobody measured is below its bound: %+v", v)
 	}
 	own := Claim{Workload: "latency", Own: "own", Most: 2, Unit: "ms",
 		Value: func(r Result) float64 { return float64(r.P99.Milliseconds()) }}

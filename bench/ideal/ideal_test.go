@@ -54,10 +54,12 @@ func TestTheIdealBrokerStoresAndServes(t *testing.T) {
 		for _, n := range [][2]int{{1, 1}, {1, 3}, {4, 3}, {3, 20}} {
 			t.Run(fmt.Sprintf("%+v, %d connections, %d partitions", shape, n[0], n[1]),
 				func(t *testing.T) {
-					addr, _ := begin(t)
-					l := raw.Load{Leaders: raw.SameLeader(addr, n[1]), Topic: "orders", Conns: n[0],
-						Shape: shape, Acks: raw.AcksLeader, Window: 3, Bytes: bytes}
-					storesAndServes(t, l)
+					for _, window := range []int{1, 3, 40} { // 40 are more than its buffer holds
+						addr, _ := begin(t)
+						l := raw.Load{Leaders: raw.SameLeader(addr, n[1]), Topic: "orders", Conns: n[0],
+							Shape: shape, Acks: raw.AcksLeader, Window: window, Bytes: bytes}
+						storesAndServes(t, l)
+					}
 				})
 		}
 	}
@@ -186,4 +188,12 @@ func TestTheIdealBrokerForgetsEverything(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("it still has %v, %v", left, err)
 	}
+}
+
+func TestALargeBatchIsStoredThoughItIsReadByAndBy(t *testing.T) {
+	addr, _ := begin(t)
+	l := raw.Load{Leaders: raw.SameLeader(addr, 2), Topic: "orders", Conns: 1,
+		Shape: raw.Shape{BatchBytes: 1 << 20, RecordBytes: 1 << 10}, Acks: raw.AcksLeader, Window: 3,
+		Bytes: 8 << 20}
+	storesAndServes(t, l)
 }

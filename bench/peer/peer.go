@@ -83,20 +83,12 @@ type Topic struct {
 	Settings   map[string]string
 }
 
-// Usage is what all of the broker's processes have used so far. What a node needs
-// beside itself, such as Consul, is counted by OthersCPU.
-func (b *Broker) Usage() (testkit.Usage, error) { return b.usage(b.processes) }
-
-// OthersCPU is the CPU time of what the nodes need beside themselves: Consul, for a
-// cluster of Troupe.
-func (b *Broker) OthersCPU() (time.Duration, error) {
-	u, err := b.usage(b.others)
-	return u.CPU, err
-}
-
-func (b *Broker) usage(of []*process) (testkit.Usage, error) {
+// Usage is what all of the broker's processes have used so far: its nodes, and what they
+// need beside themselves, which is Consul for a cluster of Troupe. Kafka's nodes do that
+// work themselves.
+func (b *Broker) Usage() (testkit.Usage, error) {
 	var sum testkit.Usage
-	for _, p := range of {
+	for _, p := range slices.Concat(b.processes, b.others) {
 		u, err := testkit.UsageOf(p.cmd.Process.Pid)
 		if err != nil {
 			return sum, errors.Join(err, b.Died())

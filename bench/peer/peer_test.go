@@ -138,3 +138,23 @@ func TestAFolderOfATopicIsTold(t *testing.T) {
 		t.Error("another topic's folder was taken for its own")
 	}
 }
+
+func TestWhatANodeNeedsBesideItselfIsCounted(t *testing.T) {
+	idle := func() *process {
+		p, err := run(filepath.Join(t.TempDir(), "log"), nil, "sleep", "600")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.stop)
+		return p
+	}
+	b := &Broker{processes: []*process{idle()}}
+	alone, err := b.Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.others = append(b.others, idle())
+	if both, err := b.Usage(); err != nil || both.RSS <= alone.RSS {
+		t.Errorf("a node uses %+v, and %+v with another process, %v", alone, both, err)
+	}
+}

@@ -259,3 +259,33 @@ func TestSmallerLimitsCutNoLargerBatchOff(t *testing.T) {
 		t.Errorf("the log ends at %d: %+v", l.End(), rec)
 	}
 }
+
+// A power cut may take the cut that a roll made at the end of the segment before: the
+// file then has its reserved space again, and a segment behind it.
+func TestReservedSpaceInFrontOfASegmentIsCutDurably(t *testing.T) {
+	m := newMem(t)
+	l, _ := mustOpen(t, m, testOptions())
+	fill(t, l, 20, 5, 100)
+	if err := l.Roll(noon); err != nil {
+		t.Fatal(err)
+	}
+	sealed := l.state.Load().segments[l.Segments()-2]
+	fill(t, l, l.End()+5, 5, 100)
+	crashed := m.CrashClone(1, vfs.KeepAll)
+	reserve(t, crashed, sealed.Name(), sealed.Size()+4000)
+
+	faulty := vfs.NewFaulty(crashed, 1)
+	faulty.Inject(vfs.Rule{Ops: vfs.OpTruncate, Err: vfs.ErrIO, Times: 1})
+	if _, _, err := Open(faulty, testDir, testOptions()); !errors.Is(err, vfs.ErrIO) {
+		t.Errorf("opened a log that ends with zeros in front of a segment: %v", err)
+	}
+	faulty.Record(vfs.OpTruncate | vfs.OpSync)
+	again, rec := mustOpen(t, faulty, testOptions())
+	if rec.Reason != "" || again.End() != l.End() {
+		t.Errorf("recovery %+v, end %d", rec, again.End())
+	}
+	if done := faulty.Recorded(); len(done) < 2 {
+		t.Errorf("the cut is not durable: %q", done)
+	}
+	mustBatches(t, readAll(t, again, 0))
+}

@@ -109,6 +109,9 @@ func Recover(
 			if err := s.scan(r, t, &c, &found); err != nil || found.Reason != nil {
 				return err
 			}
+			if c.Limit != NoLimit {
+				return nil // no appends will use what is reserved there
+			}
 			return found.look(r, t.size)
 		})
 		r.Release()
