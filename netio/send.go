@@ -36,7 +36,7 @@ var errShortExtent = errors.New("log file is shorter than the extent to send")
 var ErrFull = errors.New("the connection is full")
 
 // Sender writes to a connection: memory is gathered into few system calls, and
-// large file extents go by sendfile. One goroutine owns it.
+// large file extents go by sendfile. One goroutine at a time uses it.
 //
 // What was handed in must stay as it is until it has left: when Gathered is 0.
 // After an error the connection can only be closed.

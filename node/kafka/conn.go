@@ -106,7 +106,7 @@ func (s *Server) newConn(nc net.Conn, l Listener) *conn {
 	c.log = s.config.Log.With("remote", c.info.Remote)
 	c.pipe = newPipeline(s.config.MaxInFlight, s.config.ConnectionMaxBytes, c.drop)
 	c.out = netio.NewSender(nc, &s.buffers, s.config.WriteTimeout, sendfileMin)
-	c.post = c.turns.add
+	c.post, c.turns.slow = c.turns.add, c.pipe.untend
 	c.ctx, c.stop = context.WithCancelCause(s.ctx)
 	c.txns.Coordinators, c.txns.Context = s.coordinators, c.ctx
 	c.txns.Failed = func(cause any) { c.failed("transaction", cause) }

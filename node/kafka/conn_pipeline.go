@@ -12,8 +12,8 @@ import (
 )
 
 // exchange is one request of a connection and the answer to it. The reader
-// makes it, whoever answers fills in the answer and calls pipeline.finish, and
-// the writer sends it and lets go of it.
+// makes it, whoever answers fills in the answer and calls pipeline.finish (or claim),
+// and whoever sends it lets go of it: the writer, the reader, or who claimed it.
 type exchange struct {
 	header   requestHeader
 	started  time.Time // when the whole frame was there
@@ -29,13 +29,13 @@ type exchange struct {
 	answer answer
 }
 
-// answer is what the writer sends for an exchange. The zero answer is nothing
+// answer is what is sent for an exchange. The zero answer is nothing
 // at all (Produce with acks=0).
 type answer struct {
 	frame *netio.Buffer   // nil: no response
 	head  []byte          // the frame's bytes without the records of cuts
 	cuts  []cut           // records to send between the bytes of head, by position
-	views []messages.View // released once the writer is done with them
+	views []messages.View // released once they were sent, or never will be
 	left  int             // bytes of the frame that have left already
 	fatal bool            // close the connection instead
 }
@@ -56,8 +56,8 @@ func (a *answer) small() bool {
 }
 
 // pipeline is the order in which a connection's answers leave: a bounded FIFO
-// with the reader at one end, the writer at the other, and handlers finishing
-// in any order in between.
+// with the reader at one end, one sender at a time at the other, and handlers
+// finishing in any order in between.
 type pipeline struct {
 	mu     sync.Mutex
 	fifo   []*exchange // oldest first; with claims at most depth
@@ -68,7 +68,7 @@ type pipeline struct {
 	live   int    // Produces not answered yet
 	taken  int    // with a sender, not sent yet
 	sends  bool   // somebody has taken answers: nobody else takes any
-	tended bool   // the reader looks for answers before it waits for anything
+	tended bool   // the reader, who is not stuck, looks for answers before it waits
 	rest   []byte // of answers that the reader could not send whole; the writer's
 	closed bool   // the reader is done: nothing is pushed any more
 	dead   bool   // the writer is done too: answers go to drop
@@ -244,11 +244,22 @@ func (p *pipeline) leave(ready []*exchange) []*exchange {
 			return p.takeLocked(ready, n)
 		}
 	}
+	p.untendLocked()
+	return ready
+}
+
+// untend says that the reader is held up: the writer sends what it would have sent.
+func (p *pipeline) untend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.untendLocked()
+}
+
+func (p *pipeline) untendLocked() {
 	p.tended = false
 	if p.rest != nil || !p.sends && len(p.fifo) > 0 && p.fifo[0].ready {
 		signal(p.head)
 	}
-	return ready
 }
 
 // claim is finish for somebody who sends the answer himself, without waiting for the

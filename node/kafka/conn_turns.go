@@ -10,8 +10,9 @@ import (
 // turnsMax is how many partitions the reader runs itself; workers run what is more.
 const turnsMax = 8
 
-// turnsWait is how long partitions wait for the one that the reader runs. Its disk is
-// slow then or stands still, and theirs may be another: workers run them.
+// turnsWait is how long the others wait for the partition that the reader runs. Its disk
+// is slow then or stands still, and theirs may be another: workers run them, and the
+// writer sends the answers that the reader would send.
 const turnsWait = 5 * time.Millisecond
 
 // turns are the partitions that a connection's appends woke. They handle nothing, for
@@ -20,7 +21,8 @@ const turnsWait = 5 * time.Millisecond
 type turns struct {
 	mu   sync.Mutex
 	list []data.Turn // oldest first
-	late *time.Timer // leaves what waits too long; nil until it is needed
+	slow func()      // called, from any goroutine, when the reader is stuck in one
+	late *time.Timer // for what waits too long; nil until it is needed
 }
 
 // add is what appends call (data.Append.Turns).
@@ -32,19 +34,26 @@ func (t *turns) add(turn data.Turn) {
 
 // run runs all of them, or leaves them to workers. None is left, whatever happens.
 func (t *turns) run() {
-	defer t.leave(0)
-	if t.leave(turnsMax) > 1 {
-		if t.late == nil {
-			t.late = time.AfterFunc(turnsWait, func() { t.leave(0) })
-		} else {
-			t.late.Reset(turnsWait)
-		}
-		// If it comes too late, what is added meanwhile may be left, too.
-		defer t.late.Stop()
+	if t.leave(turnsMax) == 0 {
+		return
 	}
+	defer t.leave(0)
+	if t.late == nil {
+		t.late = time.AfterFunc(turnsWait, t.stuck)
+	} else {
+		t.late.Reset(turnsWait)
+	}
+	defer t.late.Stop()
 	for turn := t.next(); turn != nil; turn = t.next() {
 		turn.Take()
 	}
+}
+
+// stuck leaves to workers what waits for the reader. It may come too late and find what
+// was added since, or nothing.
+func (t *turns) stuck() {
+	t.leave(0)
+	t.slow()
 }
 
 // next takes out the oldest; nil if there is none.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -72,6 +73,8 @@ func TestAPartitionThatIsStuckHoldsUpNoneThatTheReaderWouldRunNext(t *testing.T)
 	p := f.replica("t", 0)
 	p.stuck = make(chan struct{})
 	w := dial(t, serveFake(t, f, Config{}))
+	release := sync.OnceFunc(func() { close(p.stuck) })
+	t.Cleanup(release)
 	a := batchOf(t, "a")
 	req := produceTo(9, -1, map[int32][]byte{0: a, 1: a, 2: a})
 	w.send(req)
@@ -80,7 +83,7 @@ func TestAPartitionThatIsStuckHoldsUpNoneThatTheReaderWouldRunNext(t *testing.T)
 			return f.replica("t", i+1).Offsets().LogEnd == 1
 		})
 	}
-	close(p.stuck)
+	release()
 	resp := receive[*kmsg.ProduceResponse](w, 0, req)
 	for _, p := range resp.Topics[0].Partitions {
 		if p.ErrorCode != 0 {
@@ -96,8 +99,42 @@ func TestAPartitionThatIsStuckHoldsUpNoneThatTheReaderWouldRunNext(t *testing.T)
 	}
 }
 
+func TestAnswersLeaveWhileTheReaderIsStuck(t *testing.T) {
+	f := lending(2)
+	stuck, other := f.replica("t", 0), f.replica("t", 1)
+	stuck.stuck = make(chan struct{})
+	other.lends, other.pause = false, true
+	w := dial(t, serveFake(t, f, Config{}))
+	release := sync.OnceFunc(func() { close(stuck.stuck) })
+	t.Cleanup(release)
+	first := produceTo(9, -1, map[int32][]byte{1: batchOf(t, "a")})
+	second := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")})
+	first.TimeoutMillis, second.TimeoutMillis = 60000, 60000
+	w.send(first, second)
+	testkit.Eventually(t, "the reader is stuck", func() bool { return stuck.taken.Load() == 1 })
+	other.resume()
+	receive[*kmsg.ProduceResponse](w, 0, first)
+	release()
+	receive[*kmsg.ProduceResponse](w, 1, second)
+}
+
+func TestAProduceIsTimedOutWhileTheReaderIsStuck(t *testing.T) {
+	f := lending(1)
+	p := f.replica("t", 0)
+	p.stuck = make(chan struct{})
+	w := dial(t, serveFake(t, f, Config{}))
+	t.Cleanup(func() { close(p.stuck) })
+	req := produceTo(9, -1, map[int32][]byte{0: batchOf(t, "a")})
+	req.TimeoutMillis = 1
+	w.send(req)
+	resp := receive[*kmsg.ProduceResponse](w, 0, req)
+	if code := resp.Topics[0].Partitions[0].ErrorCode; code != 7 {
+		t.Errorf("code %d, want REQUEST_TIMED_OUT", code)
+	}
+}
+
 func TestATurnThatPanicsLeavesTheOthersToWorkers(t *testing.T) {
-	var all turns
+	all := turns{slow: func() {}}
 	var first, second panicking
 	all.add(&first)
 	all.add(&second)
