@@ -28,6 +28,7 @@ type Cache struct {
 	hand int       // where the search for a victim goes on
 
 	reaper reaper
+	outs   writeOuts
 }
 
 // NewCache returns a Cache of at most maxOpen files; 0 means DefaultOpenFiles.
@@ -46,10 +47,13 @@ func (c *Cache) Open() int { return int(c.count.Load()) }
 // over reports whether more files are open than should be.
 func (c *Cache) over() bool { return c.count.Load() > int64(c.max) }
 
-// Close stops the background deletion and waits for it. Files whose time had
+// Close stops what runs in the background, and waits for it. Files whose time had
 // not come keep their ".deleted" name; opening their log removes them. Logs
 // that use the cache are closed first.
-func (c *Cache) Close() { c.reaper.close() }
+func (c *Cache) Close() {
+	c.outs.close()
+	c.reaper.close()
+}
 
 // Pending returns how many retired segments wait for their deletion.
 func (c *Cache) Pending() int { return c.reaper.count() }

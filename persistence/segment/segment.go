@@ -19,7 +19,7 @@ const (
 	maxStep         = 64 << 20  // bytes reserved at once, at most
 	gatherMax       = 256 << 10 // bytes of one gathered write, unless one batch has more
 	gatherBuffers   = 64        // batches of one gathered write
-	writeBehindStep = 1 << 20   // bytes after which write-out is started: short calls
+	writeBehindStep = 1 << 20   // bytes whose write-out is started in one short call
 	warmBytes       = 8 << 20   // bytes before the end taken to be in memory
 )
 

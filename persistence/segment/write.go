@@ -168,14 +168,10 @@ func (s *Segment) noteTime(t *tail) {
 	}
 }
 
-// writeBehind starts write-out every few MiB, so that a later Sync is short.
+// writeBehind has what was appended written out, every MiB, so that a later Sync is short.
 func (s *Segment) writeBehind(end int64) {
-	if s.sinceWrite < writeBehindStep {
-		return
+	if s.sinceWrite >= writeBehindStep {
+		s.handle.cache.outs.add(s.handle, end-s.sinceWrite, s.sinceWrite)
+		s.sinceWrite = 0
 	}
-	if f, err := s.handle.pin(); err == nil {
-		f.WriteBehind(end-s.sinceWrite, s.sinceWrite)
-		s.handle.unpin(nil)
-	}
-	s.sinceWrite = 0
 }
