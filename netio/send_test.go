@@ -51,23 +51,30 @@ func connected(t *testing.T) (near, far net.Conn) {
 	return near, far
 }
 
+// randomFile returns n random bytes, and a file that holds them.
+func randomFile(t *testing.T, r *rand.Rand, n int) ([]byte, *os.File) {
+	t.Helper()
+	content := make([]byte, n)
+	for i := range content {
+		content[i] = byte(r.Uint32())
+	}
+	name := filepath.Join(t.TempDir(), "segment")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return content, f
+}
+
 // Whatever order copies, memory and files come in, the bytes arrive in it.
 func TestBytesLeaveInTheOrderTheyCameIn(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		content := make([]byte, 1<<20)
-		for i := range content {
-			content[i] = byte(r.Uint32())
-		}
-		name := filepath.Join(t.TempDir(), "segment")
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
+		content, f := randomFile(t, r, 1<<20)
 		near, far := connected(t)
 		pool := &Buffers{Poison: true}
 		s := NewSender(near, pool, time.Minute, 16<<10)
@@ -122,20 +129,8 @@ func TestBytesLeaveInTheOrderTheyCameIn(t *testing.T) {
 // A peer that takes nothing fills the connection; what had left by then and what is
 // sent again from there are together what was to be sent.
 func TestATriedSendGoesOnWhereTheConnectionWasFull(t *testing.T) {
-	content := make([]byte, 4<<20)
 	r := rand.New(rand.NewPCG(7, 7))
-	for i := range content {
-		content[i] = byte(r.Uint32())
-	}
-	name := filepath.Join(t.TempDir(), "segment")
-	if err := os.WriteFile(name, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
+	content, f := randomFile(t, r, 4<<20)
 	near, far := connected(t)
 	s := NewSender(near, &Buffers{Poison: true}, time.Minute, 16<<10)
 	v := messages.View{Bytes: len(content), Extents: []messages.Extent{
@@ -144,6 +139,7 @@ func TestATriedSendGoesOnWhereTheConnectionWasFull(t *testing.T) {
 		{File: diskFile{f, true}, Pos: 2 << 20, Len: 20 << 10},
 		{File: diskFile{f, false}, Pos: 2<<20 + 20<<10, Len: 2<<20 - 20<<10},
 	}}
+	var err error
 	whole := 0
 	for ; err == nil; whole++ {
 		before := s.Sent()

@@ -34,15 +34,7 @@ func (f *fetchCall) park(hurry <-chan struct{}) {
 	defer f.stopAwaiting()
 	for over := false; !over; {
 		f.await()
-		select {
-		case <-f.parked.more:
-		case <-timer.C:
-			over = true
-		case <-hurry:
-			over = true
-		case <-f.conn.ctx.Done():
-			over = true
-		}
+		over = f.awaitNews(timer, hurry)
 		if f.minBytes <= 1 {
 			if f.heard() {
 				return
@@ -131,4 +123,17 @@ func (f *fetchCall) promising() bool {
 		total += p.available()
 	}
 	return urgent || total >= f.minBytes
+}
+
+// awaitNews waits for more to read, and reports whether the request is to be answered as
+// it is: its time is up, others wait behind it, or the connection ends.
+func (f *fetchCall) awaitNews(timer *time.Timer, hurry <-chan struct{}) (over bool) {
+	select {
+	case <-f.parked.more:
+		return false
+	case <-timer.C:
+	case <-hurry:
+	case <-f.conn.ctx.Done():
+	}
+	return true
 }

@@ -179,19 +179,8 @@ func (f *fetchCall) hear() {
 func (f *fetchCall) parkInSession(hurry <-chan struct{}) {
 	timer := time.NewTimer(f.wait)
 	defer timer.Stop()
-	for over := false; ; {
-		select {
-		case <-f.parked.more:
-		case <-timer.C:
-			over = true
-		case <-hurry:
-			over = true
-		case <-f.conn.ctx.Done():
-			over = true
-		}
-		if f.again(over) {
-			return
-		}
+	for !f.again(f.awaitNews(timer, hurry)) {
+		continue
 	}
 }
 
