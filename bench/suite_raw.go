@@ -21,7 +21,7 @@ const (
 	// Kafka's clients use by default.
 	window = 5
 
-	runFor     = 1200 * time.Millisecond // a load without a rate, at most
+	runFor     = 900 * time.Millisecond // a load without a rate, at most
 	runAtRate  = 2 * time.Second
 	readMB     = 256 // are read, again and again
 	commitConn = 10  // connections of offset commits
@@ -142,7 +142,7 @@ func latencyLoads() []rawLoad {
 	w := rawLoad{group: "latency", peers: theIdeal, shape: oneRecord, conns: 16, partitions: 16}
 	fixed := func(rate float64) func(turn) float64 { return func(turn) float64 { return rate } }
 	var all []rawLoad
-	for _, rate := range []float64{1000, 2000} {
+	for _, rate := range []float64{1000} {
 		w.title = fmt.Sprintf("produce %%s at %.0f/s", rate)
 		w.drive = atRate(fixed(rate))
 		all = append(all, w)

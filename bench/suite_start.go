@@ -50,10 +50,10 @@ func startWorkloads() []workload {
 		{group: startGroup, name: "start to the first acknowledged record, empty",
 			peers: everyone, run: startEmpty},
 		{group: startGroup, name: "start after kill -9 with 10 GB",
-			peers: everyone, run: startAfterKill, rounds: 3},
-		{group: idleGroup, name: "idle memory", peers: everyone, run: idleMemory, rounds: 3},
-		manyPartitions("1,000", 1000, bothPeers, 3),
-		manyPartitions("10,000", 10_000, []string{peer.Troupe}, 3),
+			peers: everyone, run: startAfterKill, rounds: 2},
+		{group: idleGroup, name: "idle memory", peers: everyone, run: idleMemory, rounds: 2},
+		manyPartitions("1,000", 1000, bothPeers, 2),
+		manyPartitions("10,000", 10_000, []string{peer.Troupe}, 2),
 		manyPartitions("50,000", 50_000, []string{peer.Troupe}, 1),
 	}
 }

@@ -45,7 +45,7 @@ var kafkaSettings = map[string]string{
 	// A group's first member need not wait for others here.
 	"group.initial.rebalance.delay.ms": "0",
 	// The files of a dropped topic are to be gone before the next workload.
-	"log.segment.delete.delay.ms": "1000",
+	"log.segment.delete.delay.ms": "100",
 	"log.initial.task.delay.ms":   "1000",
 }
 
