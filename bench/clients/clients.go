@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package clients drives brokers with real client libraries: franz-go, the SDK, the
-// native client of NATS. What a client costs is part of what it measures, and all
-// brokers get the same client with the same settings. It owns the clients it makes, and
-// closes them. The commands of bench may call it.
+// Package clients drives brokers with real client libraries: franz-go and the SDK.
+// (NATS has its own, in tools/peers/natsload.) What a client costs is part of what it
+// measures, and all brokers get the same client with the same settings. It owns the
+// clients it makes, and closes them. The commands of bench may call it.
 //
 // A latency is counted from when an operation was due by its rate, never from when it
 // could be sent: a broker that holds up the sender pays for all that waits behind.
